@@ -1,0 +1,212 @@
+//! The link to a manager: dialled, kept, dialled elsewhere when it is lost.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::sys::socket::{getsockopt, sockopt::IpMtu};
+use skep_wire::framing::{FramingError, MESSAGE_BYTES_MAX, read_message, write_message};
+use skep_wire::mux::{Incoming, Mux, MuxStream};
+use skep_wire::pki::{self, ALPN_AGENT, PkiError, managers_server_name};
+use skep_wire::proto::agent::{Report, ReportReply, ReportStream, StreamHeader, stream_header::Purpose};
+use skep_wire::{HEARTBEAT_INTERVAL, SILENCE_MAX, random};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
+
+use crate::backoff::Dialing;
+use crate::engine::Engine;
+use crate::state::{Membership, StateDir};
+use crate::terms::Terms;
+use crate::{AgentConfig, AgentError, inventory};
+
+/// A manager that has not answered by then is left for the next one.
+const DIAL_MAX: Duration = Duration::from_secs(5);
+
+/// Keeps a link to some manager until the host's certificate has run out; then returns the membership
+/// as it is by now.
+pub(crate) async fn keep(
+    config: &AgentConfig,
+    state: &StateDir,
+    membership: Membership,
+) -> Result<Membership, AgentError> {
+    let engine = Engine::new(config.docker_socket.clone(), Terms::load(state.term_path())?);
+    let key_pem = state.key_pem()?;
+    let mut link = Link { state, engine, key_pem, membership, dialing: Dialing::default() };
+    while pki::still_valid(&link.membership.certificate_pem)? {
+        let Some((manager, wait)) = link.dialing.next(&link.membership.managers) else {
+            return Err(AgentError::NotJoined);
+        };
+        tokio::time::sleep(wait).await;
+        match link.connect(&manager).await {
+            Ok(never) => match never {},
+            Err(LinkError::Fatal(error)) => return Err(error),
+            Err(error) => tracing::warn!(manager, %error, "there is no link to this manager"),
+        }
+        link.dialing.failed();
+    }
+    Ok(link.membership)
+}
+
+/// Connects to a manager over TLS, by whatever certificate the configuration shows.
+pub(crate) async fn dial(manager: &str, cluster: &str, tls: Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
+    let name = managers_server_name(cluster).map_err(io::Error::other)?;
+    let dialing = async {
+        let tcp = TcpStream::connect(manager).await?;
+        tcp.set_nodelay(true)?;
+        TlsConnector::from(tls).connect(name, tcp).await
+    };
+    timeout(DIAL_MAX, dialing).await.map_err(|_| io::ErrorKind::TimedOut)?
+}
+
+struct Link<'a> {
+    state: &'a StateDir,
+    engine: Engine,
+    key_pem: String,
+    membership: Membership,
+    dialing: Dialing,
+}
+
+impl Link<'_> {
+    /// One link, until it is lost.
+    async fn connect(&mut self, manager: &str) -> Result<Infallible, LinkError> {
+        let certified = (self.membership.certificate_pem.as_str(), self.key_pem.as_str());
+        let tls = pki::client_config(&self.membership.ca_pem, Some(certified), &[ALPN_AGENT])?;
+        let stream = dial(manager, &self.membership.cluster, tls).await?;
+        let route = Route::of(stream.get_ref().0)?;
+        let (mux, incoming) = Mux::client(stream);
+        let engine = self.engine.clone();
+        tokio::select! {
+            ended = self.report(manager, &mux, route) => ended,
+            () = serve(engine, incoming) => Err(LinkError::Lost),
+        }
+    }
+
+    /// Reports at once and then with every heartbeat, and minds the replies.
+    async fn report(&mut self, manager: &str, mux: &Mux, route: Route) -> Result<Infallible, LinkError> {
+        let mut stream = open_report_stream(mux).await?;
+        let session = random::name();
+        let mut inventory = inventory::of_this_host(route.address, route.mtu).await;
+        let mut told = None;
+        let mut linked = false;
+        loop {
+            let (engine_up, engine_error) = match self.engine.probe().await {
+                Ok(version) => {
+                    inventory.engine_version = version.version;
+                    inventory.engine_api = version.api;
+                    (true, String::new())
+                }
+                // The last known version stays: the engine will come back as the same one.
+                Err(reason) => (false, reason),
+            };
+            let report = Report {
+                session: session.clone(),
+                inventory: (told.as_ref() != Some(&inventory)).then(|| inventory.clone()),
+                engine_up,
+                engine_error,
+                sent_at_ms: milliseconds_since_1970(),
+                csr_pem: self.renewal()?,
+            };
+            told = Some(inventory.clone());
+            let reply = timeout(SILENCE_MAX, exchange(&mut stream, &report)).await.map_err(|_| LinkError::Silence)??;
+            if !linked {
+                linked = true;
+                self.dialing.succeeded();
+                tracing::info!(manager, "linked to a manager");
+            }
+            self.take_over(reply)?;
+            tokio::time::sleep(HEARTBEAT_INTERVAL).await;
+        }
+    }
+
+    /// A certificate request when it is time for one.
+    fn renewal(&self) -> Result<Option<String>, LinkError> {
+        if !pki::past_half_life(&self.membership.certificate_pem)? {
+            return Ok(None);
+        }
+        Ok(Some(pki::certificate_request(&self.key_pem, &self.membership.host_id)?))
+    }
+
+    /// Remembers new managers and a new certificate; the latter is shown with the next link.
+    fn take_over(&mut self, reply: ReportReply) -> Result<(), LinkError> {
+        let mut membership = self.membership.clone();
+        if !reply.managers.is_empty() {
+            membership.managers = reply.managers;
+        }
+        if let Some(certificate_pem) = reply.certificate_pem {
+            // A certificate that cannot be used must not replace one that can.
+            pki::client_config(&membership.ca_pem, Some((&certificate_pem, &self.key_pem)), &[ALPN_AGENT])?;
+            membership.certificate_pem = certificate_pem;
+            tracing::info!("this host's certificate was renewed");
+        }
+        let changed = membership.managers != self.membership.managers
+            || membership.certificate_pem != self.membership.certificate_pem;
+        if changed {
+            self.state.save(&membership).map_err(LinkError::Fatal)?;
+            self.membership = membership;
+        }
+        Ok(())
+    }
+}
+
+async fn open_report_stream(mux: &Mux) -> Result<MuxStream, LinkError> {
+    let mut stream = mux.open().await?;
+    let header = StreamHeader { purpose: Some(Purpose::Report(ReportStream {})) };
+    write_message(&mut stream, &header, MESSAGE_BYTES_MAX).await?;
+    Ok(stream)
+}
+
+async fn exchange(stream: &mut MuxStream, report: &Report) -> Result<ReportReply, FramingError> {
+    write_message(stream, report, MESSAGE_BYTES_MAX).await?;
+    read_message(stream, MESSAGE_BYTES_MAX).await
+}
+
+/// Serves the manager's streams; how many there can be is the link's bound. They end with the link.
+async fn serve(engine: Engine, mut incoming: Incoming) {
+    let mut streams = JoinSet::new();
+    while let Some(stream) = incoming.recv().await {
+        streams.spawn(engine.clone().serve(stream));
+        while streams.try_join_next().is_some() {}
+    }
+}
+
+/// How this host reaches the manager.
+struct Route {
+    address: IpAddr,
+    mtu: u32,
+}
+
+impl Route {
+    /// The kernel is asked about this connection rather than about interfaces: it has already chosen the
+    /// right one, also in a network namespace whose `/sys` is another's.
+    fn of(tcp: &TcpStream) -> io::Result<Route> {
+        let mtu = getsockopt(tcp, IpMtu).ok().and_then(|mtu| u32::try_from(mtu).ok()).unwrap_or_default();
+        Ok(Route { address: tcp.local_addr()?.ip(), mtu })
+    }
+}
+
+fn milliseconds_since_1970() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// Why there is no link, or none any more.
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error("connecting: {0}")]
+    Dial(#[from] io::Error),
+    #[error("the manager was silent for {} s", SILENCE_MAX.as_secs())]
+    Silence,
+    #[error("the connection was lost")]
+    Lost,
+    #[error(transparent)]
+    Framing(#[from] FramingError),
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    #[error(transparent)]
+    Fatal(AgentError),
+}

@@ -1,0 +1,144 @@
+//! `skep cluster`: the managers themselves.
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use crate::exit;
+use crate::failure::Failure;
+use crate::flags::Output;
+use crate::noun::Noun;
+use crate::session::Session;
+use crate::table::{Column, Show};
+use crate::value::{list_at, text_at};
+
+pub(crate) const MANAGER: Noun = Noun {
+    word: "manager",
+    name: "/name",
+    columns: &[
+        Column::new("NAME", Show::Text("/name")),
+        Column::wide("ID", Show::Text("/id")),
+        Column::new("ROLE", Show::Text("/role")),
+        Column::new("STATE", Show::State("/state")),
+        Column::new("APPLIED", Show::Text("/applied_index")),
+        Column::new("BEHIND", Show::Text("/lag_entries")),
+        Column::new("CONTACT", Show::With(contact)),
+        Column::wide("LOG", Show::Text("/last_log_index")),
+        Column::wide("PEER", Show::Text("/peer_address")),
+        Column::new("MEM", Show::Bytes("/resident_bytes")),
+        Column::new("VERSION", Show::Text("/version")),
+        Column::new("API", Show::Free("/api_url")),
+    ],
+    when_none: "",
+};
+
+/// The cluster's commands.
+#[derive(Debug, Args)]
+pub struct Cluster {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show how many managers may fail, who leads, and each manager (the default)
+    #[command(
+        before_long_help = "Examples:\n  skep cluster status\n  skep cluster status -o json\n  skep cluster status --consistency stale",
+        after_long_help = exit::help(exit::READS)
+    )]
+    Status,
+    /// List the managers
+    #[command(
+        before_long_help = "Examples:\n  skep cluster members\n  skep cluster members -o wide",
+        after_long_help = exit::help(exit::READS)
+    )]
+    Members,
+}
+
+pub(crate) async fn run(command: Cluster, session: &Session) -> Result<(), Failure> {
+    match command.verb.unwrap_or(Verb::Status) {
+        Verb::Status => status(session).await,
+        Verb::Members => {
+            let answer = read(session, &["v1", "cluster", "members"]).await?;
+            session.print_list(&MANAGER, &answer);
+            Ok(())
+        }
+    }
+}
+
+async fn status(session: &Session) -> Result<(), Failure> {
+    let cluster = read(session, &["v1", "cluster"]).await?;
+    match session.output(Output::Table) {
+        Output::Json => session.print_json(&cluster),
+        Output::Name => session.screen.result(&format!(
+            "cluster/{}\n",
+            text_at(&cluster, "/cluster").unwrap_or_default()
+        )),
+        output => {
+            session.screen.result(&summary(&cluster));
+            session.print_table(MANAGER.columns, list_at(&cluster, "/members"), output);
+        }
+    }
+    Ok(())
+}
+
+/// An outage is when this is needed most: without a leader, one manager's own view is better than none.
+async fn read(session: &Session, path: &[&str]) -> Result<Value, Failure> {
+    let client = session.client()?;
+    if session.settings.consistency.is_some() {
+        return client.get(path, &[]).await;
+    }
+    match client.get_at_once(path).await {
+        Err(Failure::Refused(refusal)) if refusal.status == 503 => {
+            let answer = client.get_stale(path).await?;
+            session
+                .screen
+                .note("no leader answers: this is one manager's own view, and may be old");
+            Ok(answer)
+        }
+        answer => answer,
+    }
+}
+
+/// The lines above the table; what matters most in an emergency comes first.
+fn summary(cluster: &Value) -> String {
+    let number = |pointer: &str| text_at(cluster, pointer).unwrap_or_else(|| "?".into());
+    let tolerance = match cluster["failure_tolerance"].as_u64() {
+        Some(0) => "0: the loss of one manager stops the cluster".to_owned(),
+        Some(1) => "1: any one manager may fail".to_owned(),
+        Some(count) => format!("{count}: any {count} managers may fail"),
+        None => "unknown".to_owned(),
+    };
+    format!(
+        "Failure tolerance  {tolerance} ({} voters, quorum {})\n\
+         Cluster            {}, revision {}\n\
+         Leader             {}, term {}\n\n",
+        number("/voters"),
+        number("/quorum"),
+        number("/cluster"),
+        number("/revision"),
+        text_at(cluster, "/leader").unwrap_or_else(|| "none".into()),
+        number("/term"),
+    )
+}
+
+fn contact(member: &Value) -> Option<String> {
+    text_at(member, "/last_contact_ms").map(|milliseconds| format!("{milliseconds} ms"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_failure_tolerance_comes_first() {
+        let cluster = json!({"cluster": "c1", "leader": null, "term": 4, "voters": 3, "quorum": 2,
+                             "failure_tolerance": 0, "revision": 17, "members": []});
+        assert_eq!(
+            summary(&cluster),
+            "Failure tolerance  0: the loss of one manager stops the cluster (3 voters, quorum 2)\n\
+             Cluster            c1, revision 17\n\
+             Leader             none, term 4\n\n"
+        );
+    }
+}

@@ -1,0 +1,186 @@
+//! `skep env`: environments, each an isolated swarm with its hosts and stacks.
+
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::client::{Call, Payload};
+use crate::exit;
+use crate::failure::Failure;
+use crate::noun::Noun;
+use crate::options;
+use crate::session::{Session, Started};
+use crate::table::{Column, Show};
+use crate::value::{items, text_at};
+
+pub(crate) const ENV: Noun = Noun {
+    word: "env",
+    name: "/metadata/name",
+    columns: &[
+        Column::new("NAME", Show::Text("/metadata/name")),
+        Column::wide("ID", Show::Text("/metadata/id")),
+        Column::new("STATE", Show::State("/status/state")),
+        Column::new("TEMPLATE", Show::Text("/spec/template")),
+        Column::new("HOSTS", Show::With(hosts)),
+        Column::new("MANAGERS", Show::With(managers)),
+        Column::wide("MTU", Show::Text("/spec/mtu")),
+        Column::wide("SWARM", Show::Text("/status/swarm/id")),
+        Column::wide("OPERATION", Show::Text("/status/operation")),
+        Column::new("AGE", Show::Age("/metadata/created_at")),
+        Column::new("MESSAGE", Show::Free("/status/message")),
+    ],
+    when_none: "No environments yet. Create one: skep env create NAME -t TEMPLATE (see: skep template ls)",
+};
+
+/// Environments.
+#[derive(Debug, Args)]
+pub struct Env {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List the environments (the default)
+    #[command(
+        visible_alias = "list",
+        before_long_help = "Examples:\n  skep env ls\n  skep env ls -o wide",
+        after_long_help = exit::help(exit::READS)
+    )]
+    Ls,
+    /// Create an environment from a template, optionally with hosts
+    #[command(
+        before_long_help = "Examples:\n  skep env create prod -t swarm --hosts 3 --driver local\n  skep env create test -t swarm",
+        after_long_help = exit::help(exit::WAITS)
+    )]
+    Create(Create),
+    /// Show everything about an environment
+    #[command(
+        before_long_help = "Examples:\n  skep env inspect prod\n  skep env inspect prod -o wide",
+        after_long_help = exit::help(exit::READS)
+    )]
+    Inspect {
+        /// The environment's name or id
+        name: String,
+    },
+    /// Destroy an environment with its hosts and stacks
+    #[command(
+        before_long_help = "Examples:\n  skep env rm test\n  skep env rm test --confirm test     in scripts",
+        after_long_help = exit::help(exit::WAITS)
+    )]
+    Rm {
+        /// The environment's name or id
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Create {
+    /// Its name
+    name: String,
+    /// The template to start from
+    #[arg(short, long, value_name = "TEMPLATE")]
+    template: String,
+    /// How many hosts to create at once
+    #[arg(long, value_name = "N", requires = "driver")]
+    hosts: Option<u32>,
+    /// Where these hosts come from (see: skep driver ls)
+    #[arg(long, value_name = "DRIVER", requires = "hosts")]
+    driver: Option<String>,
+    /// An option of the driver; repeatable
+    #[arg(long = "option", value_name = "KEY=VALUE", value_parser = options::pair, requires = "hosts")]
+    options: Vec<(String, String)>,
+}
+
+pub(crate) async fn run(command: Env, session: &Session) -> Result<(), Failure> {
+    let client = session.client()?;
+    match command.verb.unwrap_or(Verb::Ls) {
+        Verb::Ls => session.print_list(&ENV, &client.get(&["v1", "environments"], &[]).await?),
+        Verb::Create(wish) => create(wish, session).await?,
+        Verb::Inspect { name } => {
+            session.print_one(
+                &ENV,
+                &client
+                    .get(&["v1", "environments", ENV.named(&name)?], &[])
+                    .await?,
+            );
+        }
+        Verb::Rm { name } => remove(ENV.named(&name)?, session).await?,
+    }
+    Ok(())
+}
+
+async fn create(wish: Create, session: &Session) -> Result<(), Failure> {
+    let hosts = wish.hosts.map(
+        |count| json!({"count": count, "driver": wish.driver, "options": options::object(&wish.options)}),
+    );
+    let body = json!({"name": wish.name, "template": wish.template, "hosts": hosts});
+    let call = Call {
+        method: Method::POST,
+        path: &["v1", "environments"],
+        query: &[],
+        payload: Payload::Json(&body),
+    };
+    let operation = session.client()?.write(call).await;
+    session
+        .finish(
+            &ENV,
+            "created",
+            vec![Started {
+                name: wish.name,
+                operation,
+            }],
+        )
+        .await
+}
+
+async fn remove(name: &str, session: &Session) -> Result<(), Failure> {
+    let client = session.client()?;
+    let path = ["v1", "environments", name];
+    let environment = client.get(&path, &[]).await?;
+    let stacks = client.get(&["v1", "environments", name, "stacks"], &[]).await?;
+    let hosts = environment
+        .pointer("/status/hosts/total")
+        .and_then(Value::as_u64)
+        .unwrap_or(0);
+    let what = format!(
+        "Environment {name} is destroyed with {hosts} hosts and {} stacks, and everything on them",
+        items(&stacks).len()
+    );
+    session.confirm_by_name(&what, name).await?;
+    let call = Call {
+        method: Method::DELETE,
+        path: &path,
+        query: &[],
+        payload: Payload::Nothing,
+    };
+    let operation = client.write(call).await;
+    session
+        .finish(
+            &ENV,
+            "removed",
+            vec![Started {
+                name: name.to_owned(),
+                operation,
+            }],
+        )
+        .await
+}
+
+/// Active of all hosts.
+fn hosts(environment: &Value) -> Option<String> {
+    let active = text_at(environment, "/status/hosts/active")?;
+    Some(format!(
+        "{active}/{}",
+        text_at(environment, "/status/hosts/total")?
+    ))
+}
+
+/// Swarm managers there are, of those wanted.
+fn managers(environment: &Value) -> Option<String> {
+    let there = text_at(environment, "/status/swarm/managers").unwrap_or_else(|| "0".into());
+    Some(format!(
+        "{there}/{}",
+        text_at(environment, "/spec/swarm_managers")?
+    ))
+}

@@ -1,0 +1,216 @@
+//! The client commands of `skep`, over the published API and nothing else.
+//!
+//! One file per noun holds its command, its table and its calls. Around them: `settings` (who and where), `client` (several
+//! managers as one), `wait` and `progress` (following operations), `failure` and `exit` (how commands end).
+//! This crate knows the API as a stranger would; it shares no type with the managers, so an older client keeps working.
+
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")
+)]
+
+mod about;
+mod client;
+mod cluster;
+mod driver;
+mod env;
+mod exit;
+mod failure;
+mod flags;
+mod help;
+mod host;
+mod image;
+mod input;
+mod noun;
+mod operation;
+mod options;
+mod progress;
+mod reference;
+mod screen;
+mod session;
+mod settings;
+mod sse;
+mod stack;
+mod table;
+mod targets;
+mod task;
+mod template;
+mod value;
+mod wait;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub use exit::{EXIT_CODES, Exit, Meaning, exit_codes_page};
+pub use flags::{Consistency, GlobalFlags, Output, ProgressStyle};
+pub use help::help;
+pub use reference::reference_page;
+pub use screen::Screen;
+pub use settings::Variables;
+
+use failure::Failure;
+use session::Session;
+use settings::{ConfigFile, Settings};
+
+/// Every client command.
+///
+/// A program that adds its own commands must switch clap's help subcommand off and hand its whole tree to [`help`].
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Deploy a compose file as a stack
+    #[command(
+        before_long_help = "Examples:\n  skep up -f compose.yml --stack shop\n  skep up -f compose.yml --stack shop --set TAG=1.9 --env-file prod.env",
+        after_long_help = exit::help(exit::WAITS)
+    )]
+    Up(stack::Up),
+    /// List tasks: where they run and how they are
+    #[command(
+        before_long_help = "Examples:\n  skep ps\n  skep ps shop",
+        after_long_help = exit::help(exit::READS)
+    )]
+    Ps(task::Ps),
+    /// Stacks: deployed recipes
+    #[command(visible_alias = "stacks", after_long_help = exit::help(exit::READS))]
+    Stack(stack::Stack),
+    /// Environments: isolated swarms with their hosts and stacks
+    #[command(visible_aliases = ["envs", "environment", "environments"], after_long_help = exit::help(exit::READS))]
+    Env(env::Env),
+    /// Templates: what environments start from
+    #[command(visible_alias = "templates", after_long_help = exit::help(exit::READS))]
+    Template(template::Template),
+    /// Hosts: the machines of an environment
+    #[command(visible_alias = "hosts", after_long_help = exit::help(exit::READS))]
+    Host(host::Host),
+    /// Drivers: where hosts can come from
+    #[command(visible_alias = "drivers", after_long_help = exit::help(exit::READS))]
+    Driver(driver::Driver),
+    /// Images: bring them onto the hosts without a registry
+    #[command(visible_alias = "images")]
+    Image(image::Image),
+    /// The cluster of managers
+    #[command(visible_alias = "clusters", after_long_help = exit::help(exit::READS))]
+    Cluster(cluster::Cluster),
+    /// Operations: what the cluster is doing and has done
+    #[command(
+        name = "operation",
+        visible_aliases = ["op", "ops", "operations"],
+        after_long_help = exit::help(exit::READS)
+    )]
+    Operation(operation::Operation),
+    /// Show whose token is used
+    #[command(before_long_help = "Examples:\n  skep whoami", after_long_help = exit::help(exit::READS))]
+    Whoami,
+    /// Show the versions of the client and of the server
+    #[command(
+        before_long_help = "Examples:\n  skep version\n  skep version -o json",
+        after_long_help = exit::help(&[Exit::Done, Exit::Usage, Exit::Interrupted])
+    )]
+    Version,
+    /// Show the help of a command, or a topic (exit-codes)
+    #[command(
+        before_long_help = "Examples:\n  skep help host create\n  skep help exit-codes",
+        after_long_help = exit::help(&[Exit::Done, Exit::Usage])
+    )]
+    Help {
+        /// A command's words, or a topic
+        words: Vec<String>,
+    },
+}
+
+/// The command line of the client alone; a larger program flattens the same two parts into its own.
+#[derive(Debug, Parser)]
+#[command(
+    name = "skep",
+    about = "Skep manages Docker Swarm environments from a highly available cluster.",
+    disable_help_subcommand = true,
+    disable_version_flag = true
+)]
+pub struct ClientLine {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub flags: GlobalFlags,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Runs a command for this process, until its end or Ctrl-C, and returns its exit code.
+pub async fn run(command: Command, flags: GlobalFlags) -> u8 {
+    let interrupt = async {
+        // Where no handler can be installed, Ctrl-C ends the process by itself.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    run_until(
+        command,
+        flags,
+        Variables::of_process(),
+        Screen::of_process(),
+        interrupt,
+    )
+    .await
+}
+
+/// Runs a command with the given environment variables and streams, until its end or the interrupt.
+pub async fn run_until(
+    command: Command,
+    flags: GlobalFlags,
+    variables: Variables,
+    screen: Screen,
+    interrupt: impl Future<Output = ()>,
+) -> u8 {
+    if let Command::Help { words } = &command {
+        return print_help(words, &screen);
+    }
+    let settings = ConfigFile::load(&variables).and_then(|file| Settings::resolve(&flags, &variables, &file));
+    let session = match settings {
+        Ok(settings) => Session::new(settings, screen),
+        Err(failure) => {
+            screen.note(&failure.shown(flags.output));
+            return failure.exit() as u8;
+        }
+    };
+    let result = tokio::select! {
+        result = dispatch(command, &session) => result,
+        () = interrupt => Err(session.interrupted()),
+    };
+    match result {
+        Ok(()) => Exit::Done as u8,
+        Err(failure) => {
+            session.report(&failure);
+            failure.exit() as u8
+        }
+    }
+}
+
+async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
+    match command {
+        Command::Up(command) => stack::up(command, session).await,
+        Command::Ps(command) => task::run(command, session).await,
+        Command::Stack(command) => stack::run(command, session).await,
+        Command::Env(command) => env::run(command, session).await,
+        Command::Template(command) => template::run(command, session).await,
+        Command::Host(command) => host::run(command, session).await,
+        Command::Driver(command) => driver::run(command, session).await,
+        Command::Image(command) => image::run(command, session).await,
+        Command::Cluster(command) => cluster::run(command, session).await,
+        Command::Operation(command) => operation::run(command, session).await,
+        Command::Whoami => about::whoami(session).await,
+        Command::Version => about::version(session).await,
+        // Needs no session; `run_until` has answered it.
+        Command::Help { .. } => Ok(()),
+    }
+}
+
+fn print_help(words: &[String], screen: &Screen) -> u8 {
+    match help(&mut ClientLine::command(), words) {
+        Ok(text) => {
+            screen.result(&format!("{}\n", text.trim_end()));
+            Exit::Done as u8
+        }
+        Err(what) => {
+            screen.note(&Failure::usage(what, "see all commands with: skep --help").text());
+            Exit::Usage as u8
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What the kinds of things have in common for a client: a word, a name, a table.
+
+use serde_json::Value;
+
+use crate::failure::Failure;
+use crate::table::Column;
+use crate::value::text_at;
+use crate::{cluster, driver, env, host, image, operation, stack, task, template};
+
+/// A kind of thing that can be listed.
+pub(crate) struct Noun {
+    /// As in `skep WORD ls` and in `WORD/NAME`.
+    pub(crate) word: &'static str,
+    /// Where its name stands in the object.
+    pub(crate) name: &'static str,
+    /// Its table, in this order.
+    pub(crate) columns: &'static [Column],
+    /// What to do when there is none yet.
+    pub(crate) when_none: &'static str,
+}
+
+/// Every kind of thing.
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the contract test of the tables walks it")
+)]
+pub(crate) const NOUNS: &[&Noun] = &[
+    &cluster::MANAGER,
+    &env::ENV,
+    &template::TEMPLATE,
+    &host::HOST,
+    &stack::STACK,
+    &task::TASK,
+    &operation::OPERATION,
+    &image::IMAGE,
+    &driver::DRIVER,
+];
+
+impl Noun {
+    /// The name in `NAME` or `WORD/NAME`, as `-o name` prints it.
+    pub(crate) fn named<'a>(&self, reference: &'a str) -> Result<&'a str, Failure> {
+        let name = reference
+            .strip_prefix(self.word)
+            .and_then(|rest| rest.strip_prefix('/'))
+            .unwrap_or(reference);
+        // As segments of a path these would name something else.
+        if matches!(name, "" | "." | "..") {
+            return Err(Failure::usage(
+                format!("'{reference}' is not a name"),
+                format!("see the names with: skep {} ls", self.word),
+            ));
+        }
+        Ok(name)
+    }
+
+    /// The name of an object.
+    pub(crate) fn name_of(&self, object: &Value) -> String {
+        text_at(object, self.name).unwrap_or_default()
+    }
+
+    /// `WORD/NAME`.
+    pub(crate) fn reference(&self, name: &str) -> String {
+        format!("{}/{name}", self.word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::Show;
+
+    #[test]
+    fn every_table_begins_with_a_name_and_ends_with_an_age_or_free_text() {
+        for noun in NOUNS {
+            let first = noun.columns.first().expect("a column");
+            assert!(
+                matches!(first.show, Show::Text(pointer) if pointer == noun.name),
+                "{}",
+                noun.word
+            );
+            assert!(!first.wide, "{}", noun.word);
+            let last = noun.columns.last().expect("a column");
+            assert!(
+                matches!(last.show, Show::Age(_) | Show::Free(_)) && !last.wide,
+                "{}",
+                noun.word
+            );
+            let titles: Vec<&str> = noun.columns.iter().map(|column| column.title).collect();
+            assert!(
+                titles.iter().all(|title| *title == title.to_uppercase()),
+                "{titles:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_reference_may_carry_the_type() {
+        assert_eq!(host::HOST.named("host/web-1").expect("a name"), "web-1");
+        assert_eq!(host::HOST.named("web-1").expect("a name"), "web-1");
+        assert_eq!(host::HOST.named("hostess").expect("a name"), "hostess");
+        for wrong in ["", "..", "host/", "host/.."] {
+            assert_eq!(host::HOST.named(wrong).expect_err("no name").exit() as u8, 2);
+        }
+    }
+}

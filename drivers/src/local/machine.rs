@@ -1,0 +1,148 @@
+//! One machine from wish to end.
+//!
+//! ```text
+//!   claim      machine.json: the wish and the address, before anything is made
+//!   namespace  the machine's network
+//!   join.json  what its agent needs
+//!   processes  engine and agent
+//! ```
+//!
+//! Each step asks first whether it is done. Whatever interrupts it, the claim is found again, and the machine
+//! is completed by the next `ensure` or removed by `release`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use super::layout::{HostLayout, Layout};
+use super::processes::{self, Manner, Owner};
+use super::{MTU_DEFAULT, MTU_OPTION, address, control_group, engine, files, namespace, network};
+use crate::{DriverError, Machine, MachineKey, MachineWish};
+
+/// What is kept in `machine.json`: all that is needed to complete or remove the machine.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Claim {
+    pub(super) host: String,
+    pub(super) name: String,
+    pub(super) address: Ipv4Addr,
+    options: BTreeMap<String, String>,
+}
+
+impl Claim {
+    pub(super) fn mtu(&self) -> u16 {
+        self.options
+            .get(MTU_OPTION)
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(MTU_DEFAULT)
+    }
+}
+
+pub(super) fn find(layout: &Layout, key: &MachineKey) -> Result<Option<Machine>, DriverError> {
+    let host = layout.host_of(key)?;
+    let claim = files::read::<Claim>(&host.machine_file())?;
+    Ok(claim.map(|claim| machine(layout, claim)))
+}
+
+pub(super) fn list(layout: &Layout) -> Result<Vec<Machine>, DriverError> {
+    Ok(claims(layout)?
+        .into_iter()
+        .map(|claim| machine(layout, claim))
+        .collect())
+}
+
+pub(super) fn ensure(layout: &Layout, wish: &MachineWish) -> Result<Machine, DriverError> {
+    crate::check_options(&super::KIND, &wish.options)?;
+    let host = layout.host_of(&wish.key)?;
+    let network = network::ensure(layout)?;
+    let _held = files::lock(host.lock())?;
+    let claim = match files::read(&host.machine_file())? {
+        Some(claim) => claim,
+        None => make_claim(layout, &host, wish)?,
+    };
+    namespace::ensure(layout, &host, &network, &claim)?;
+    files::write(&host.join_file(), &wish.join)?;
+    engine::ensure(layout, &host, &network, &claim)?;
+    Ok(machine(layout, claim))
+}
+
+pub(super) fn release(layout: &Layout, key: &MachineKey) -> Result<(), DriverError> {
+    let host = layout.host_of(key)?;
+    if is_gone(&host)? {
+        return Ok(());
+    }
+    let _held = files::lock(host.lock())?;
+    processes::end(&Owner::host(&host), Manner::Asked)?;
+    let claim = files::read::<Claim>(&host.machine_file())?;
+    namespace::remove(layout, &host, claim.as_ref())?;
+    control_group::remove(host.control_group());
+    files::remove(host.exec_root())?;
+    // The claim goes last: until then an interrupted release is found and done again.
+    for name in files::names(host.folder())? {
+        let path = host.folder().join(name);
+        if path != host.machine_file() {
+            files::remove(&path)?;
+        }
+    }
+    files::remove(host.folder())?;
+    files::remove(host.lock())?;
+    tracing::info!(host.id = %key.host, "local machine removed");
+    Ok(())
+}
+
+/// Nothing on disk, no namespace, no process: also what was lost without its folder is given back.
+fn is_gone(host: &HostLayout) -> Result<bool, DriverError> {
+    Ok(!host.folder().exists() && !host.namespace_path().exists() && !processes::any(&Owner::host(host)))
+}
+
+/// Chooses the address and writes it down in one go, so that no two machines choose the same.
+fn make_claim(layout: &Layout, host: &HostLayout, wish: &MachineWish) -> Result<Claim, DriverError> {
+    let _held = network::hold(layout)?;
+    let file = layout.network_file();
+    let Some(mut record) = network::record(layout)? else {
+        let source = std::io::ErrorKind::NotFound.into();
+        return Err(DriverError::Io {
+            trying: "reading",
+            path: file,
+            source,
+        });
+    };
+    let taken: BTreeSet<Ipv4Addr> = claims(layout)?.into_iter().map(|claim| claim.address).collect();
+    let address = address::choose_host(&record.subnet, record.last_host, &taken).ok_or_else(|| {
+        DriverError::NoFreeAddress {
+            subnet: record.subnet.to_string(),
+            count: address::HOSTS_MAX,
+        }
+    })?;
+    let claim = Claim {
+        host: wish.key.host.clone(),
+        name: wish.name.clone(),
+        address,
+        options: wish.options.clone(),
+    };
+    files::write(&host.machine_file(), &claim)?;
+    record.last_host = Some(address.octets()[3]);
+    files::write(&file, &record)?;
+    tracing::info!(host.id = %claim.host, address = %address, "local machine claimed");
+    Ok(claim)
+}
+
+fn claims(layout: &Layout) -> Result<Vec<Claim>, DriverError> {
+    let mut claims = Vec::new();
+    for id in files::names(&layout.hosts())? {
+        claims.extend(files::read::<Claim>(&layout.host(&id).machine_file())?);
+    }
+    Ok(claims)
+}
+
+fn machine(layout: &Layout, claim: Claim) -> Machine {
+    Machine {
+        id: layout.host(&claim.host).namespace().to_owned(),
+        key: MachineKey {
+            cluster: layout.cluster.clone(),
+            host: claim.host,
+        },
+        name: claim.name,
+        address: claim.address.into(),
+    }
+}

@@ -1,0 +1,132 @@
+//! The end of a lab: whatever was going on, one call leaves the computer as it was.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test says what it expects"
+)]
+
+#[allow(dead_code, reason = "the contract test uses the rest")]
+mod bench;
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use bench::{Bench, LocalBench};
+use skep_drivers::{JoinFile, Machine, MachineKey, MachineWish, local};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_leaves_nothing_and_finds_nothing_the_second_time() {
+    let bench = LocalBench::new();
+    let Some(machines) = two_machines(&bench).await else {
+        return;
+    };
+    bench.works(&machines[0]).unwrap();
+    bench.use_it(&machines[0]);
+    let swept = local::sweep(bench.config()).unwrap();
+    assert!(
+        swept.folder && swept.processes >= 6 && swept.namespaces == 2,
+        "{swept:?}"
+    );
+    nothing_is_left(&bench);
+    let again = local::sweep(bench.config()).unwrap();
+    assert!(again.is_empty(), "{again:?}");
+}
+
+/// Somebody removed the folder first, the obvious thing to do; and the network was there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_works_without_the_folder() {
+    let bench = LocalBench::new();
+    let Some(_machines) = two_machines(&bench).await else {
+        return;
+    };
+    let folder = bench.config().root.join(bench.tag());
+    fs::rename(&folder, bench.config().root.join("elsewhere")).unwrap();
+    let swept = local::sweep(bench.config()).unwrap();
+    assert!(
+        !swept.folder && swept.namespaces == 2 && swept.interfaces >= 1,
+        "{swept:?}"
+    );
+    nothing_is_left(&bench);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_labs_share_nothing() {
+    let (one, other) = (LocalBench::new(), LocalBench::new());
+    let Some(machines) = two_machines(&one).await else {
+        return;
+    };
+    let (mine, theirs) = (
+        local::ensure_network(one.config()).unwrap(),
+        local::ensure_network(other.config()).unwrap(),
+    );
+    assert_ne!((mine.subnet, &mine.bridge), (theirs.subnet, &theirs.bridge));
+    assert_eq!(
+        local::ensure_network(other.config()).unwrap(),
+        theirs,
+        "chosen once"
+    );
+    let listener = std::net::TcpListener::bind((theirs.gateway, 0)).expect("managers can listen there");
+    drop(listener);
+    local::sweep(other.config()).unwrap();
+    nothing_is_left(&other);
+    for machine in &machines {
+        one.made_once(machine)
+            .expect("the other lab's sweep did not touch it");
+    }
+}
+
+/// `None` where it cannot be tried (not root).
+async fn two_machines(bench: &LocalBench) -> Option<Vec<Machine>> {
+    if let Err(reason) = (local::KIND.available)(bench.config()) {
+        eprintln!("not tried: {reason}");
+        return None;
+    }
+    let driver = (local::KIND.build)(bench.config());
+    let (left, right) = (wish(bench, "left"), wish(bench, "right"));
+    let (left, right) = tokio::join!(driver.ensure(&left), driver.ensure(&right));
+    Some(vec![left.unwrap(), right.unwrap()])
+}
+
+fn wish(bench: &LocalBench, name: &str) -> MachineWish {
+    let key = MachineKey {
+        cluster: bench.config().cluster.clone(),
+        host: format!("host_{name}"),
+    };
+    let join = JoinFile {
+        cluster: key.cluster.clone(),
+        host_id: key.host.clone(),
+        managers: vec![],
+        ca_pem: String::new(),
+        token: String::new(),
+    };
+    let options = BTreeMap::from([("mtu".to_owned(), "1400".to_owned())]);
+    MachineWish {
+        key,
+        name: name.to_owned(),
+        options,
+        join,
+    }
+}
+
+fn nothing_is_left(bench: &LocalBench) {
+    let tag = bench.tag();
+    assert_eq!(
+        bench::local::names("/sys/class/net", &format!("sk{tag}")),
+        [""; 0]
+    );
+    assert_eq!(bench::local::names("/run/netns", &format!("skep-{tag}")), [""; 0]);
+    assert_eq!(bench::local::containers(&format!("/skep-{tag}")), 0);
+    for hierarchy in bench::local::names("/sys/fs/cgroup", "") {
+        assert!(
+            !fs::exists(format!("/sys/fs/cgroup/{hierarchy}/skep-{tag}")).unwrap(),
+            "{hierarchy}"
+        );
+    }
+    assert!(!bench.config().root.join(&tag).exists());
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(
+        !mounts.contains(bench.config().root.to_str().unwrap()),
+        "{mounts}"
+    );
+}

@@ -1,0 +1,76 @@
+//! The managers' end of the agents' links, and the way to every host's engine.
+//!
+//! ```text
+//!   api, scheduler ──► Hub ──► session of an agent that is connected here ──► engine
+//!                       │
+//!                       └────► the same on another manager (`Tunnel`, at most one hop) ──► engine
+//! ```
+//!
+//! Which manager holds which agent is asked when it matters, not recorded: agents move faster than a
+//! log could follow. What a host reports goes to [`HubEvents`]; what is done about it is not decided here.
+
+mod engine;
+mod error;
+mod events;
+mod session;
+mod stream;
+mod tunnel;
+
+use std::sync::Arc;
+
+use skep_wire::channels::PeerChannels;
+use tokio::sync::watch;
+
+pub use engine::hub_error;
+pub use error::HubError;
+pub use events::{HubEvents, RegisterRefusal};
+pub use stream::EngineStream;
+pub use tunnel::TunnelService;
+
+use session::Sessions;
+
+/// The agents connected to this manager, and the way to those connected elsewhere. Clones share them.
+#[derive(Clone)]
+pub struct Hub {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    node: u64,
+    channels: PeerChannels,
+    events: Arc<dyn HubEvents>,
+    managers: watch::Receiver<Vec<String>>,
+    sessions: Sessions,
+}
+
+impl Hub {
+    /// A hub without agents. `managers` are the peer addresses (`host:port`) that agents are told to
+    /// remember.
+    pub fn new(
+        node: u64,
+        channels: PeerChannels,
+        events: Arc<dyn HubEvents>,
+        managers: watch::Receiver<Vec<String>>,
+    ) -> Hub {
+        let shared = Shared { node, channels, events, managers, sessions: Sessions::default() };
+        Hub { shared: Arc::new(shared) }
+    }
+
+    /// Whether the host's agent is connected to this manager.
+    pub fn is_local(&self, host: &str) -> bool {
+        self.shared.sessions.find(host).is_some()
+    }
+
+    /// The hosts whose agents are connected to this manager, in order.
+    pub fn local_hosts(&self) -> Vec<String> {
+        self.shared.sessions.hosts()
+    }
+
+    /// Ends the session of a host, for instance because the host was removed. Its agent will dial again
+    /// and must be turned away at the door.
+    pub fn disconnect(&self, host: &str) {
+        if let Some(session) = self.shared.sessions.find(host) {
+            session.mux.close();
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Managers and an agent as they are in production, over real TLS on the loopback interface: two hubs
+//! with tunnels between them, one agent, and behind it an HTTP server on a unix socket that speaks as
+//! much of the engine's API as it takes to prove the byte stream (versions, uploads, downloads,
+//! hijacked connections with half-close).
+
+#![allow(clippy::unwrap_used, reason = "a failed step of a test may panic")]
+
+mod support;
+
+use std::time::Duration;
+
+use bollard::exec::StartExecResults;
+use bollard::query_parameters::ImportImageOptions;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use skep_agent::AgentError;
+use skep_hub::{Hub, HubError, hub_error};
+use skep_wire::pki::{self, ALPN_AGENT, Identity};
+use support::{CLUSTER, DEADLINE, Engine, HOST, Manager, RunningAgent, checksum, pattern};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const BODY_BYTES: usize = 50 * 1024 * 1024;
+
+/// The whole way of an agent: it registers at one manager, learns of the other, and its engine is
+/// reached through both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_is_reached_through_every_manager() {
+    let (first, second) = Manager::two().await;
+    let engine = Engine::start();
+    let agent = RunningAgent::join(&engine, &first, &[&first]);
+    let report = first.connected().await;
+    let inventory = report.inventory.unwrap();
+    assert!(report.engine_up, "{}", report.engine_error);
+    assert_eq!((inventory.engine_version.as_str(), inventory.engine_api.as_str()), ("20.10.24", "1.41"));
+    assert_eq!(inventory.address, "127.0.0.1");
+    assert!(inventory.mtu > 1000 && inventory.cpus > 0 && inventory.memory_bytes > 0, "{inventory:?}");
+    assert!(first.hub.is_local(HOST) && !second.hub.is_local(HOST));
+    assert_eq!(first.hub.local_hosts(), [HOST]);
+
+    for manager in [&first, &second] {
+        let docker = manager.hub.docker(HOST, None);
+        assert_eq!(docker.version().await.unwrap().version.as_deref(), Some("20.10.24"));
+        upload(&docker).await;
+        download(&docker).await;
+        converse(&docker).await;
+    }
+    assert!(engine.paths().iter().all(|path| path.starts_with("/v1.41/") || path == "/version"), "{:?}", engine.paths());
+    agent.stop().await;
+}
+
+async fn upload(docker: &bollard::Docker) {
+    let body = futures::stream::iter(pattern(BODY_BYTES)).map(Ok::<Bytes, std::io::Error>);
+    let answers = docker.import_image_stream(ImportImageOptions::default(), body, None);
+    let answers: Vec<_> = answers.try_collect().await.unwrap();
+    let sum = pattern(BODY_BYTES).fold(0, |sum, chunk| checksum(sum, &chunk));
+    assert_eq!(answers[0].stream.as_deref(), Some(format!("{BODY_BYTES} bytes, {sum:x}").as_str()));
+}
+
+async fn download(docker: &bollard::Docker) {
+    let (bytes, sum) = docker
+        .export_image("any")
+        .try_fold((0, 0), async |(bytes, sum), chunk| Ok((bytes + chunk.len(), checksum(sum, &chunk))))
+        .await
+        .unwrap();
+    let expected = pattern(BODY_BYTES).fold(0, |sum, chunk| checksum(sum, &chunk));
+    assert_eq!((bytes, sum), (BODY_BYTES, expected));
+}
+
+/// A hijacked connection that ends our direction first and still gets the rest of the answer.
+async fn converse(docker: &bollard::Docker) {
+    let StartExecResults::Attached { mut output, mut input } = docker.start_exec("any", None).await.unwrap() else {
+        panic!("not attached");
+    };
+    let greeting = output.next().await.unwrap().unwrap().to_string();
+    assert_eq!(greeting, "hello\n");
+    input.write_all(b"some input").await.unwrap();
+    input.shutdown().await.unwrap();
+    let mut rest = String::new();
+    while let Some(line) = output.next().await {
+        rest.push_str(&line.unwrap().to_string());
+    }
+    assert_eq!(rest, "got: some input, bye\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_lost_its_manager_goes_to_another_and_streams_break_with_an_error() {
+    let (first, second) = Manager::two().await;
+    let engine = Engine::start();
+    let agent = RunningAgent::join(&engine, &first, &[&first]);
+    first.connected().await;
+    let mut stream = first.hub.open(HOST, None).await.unwrap();
+    let mut tunnelled = second.hub.open(HOST, None).await.unwrap();
+
+    first.stop();
+    let lost = tokio::time::timeout(DEADLINE, tunnelled.read(&mut [0])).await.unwrap();
+    lost.expect_err("a lost tunnel is not an orderly end");
+    let lost = tokio::time::timeout(DEADLINE, stream.read(&mut [0])).await.unwrap();
+    lost.expect_err("a lost link is not an orderly end");
+
+    // The join file did not name the second manager: its address came with the replies.
+    second.connected().await;
+    second.hub.docker(HOST, None).ping().await.unwrap();
+    first.disconnected().await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_is_known_again_after_a_restart_without_its_join_file() {
+    let (first, second) = Manager::two().await;
+    let engine = Engine::start();
+    let agent = RunningAgent::join(&engine, &first, &[&first]);
+    let session = first.connected().await.session;
+    let agent = agent.restart_without_join_file().await;
+    // By now it knows both managers and takes either.
+    tokio::select! {
+        _ = first.connected_other_than(&session) => {}
+        _ = second.connected() => {}
+    }
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lower_term_is_refused_through_every_manager() {
+    let (first, second) = Manager::two().await;
+    let engine = Engine::start();
+    let agent = RunningAgent::join(&engine, &first, &[&first]);
+    let session = first.connected().await.session;
+    second.hub.docker(HOST, Some(5)).ping().await.unwrap();
+    for manager in [&first, &second] {
+        let expected = HubError::StaleTerm { host: HOST.into(), term: 4, obeyed: 5 };
+        assert_eq!(refusal(&manager.hub, Some(4)).await, expected);
+        let error = manager.hub.docker(HOST, Some(4)).ping().await.unwrap_err();
+        assert_eq!(hub_error(&error), Some(&expected), "{error}");
+        manager.hub.docker(HOST, Some(5)).ping().await.unwrap();
+        manager.hub.docker(HOST, None).ping().await.unwrap();
+    }
+    let agent = agent.restart_without_join_file().await;
+    tokio::select! {
+        _ = first.connected_other_than(&session) => first.hub_has(HOST).await,
+        _ = second.connected() => second.hub_has(HOST).await,
+    }
+    assert!(matches!(refusal(&first.hub, Some(4)).await, HubError::StaleTerm { obeyed: 5, .. }));
+    agent.stop().await;
+}
+
+async fn refusal(hub: &Hub, term: Option<u64>) -> HubError {
+    match hub.open(HOST, term).await {
+        Ok(_) => panic!("the stream was opened"),
+        Err(error) => error,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_without_an_agent_is_a_clear_error() {
+    let (first, second) = Manager::two().await;
+    assert_eq!(refusal(&first.hub, None).await, HubError::NoAgent { host: HOST.into() });
+    second.stop();
+    assert_eq!(refusal(&first.hub, None).await, HubError::NoAgent { host: HOST.into() });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_that_is_down_is_reported_and_comes_back() {
+    let (first, second) = Manager::two().await;
+    let engine = Engine::absent();
+    let agent = RunningAgent::join(&engine, &first, &[&first]);
+    let report = first.connected().await;
+    assert!(!report.engine_up && report.engine_error.contains("docker.sock"), "{report:?}");
+    for manager in [&first, &second] {
+        assert!(matches!(refusal(&manager.hub, None).await, HubError::Engine { .. }));
+    }
+    engine.begin();
+    first.reported(|report| report.engine_up).await;
+    second.hub.docker(HOST, None).ping().await.unwrap();
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_token_and_a_wrong_cluster_are_refused_for_good() {
+    let (first, _second) = Manager::two().await;
+    let engine = Engine::start();
+    let mut join = first.join_file(&[&first]);
+    join.token = pki::registration_token(&first.identity.registration_key, CLUSTER, "another-host");
+    let ended = RunningAgent::start(&engine, join).ended().await;
+    assert!(matches!(&ended, Err(AgentError::Refused { code, .. }) if code == "TOKEN_INVALID"), "{ended:?}");
+    assert!(!first.hub.is_local(HOST));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registration_that_cannot_be_decided_is_tried_again() {
+    let (first, _second) = Manager::two().await;
+    first.refuse_as_unavailable(2);
+    let engine = Engine::start();
+    let agent = RunningAgent::join(&engine, &first, &[&first]);
+    first.connected().await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn foreign_certificates_are_refused() {
+    let (first, _second) = Manager::two().await;
+    let foreign = Identity::create(CLUSTER, 2, &[]).unwrap();
+
+    // A host of another authority.
+    let key_pem = pki::generate_key().unwrap();
+    let csr = pki::certificate_request(&key_pem, HOST).unwrap();
+    let certificate_pem = foreign.authority().unwrap().sign_host_csr(&csr, HOST).unwrap();
+    let tls = pki::client_config(&first.identity.ca_pem, Some((&certificate_pem, &key_pem)), &[ALPN_AGENT]).unwrap();
+    let tcp = tokio::net::TcpStream::connect(&first.address).await.unwrap();
+    let name = pki::managers_server_name(CLUSTER).unwrap();
+    let mut link = tokio_rustls::TlsConnector::from(tls).connect(name, tcp).await.unwrap();
+    link.read(&mut [0]).await.expect_err("the handshake is refused");
+
+    // A manager of another authority.
+    let intruder = Manager::start(foreign, 2).await;
+    intruder.knows(&first);
+    first.knows(&intruder);
+    assert_eq!(refusal(&intruder.hub, None).await, HubError::NoAgent { host: HOST.into() });
+    assert_eq!(refusal(&first.hub, None).await, HubError::NoAgent { host: HOST.into() });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disconnected_agent_dials_again() {
+    let (first, second) = Manager::two().await;
+    let engine = Engine::start();
+    let agent = RunningAgent::join(&engine, &first, &[&first]);
+    let session = first.connected().await.session;
+    first.hub_has(HOST).await;
+    first.hub.disconnect(HOST);
+    first.disconnected().await;
+    tokio::select! {
+        _ = first.connected_other_than(&session) => {}
+        _ = second.connected() => {}
+    }
+    agent.stop().await;
+}
+
+/// An agent whose manager has silently gone may be back elsewhere long before the silence is noticed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_session_does_not_hide_a_living_one_elsewhere() {
+    let (first, second) = Manager::two().await;
+    let engine = Engine::start();
+    let agent = RunningAgent::join(&engine, &first, &[&second]);
+    second.connected().await;
+    let _silent = support::silent_agent(&first).await;
+    first.hub_has(HOST).await;
+    let opened = tokio::time::timeout(Duration::from_secs(8), first.hub.docker(HOST, None).ping()).await;
+    opened.expect("the living session answers before the dead one is given up").unwrap();
+    agent.stop().await;
+}

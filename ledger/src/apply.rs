@@ -1,0 +1,113 @@
+//! The replicated state machine: what every replica does with an agreed transaction. Pure.
+//!
+//! ```text
+//!   answered before? ──yes──► Replayed      (so a retry is harmless even if its checks no longer hold)
+//!   other term?      ──yes──► Fenced
+//!   a read changed?  ──yes──► Conflict
+//!   otherwise all ops are written with this entry's revision
+//! ```
+
+use prost::Message as _;
+
+use crate::txn::Remembered;
+use crate::{Outcome, ReadError, Revision, Rows, Term, Txn, row};
+
+/// How long a repeated request is still answered with its first outcome.
+pub const REQUESTS_KEPT_FOR_HOURS: i64 = 24;
+
+/// Expired requests forgotten by one transaction: more than one, so that the rows shrink after a busy day; few, so
+/// that no transaction pays for it.
+const REQUESTS_FORGOTTEN_PER_TXN_MAX: usize = 4;
+
+/// Where in the log a transaction stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Its index.
+    pub revision: Revision,
+    /// The term of the leader that appended it.
+    pub term: Term,
+}
+
+/// A row to write (`Some`) or to delete (`None`).
+pub type RowChange = (Vec<u8>, Option<Vec<u8>>);
+
+/// What a transaction does to the rows, and what its proposer is told.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// For the proposer.
+    pub outcome: Outcome,
+    /// For the store, to be written in one batch with the position.
+    pub changes: Vec<RowChange>,
+}
+
+/// Decides an agreed transaction on the rows as they are just before it.
+pub fn apply(rows: &dyn Rows, txn: &Txn, position: Position) -> Result<Applied, ReadError> {
+    let request_row = row::request(&txn.request);
+    if let Some(stored) = rows.get(&request_row)? {
+        let (revision, remembered) =
+            Remembered::stored(&stored).ok_or_else(|| ReadError::malformed("request row"))?;
+        return Ok(refused(Outcome::Replayed(revision, remembered.answer)));
+    }
+    if txn.fence.is_some_and(|term| term != position.term) {
+        return Ok(refused(Outcome::Fenced(position.term)));
+    }
+    for check in &txn.checks {
+        let found = revision_of(rows, &check.row)?;
+        if found != check.revision {
+            return Ok(refused(Outcome::Conflict(check.name(), position.revision)));
+        }
+    }
+    let mut changes = written(txn, position.revision);
+    remember(rows, txn, position.revision, &mut changes)?;
+    Ok(Applied { outcome: Outcome::Committed(position.revision), changes })
+}
+
+fn refused(outcome: Outcome) -> Applied {
+    Applied { outcome, changes: vec![] }
+}
+
+fn revision_of(rows: &dyn Rows, row: &[u8]) -> Result<Revision, ReadError> {
+    match rows.get(row)? {
+        None => Ok(0),
+        Some(stored) => match row::unstamp(&stored) {
+            Some((revision, _)) => Ok(revision),
+            None => Err(ReadError::malformed("row without revision")),
+        },
+    }
+}
+
+fn written(txn: &Txn, revision: Revision) -> Vec<RowChange> {
+    let mut changes = Vec::with_capacity(txn.ops.len() + 4);
+    let mut stamps = std::collections::BTreeSet::new();
+    for op in &txn.ops {
+        changes.push((op.row.clone(), op.value.as_ref().map(|value| row::stamp(revision, value))));
+        if let Some(key) = op.key() {
+            stamps.insert(key.partition_row());
+            stamps.insert(key.table_row());
+        }
+    }
+    changes.extend(stamps.into_iter().map(|stamp| (stamp, Some(row::stamp(revision, &[])))));
+    changes
+}
+
+fn remember(
+    rows: &dyn Rows,
+    txn: &Txn,
+    revision: Revision,
+    changes: &mut Vec<RowChange>,
+) -> Result<(), ReadError> {
+    let remembered = Remembered { at_ms: txn.at_ms, answer: txn.answer.clone() };
+    changes.push((row::request(&txn.request), Some(row::stamp(revision, &remembered.encode_to_vec()))));
+    changes.push((row::request_age(txn.at_ms, &txn.request), Some(vec![])));
+    let oldest_kept_ms = txn.at_ms - REQUESTS_KEPT_FOR_HOURS * 3_600_000;
+    for (age_row, _) in rows.scan(b"e", REQUESTS_FORGOTTEN_PER_TXN_MAX)? {
+        match row::parse_request_age(&age_row) {
+            Some((at_ms, id)) if at_ms < oldest_kept_ms => {
+                changes.push((row::request(id), None));
+                changes.push((age_row, None));
+            }
+            _ => break,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! Deciding and proposing, again and again until nothing that was read has changed.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Ledger, Outcome, ReadError, RequestId, Revision, Term, Tx, Unavailable};
+
+/// How often a rule is decided anew when others change what it read. Each round loses only to a round that won, so
+/// this many in a row means a hot spot that waiting would not cure.
+pub const TRANSACT_ATTEMPTS_MAX: u32 = 32;
+
+/// Who asks, and in which term.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Request {
+    /// Repeating a request with the same id changes things once.
+    pub id: RequestId,
+    /// Refuse the change in any other term; set by the scheduler.
+    pub fence: Option<Term>,
+}
+
+impl Request {
+    /// A new request without a fence.
+    pub fn new() -> Request {
+        Request::default()
+    }
+
+    /// A new request that only the leader of `term` may bring through.
+    pub fn fenced(term: Term) -> Request {
+        Request { id: RequestId::new(), fence: Some(term) }
+    }
+}
+
+/// A rule's answer, now true on a quorum of replicas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed<A> {
+    /// What the rule answered.
+    pub answer: A,
+    /// The revision of the change; of the view, if there was nothing to change.
+    pub revision: Revision,
+    /// The request had been answered before, with this.
+    pub replayed: bool,
+}
+
+/// Why a change did not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum TransactError<E> {
+    /// The rule says no. Nothing is changed.
+    #[error("{0}")]
+    Refused(E),
+    /// Others kept changing what the rule read. Nothing is changed.
+    #[error("{what} kept changing; gave up after {TRANSACT_ATTEMPTS_MAX} attempts")]
+    Conflict {
+        /// What the last attempt lost to.
+        what: String,
+    },
+    /// The term of the request is over. Nothing is changed.
+    #[error("another term has begun: {0}")]
+    Fenced(Term),
+    /// The replicas could not be asked.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// The state could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Lets `rule` decide on this replica's view and commits what it wrote if nothing that it read has changed.
+///
+/// The first try is on the local view, which costs nothing; a refusal decided there may be out of date, so it is
+/// decided once more on a fresh one before anybody hears of it.
+pub async fn transact<A, E>(
+    ledger: &dyn Ledger,
+    request: Request,
+    mut rule: impl FnMut(&mut Tx<'_>) -> Result<A, E> + Send,
+) -> Result<Committed<A>, TransactError<E>>
+where
+    A: Serialize + DeserializeOwned + Send,
+    E: Send,
+{
+    let mut lost_to = String::new();
+    for attempt in 0..TRANSACT_ATTEMPTS_MAX {
+        let view = if attempt == 0 { ledger.view() } else { ledger.fresh_view().await? };
+        let decided = {
+            let mut tx = Tx::new(&view, ledger.now());
+            match rule(&mut tx) {
+                Ok(answer) => {
+                    let bytes = serde_json::to_vec(&answer).map_err(ReadError::new)?;
+                    (answer, tx.finish(request.id, request.fence, bytes))
+                }
+                Err(_) if attempt == 0 => continue,
+                Err(refusal) => return Err(TransactError::Refused(refusal)),
+            }
+        };
+        let (answer, txn) = decided;
+        let Some(txn) = txn else {
+            // "Nothing to do" may be out of date as well.
+            if attempt == 0 {
+                continue;
+            }
+            return Ok(Committed { answer, revision: view.revision(), replayed: false });
+        };
+        match ledger.propose(txn).await? {
+            Outcome::Committed(revision) => return Ok(Committed { answer, revision, replayed: false }),
+            Outcome::Replayed(revision, bytes) => {
+                let answer = serde_json::from_slice(&bytes).map_err(ReadError::new)?;
+                return Ok(Committed { answer, revision, replayed: true });
+            }
+            Outcome::Fenced(term) => return Err(TransactError::Fenced(term)),
+            Outcome::Conflict(what, _) => lost_to = what,
+            Outcome::Nothing => lost_to = "an entry without a transaction".into(),
+        }
+    }
+    Err(TransactError::Conflict { what: lost_to })
+}

@@ -1,0 +1,151 @@
+//! Reading: a consistent view of the rows at one revision, and typed records in it.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Key, Revision, row};
+
+/// The version of the encoding of a record's value; written in front of it.
+const RECORD_FORMAT: u8 = 1;
+
+/// Ordered rows that do not change while they are read.
+pub trait Rows: Send + Sync {
+    /// The row's bytes, if it exists.
+    fn get(&self, row: &[u8]) -> Result<Option<Vec<u8>>, ReadError>;
+
+    /// The first `limit` rows that start with `prefix`, in order.
+    fn scan(&self, prefix: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError>;
+}
+
+/// The state could not be read. Nobody can do anything about it but stop this replica and heal it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("reading the replicated state: {0}")]
+pub struct ReadError(String);
+
+impl ReadError {
+    /// An error of whatever holds the rows.
+    pub fn new(cause: impl std::fmt::Display) -> ReadError {
+        ReadError(cause.to_string())
+    }
+
+    pub(crate) fn malformed(what: &str) -> ReadError {
+        ReadError(format!("{what} is malformed"))
+    }
+}
+
+/// An object of the replicated state: a noun with a table of its own.
+pub trait Record: Serialize + DeserializeOwned {
+    /// The table's name.
+    const TABLE: &'static str;
+
+    /// What the object belongs to: an environment's id, or the cluster.
+    fn partition(&self) -> &str;
+
+    /// The object's id within its partition.
+    fn id(&self) -> String;
+
+    /// The object's full key.
+    fn key(&self) -> Key {
+        Key::new(Self::TABLE, self.partition(), &self.id())
+    }
+}
+
+/// A record together with the revision of its last change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored<T> {
+    /// The record.
+    pub record: T,
+    /// The revision that wrote it; zero if this very transaction did.
+    pub revision: Revision,
+}
+
+impl<T> Deref for Stored<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.record
+    }
+}
+
+/// The replicated state at one revision.
+#[derive(Clone)]
+pub struct View {
+    rows: Arc<dyn Rows>,
+    revision: Revision,
+}
+
+impl View {
+    /// A view of rows that were complete up to `revision`.
+    pub fn new(rows: Arc<dyn Rows>, revision: Revision) -> View {
+        View { rows, revision }
+    }
+
+    /// The last change that this view contains.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// One record.
+    pub fn get<T: Record>(&self, partition: &str, id: &str) -> Result<Option<Stored<T>>, ReadError> {
+        let key = Key::new(T::TABLE, partition, id);
+        self.rows.get(&key.row())?.map(|stored| decoded(&key, &stored)).transpose()
+    }
+
+    /// All records of a partition, in the order of their ids.
+    pub fn list<T: Record>(&self, partition: &str) -> Result<Vec<Stored<T>>, ReadError> {
+        self.scan(&row::partition_prefix(T::TABLE, partition))
+    }
+
+    /// All records of a table, in the order of partition and id.
+    pub fn list_all<T: Record>(&self) -> Result<Vec<Stored<T>>, ReadError> {
+        self.scan(&row::table_prefix(T::TABLE))
+    }
+
+    pub(crate) fn stored(&self, row: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        self.rows.get(row)
+    }
+
+    fn scan<T: Record>(&self, prefix: &[u8]) -> Result<Vec<Stored<T>>, ReadError> {
+        let found = self.rows.scan(prefix, usize::MAX)?;
+        found
+            .iter()
+            .map(|(row, stored)| {
+                let key = Key::parse(row).ok_or_else(|| ReadError::malformed("key"))?;
+                decoded(&key, stored)
+            })
+            .collect()
+    }
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").field("revision", &self.revision).finish_non_exhaustive()
+    }
+}
+
+/// A record's value as it is stored: a format byte, then JSON. Self-describing, so that fields can be added and
+/// old readers skip them; readable with any tool when something has gone wrong.
+pub(crate) fn encode<T: Record>(record: &T) -> Vec<u8> {
+    let mut bytes = vec![RECORD_FORMAT];
+    // Records are plain data with string keys; serializing them has nothing that can fail.
+    serde_json::to_writer(&mut bytes, record).expect("a record serializes");
+    bytes
+}
+
+pub(crate) fn decode<T: Record>(key: &Key, value: &[u8]) -> Result<T, ReadError> {
+    match value.split_first() {
+        Some((&RECORD_FORMAT, json)) => {
+            serde_json::from_slice(json).map_err(|error| ReadError(format!("{key}: {error}")))
+        }
+        Some((format, _)) => Err(ReadError(format!("{key}: format {format} is newer than this version"))),
+        None => Err(ReadError(format!("{key}: empty value"))),
+    }
+}
+
+pub(crate) fn decoded<T: Record>(key: &Key, stored: &[u8]) -> Result<Stored<T>, ReadError> {
+    let (revision, value) =
+        row::unstamp(stored).ok_or_else(|| ReadError(format!("{key}: no revision")))?;
+    Ok(Stored { record: decode(key, value)?, revision })
+}

@@ -1,0 +1,230 @@
+//! Environments: isolated swarms with their hosts and stacks.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use skep_ledger::{Record, Tx, View};
+
+use crate::host::{Host, HostWish};
+use crate::ids::{EnvironmentId, HostId, OperationId};
+use crate::name::Name;
+use crate::operation::{Operation, Subject, workflow};
+use crate::{CLUSTER, Refusal, Ruling, host, operation, template};
+
+/// Environments in one cluster.
+pub const ENVIRONMENTS_MAX: usize = 1_000;
+
+/// What is wished for an environment, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Its id.
+    pub id: EnvironmentId,
+    /// Unique in the cluster.
+    pub name: Name,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// The template it was made from.
+    pub template: Name,
+    /// How many swarm managers it keeps.
+    pub swarm_managers: u8,
+    /// MTU of its networks, where the engine's default does not fit.
+    pub mtu: Option<u16>,
+    /// Somebody wished it gone.
+    pub removal: Option<Timestamp>,
+    /// `create-environment` has come to its end.
+    pub opened: bool,
+    /// The swarm, once there is one.
+    pub swarm: Option<Swarm>,
+}
+
+/// The swarm of an environment, as it was seen last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swarm {
+    /// Docker's id of it.
+    pub id: String,
+    /// Nodes that are ready.
+    pub nodes: usize,
+    /// Managers among them.
+    pub managers: usize,
+}
+
+impl Record for Environment {
+    const TABLE: &'static str = "environment";
+    fn partition(&self) -> &str {
+        CLUSTER
+    }
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+}
+
+/// Which id a name stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct EnvironmentName {
+    name: Name,
+    id: EnvironmentId,
+}
+
+impl Record for EnvironmentName {
+    const TABLE: &'static str = "environment-name";
+    fn partition(&self) -> &str {
+        CLUSTER
+    }
+    fn id(&self) -> String {
+        self.name.to_string()
+    }
+}
+
+/// A new environment as somebody asks for it.
+#[derive(Debug, Clone)]
+pub struct EnvironmentWish {
+    /// Minted by the caller.
+    pub id: EnvironmentId,
+    /// Minted by the caller.
+    pub operation: OperationId,
+    /// The name.
+    pub name: String,
+    /// The template's name.
+    pub template: String,
+    /// Hosts to begin with: ids of each (host, operation), driver and its options.
+    pub hosts: Vec<(HostId, OperationId)>,
+    /// The driver of those hosts.
+    pub driver: String,
+    /// The driver's options.
+    pub options: std::collections::BTreeMap<String, String>,
+}
+
+/// Asks for an environment with its first hosts, named `NAME-1`, `NAME-2`, ….
+pub fn wish(tx: &mut Tx<'_>, wish: &EnvironmentWish) -> Ruling<Operation> {
+    let name = Name::parse("an environment", &wish.name)?;
+    let template = template::named(tx, &wish.template)?;
+    if tx.get::<EnvironmentName>(CLUSTER, name.as_str())?.is_some() {
+        return Err(Refusal::NameTaken { what: "an environment", name: wish.name.clone(), scope: None });
+    }
+    if tx.list::<EnvironmentName>(CLUSTER)?.len() >= ENVIRONMENTS_MAX {
+        return Err(Refusal::TooMany { what: "environments", limit: ENVIRONMENTS_MAX });
+    }
+    let environment = Environment {
+        id: wish.id.clone(),
+        name: name.clone(),
+        created_at: tx.now(),
+        template: template.name,
+        swarm_managers: template.swarm_managers,
+        mtu: template.mtu,
+        removal: None,
+        opened: false,
+        swarm: None,
+    };
+    tx.put(&environment);
+    tx.put(&EnvironmentName { name, id: wish.id.clone() });
+    let subject = subject(&environment);
+    let started = operation::start(
+        tx,
+        wish.operation.clone(),
+        workflow::CREATE_ENVIRONMENT,
+        subject,
+        Some(&environment),
+        None,
+    )?;
+    for (number, (id, operation)) in wish.hosts.iter().enumerate() {
+        let wish = HostWish {
+            id: id.clone(),
+            operation: operation.clone(),
+            name: format!("{}-{}", environment.name, number + 1),
+            driver: wish.driver.clone(),
+            options: wish.options.clone(),
+        };
+        host::wish(tx, &environment, &wish, Some(started.id.clone()))?;
+    }
+    Ok(started)
+}
+
+/// Asks for an environment to be removed with everything in it. Asking again gives the same operation.
+pub fn remove(tx: &mut Tx<'_>, environment: &str, id: OperationId) -> Ruling<Operation> {
+    let mut environment = named(tx, environment)?;
+    if environment.removal.is_some()
+        && let Some(running) = removal_of(tx, &environment)?
+    {
+        return Ok(running);
+    }
+    environment.removal = Some(tx.now());
+    tx.put(&environment);
+    let subject = subject(&environment);
+    operation::start(tx, id, workflow::REMOVE_ENVIRONMENT, subject, Some(&environment), None)
+}
+
+fn removal_of(tx: &mut Tx<'_>, environment: &Environment) -> Ruling<Option<Operation>> {
+    let operations = tx.list::<Operation>(CLUSTER)?;
+    Ok(operations
+        .into_iter()
+        .map(|stored| stored.record)
+        .find(|operation| {
+            operation.workflow == workflow::REMOVE_ENVIRONMENT
+                && operation.subject.id == environment.id.as_str()
+                && !operation.ended()
+        }))
+}
+
+/// Lets an environment go that has nothing left in it.
+pub fn forget(tx: &mut Tx<'_>, id: &EnvironmentId) -> Ruling<()> {
+    if let Some(environment) = tx.get::<Environment>(CLUSTER, id.as_str())? {
+        tx.delete::<EnvironmentName>(CLUSTER, environment.name.as_str());
+        tx.delete::<Environment>(CLUSTER, id.as_str());
+    }
+    Ok(())
+}
+
+/// The environment of that name or id.
+pub fn named(tx: &mut Tx<'_>, reference: &str) -> Ruling<Environment> {
+    let id = match tx.get::<EnvironmentName>(CLUSTER, reference)? {
+        Some(index) => index.id.to_string(),
+        None => reference.to_owned(),
+    };
+    match tx.get::<Environment>(CLUSTER, &id)? {
+        Some(stored) => Ok(stored.record),
+        None => Err(not_found(reference)),
+    }
+}
+
+/// The environment of that name or id that is not going away.
+pub fn usable(tx: &mut Tx<'_>, reference: &str) -> Ruling<Environment> {
+    let environment = named(tx, reference)?;
+    match environment.removal {
+        None => Ok(environment),
+        Some(_) => Err(Refusal::BeingRemoved { what: "environment", name: environment.name.to_string() }),
+    }
+}
+
+/// Like [`named`], for readers.
+pub fn find(view: &View, reference: &str) -> Ruling<skep_ledger::Stored<Environment>> {
+    let id = match view.get::<EnvironmentName>(CLUSTER, reference)? {
+        Some(index) => index.id.to_string(),
+        None => reference.to_owned(),
+    };
+    view.get::<Environment>(CLUSTER, &id)?.ok_or_else(|| not_found(reference))
+}
+
+/// The environment as the subject of an operation.
+pub fn subject(environment: &Environment) -> Subject {
+    Subject::new("environment", &environment.id, &environment.name)
+}
+
+fn not_found(reference: &str) -> Refusal {
+    Refusal::NotFound { what: "environment", name: reference.to_owned(), scope: None }
+}
+
+impl Environment {
+    /// The one word for people, and why.
+    pub fn state(&self, hosts: &[impl std::ops::Deref<Target = Host>]) -> (&'static str, String) {
+        let active = hosts.iter().filter(|host| host.is_active()).count();
+        let message = match hosts.len() {
+            0 => "no hosts yet".to_owned(),
+            total => format!("{active} of {total} hosts active"),
+        };
+        match (&self.removal, self.opened) {
+            (Some(_), _) => ("deleting", message),
+            (None, false) => ("creating", message),
+            (None, true) if active < hosts.len() => ("degraded", message),
+            (None, true) => ("active", message),
+        }
+    }
+}

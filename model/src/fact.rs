@@ -1,0 +1,178 @@
+//! What the world answered, to be written in the same transaction as the operation's move.
+//!
+//! Effects do not write: they return facts, and this is the one place where a fact becomes state. Recording a fact
+//! twice, or about something that is gone meanwhile, changes nothing.
+
+use skep_ledger::Tx;
+
+use crate::environment::{Environment, Swarm};
+use crate::host::{Host, Machine, Membership};
+use crate::ids::{EnvironmentId, HostId, OperationId};
+use crate::name::Name;
+use crate::stack::{ServiceSeen, Stack};
+use crate::{CLUSTER, Ruling, environment, host, resource};
+
+/// One thing that an effect found or brought about.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fact {
+    /// The driver has a machine for the host.
+    MachineExists(EnvironmentId, HostId, Machine),
+    /// The driver has nothing left of the host.
+    MachineGone(EnvironmentId, HostId),
+    /// The swarm as one of its managers sees it: every node that is a host of ours.
+    SwarmSeen(EnvironmentId, String, Vec<(HostId, Membership)>),
+    /// The host is in no swarm.
+    LeftSwarm(EnvironmentId, HostId),
+    /// No task runs on the host any more.
+    Evacuated(EnvironmentId, HostId),
+    /// `create-environment` is through.
+    EnvironmentOpened(EnvironmentId),
+    /// Removal is wished for a host, with the operation that does it and the one that waits for it.
+    HostRemovalWished(EnvironmentId, HostId, OperationId, OperationId),
+    /// The networks of a stack's generation exist.
+    StackNetworksMade(EnvironmentId, Name, u64),
+    /// The services of a stack's generation exist, and no others of the stack.
+    StackServicesMade(EnvironmentId, Name, u64),
+    /// The services of a stack's generation as the swarm shows them.
+    StackSeen(EnvironmentId, Name, u64, Vec<ServiceSeen>),
+    /// Nothing of the stack is left in the swarm.
+    StackWithdrawn(EnvironmentId, Name),
+    /// The stack's record goes.
+    StackForgotten(EnvironmentId, Name),
+    /// The host's record goes.
+    HostForgotten(EnvironmentId, HostId),
+    /// The environment's record goes.
+    EnvironmentForgotten(EnvironmentId),
+}
+
+/// Writes a fact.
+pub fn record(tx: &mut Tx<'_>, fact: &Fact) -> Ruling<()> {
+    match fact {
+        Fact::MachineExists(environment, id, machine) => {
+            resource::made(tx, id, &machine.id)?;
+            with_host(tx, environment, id, |host| host.machine = Some(machine.clone()))
+        }
+        Fact::MachineGone(environment, id) => {
+            resource::released(tx, id);
+            with_host(tx, environment, id, |host| host.machine = None)
+        }
+        Fact::SwarmSeen(environment, swarm, nodes) => swarm_seen(tx, environment, swarm, nodes),
+        Fact::LeftSwarm(environment, id) => {
+            with_host(tx, environment, id, |host| host.membership = None)?;
+            swarm_without_members(tx, environment)
+        }
+        Fact::Evacuated(environment, id) => with_host(tx, environment, id, |host| host.evacuated = true),
+        Fact::EnvironmentOpened(id) => with_environment(tx, id, |environment| environment.opened = true),
+        Fact::HostRemovalWished(environment, id, operation, parent) => {
+            wish_host_gone(tx, environment, id, operation, parent)
+        }
+        Fact::StackNetworksMade(environment, name, generation) => {
+            with_stack(tx, environment, name, |stack| stack.networks_made = *generation)
+        }
+        Fact::StackServicesMade(environment, name, generation) => {
+            with_stack(tx, environment, name, |stack| stack.services_made = *generation)
+        }
+        Fact::StackSeen(environment, name, generation, seen) => with_stack(tx, environment, name, |stack| {
+            stack.seen = seen.clone();
+            stack.seen_generation = *generation;
+        }),
+        Fact::StackWithdrawn(environment, name) => {
+            with_stack(tx, environment, name, |stack| stack.withdrawn = true)
+        }
+        Fact::StackForgotten(environment, name) => {
+            tx.delete::<Stack>(environment.as_str(), name.as_str());
+            Ok(())
+        }
+        Fact::HostForgotten(environment, id) => host::forget(tx, environment, id),
+        Fact::EnvironmentForgotten(id) => environment::forget(tx, id),
+    }
+}
+
+fn with_host(
+    tx: &mut Tx<'_>,
+    environment: &EnvironmentId,
+    id: &HostId,
+    change: impl FnOnce(&mut Host),
+) -> Ruling<()> {
+    if let Some(mut stored) = tx.get::<Host>(environment.as_str(), id.as_str())? {
+        let before = stored.record.clone();
+        change(&mut stored.record);
+        if stored.record != before {
+            tx.put(&stored.record);
+        }
+    }
+    Ok(())
+}
+
+fn with_environment(
+    tx: &mut Tx<'_>,
+    id: &EnvironmentId,
+    change: impl FnOnce(&mut Environment),
+) -> Ruling<()> {
+    if let Some(mut stored) = tx.get::<Environment>(CLUSTER, id.as_str())? {
+        let before = stored.record.clone();
+        change(&mut stored.record);
+        if stored.record != before {
+            tx.put(&stored.record);
+        }
+    }
+    Ok(())
+}
+
+fn with_stack(
+    tx: &mut Tx<'_>,
+    environment: &EnvironmentId,
+    name: &Name,
+    change: impl FnOnce(&mut Stack),
+) -> Ruling<()> {
+    if let Some(mut stored) = tx.get::<Stack>(environment.as_str(), name.as_str())? {
+        change(&mut stored.record);
+        tx.put(&stored.record);
+    }
+    Ok(())
+}
+
+/// A host that the swarm does not list is no member, whatever was believed before.
+fn swarm_seen(
+    tx: &mut Tx<'_>,
+    environment: &EnvironmentId,
+    swarm: &str,
+    nodes: &[(HostId, Membership)],
+) -> Ruling<()> {
+    for stored in tx.list::<Host>(environment.as_str())? {
+        let seen = nodes.iter().find(|(id, _)| *id == stored.id).map(|(_, membership)| membership.clone());
+        with_host(tx, environment, &stored.id, |host| host.membership = seen)?;
+    }
+    let ready = |(_, membership): &&(HostId, Membership)| membership.ready;
+    let swarm = Swarm {
+        id: swarm.to_owned(),
+        nodes: nodes.iter().filter(ready).count(),
+        managers: nodes.iter().filter(ready).filter(|(_, node)| node.role == host::Role::Manager).count(),
+    };
+    with_environment(tx, environment, |environment| environment.swarm = Some(swarm))
+}
+
+fn swarm_without_members(tx: &mut Tx<'_>, environment: &EnvironmentId) -> Ruling<()> {
+    let members = tx.list::<Host>(environment.as_str())?;
+    if members.iter().all(|host| host.membership.is_none()) {
+        with_environment(tx, environment, |environment| environment.swarm = None)?;
+    }
+    Ok(())
+}
+
+fn wish_host_gone(
+    tx: &mut Tx<'_>,
+    environment: &EnvironmentId,
+    id: &HostId,
+    operation: &OperationId,
+    parent: &OperationId,
+) -> Ruling<()> {
+    let Some(environment) = tx.get::<Environment>(CLUSTER, environment.as_str())? else { return Ok(()) };
+    match tx.get::<Host>(environment.id.as_str(), id.as_str())? {
+        Some(host) if host.removal.is_none() => {
+            host::remove(tx, &environment, id.as_str(), operation.clone(), Some(parent.clone()))?;
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}

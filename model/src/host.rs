@@ -1,0 +1,422 @@
+//! Hosts: machines in an environment that run Docker Engine and the Skep agent.
+//!
+//! ```text
+//!   wished ─► machine (driver) ─► registered, connected (agent) ─► engine up ─► swarm member: active
+//! ```
+//! Each arrow is a fact with one author; the state that people see is derived from the facts, never stored.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use skep_ledger::{Record, Stored, Tx, View};
+
+use crate::environment::Environment;
+use crate::ids::{EnvironmentId, HostId, OperationId};
+use crate::name::Name;
+use crate::operation::{Operation, Subject, workflow};
+use crate::{CLUSTER, Refusal, Ruling, operation};
+
+/// Hosts in one environment; Docker's own advice for one swarm.
+pub const HOSTS_PER_ENVIRONMENT_MAX: usize = 1_000;
+
+/// What is wished for a host, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// Its id; also the tag on its machine and the name in its certificate.
+    pub id: HostId,
+    /// Whose it is.
+    pub environment: EnvironmentId,
+    /// Unique in the environment; the machine's host name.
+    pub name: Name,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// Where the machine comes from.
+    pub driver: String,
+    /// What the driver was told.
+    pub options: BTreeMap<String, String>,
+    /// Somebody wished it gone.
+    pub removal: Option<Timestamp>,
+    /// Told by the driver.
+    pub machine: Option<Machine>,
+    /// Told by the agent when it registered.
+    pub registration: Option<Registration>,
+    /// Told by the manager that holds the agent's connection.
+    pub agent: Agent,
+    /// Told by the agent.
+    pub inventory: Option<Inventory>,
+    /// Seen in the swarm.
+    pub membership: Option<Membership>,
+    /// No task of the swarm was left on it when it was last looked at.
+    pub evacuated: bool,
+}
+
+/// The machine that a driver made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The driver's name for it.
+    pub id: String,
+    /// Where it is in the environment's network.
+    pub address: String,
+}
+
+/// The agent's first contact: which key it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// SHA-256 of the public key. The same key may ask again (its answer was lost), another may not.
+    pub key_hash: Vec<u8>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The agent's connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Is it connected?
+    pub connected: bool,
+    /// The manager that holds, or last held, the connection.
+    pub manager: String,
+    /// Tells one connection from the next.
+    pub session: String,
+    /// Since when it is as it is.
+    pub since: Option<Timestamp>,
+    /// Does the engine answer?
+    pub engine_up: bool,
+    /// Why it does not.
+    pub engine_error: String,
+}
+
+/// What the agent found on the machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inventory {
+    /// Processors.
+    pub cpus: u32,
+    /// Memory.
+    pub memory_bytes: u64,
+    /// Kernel release.
+    pub kernel: String,
+    /// `x86_64`, `aarch64`, ….
+    pub architecture: String,
+    /// Operating system.
+    pub os: String,
+    /// The machine's own host name.
+    pub hostname: String,
+    /// MTU of the interface that carries the address.
+    pub mtu: u32,
+    /// Docker Engine's version.
+    pub engine_version: String,
+    /// The newest API that the engine speaks.
+    pub engine_api: String,
+    /// Kernel features by name: there or not.
+    pub features: BTreeMap<String, bool>,
+}
+
+/// What the swarm says about the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// Docker's id of the node.
+    pub node: String,
+    /// Manager or worker.
+    pub role: Role,
+    /// Does it lead the swarm's managers?
+    pub leader: bool,
+    /// Does the swarm see it ready?
+    pub ready: bool,
+    /// Is it drained?
+    pub drained: bool,
+}
+
+/// A node's role in its swarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Takes part in the swarm's own quorum.
+    Manager,
+    /// Runs tasks only.
+    Worker,
+}
+
+impl Record for Host {
+    const TABLE: &'static str = "host";
+    fn partition(&self) -> &str {
+        self.environment.as_str()
+    }
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+}
+
+/// Which id a name stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct HostName {
+    environment: EnvironmentId,
+    name: Name,
+    id: HostId,
+}
+
+impl Record for HostName {
+    const TABLE: &'static str = "host-name";
+    fn partition(&self) -> &str {
+        self.environment.as_str()
+    }
+    fn id(&self) -> String {
+        self.name.to_string()
+    }
+}
+
+/// Which environment a host id belongs to; agents know only their id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct HostPlace {
+    id: HostId,
+    environment: EnvironmentId,
+}
+
+impl Record for HostPlace {
+    const TABLE: &'static str = "host-place";
+    fn partition(&self) -> &str {
+        CLUSTER
+    }
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+}
+
+/// A new host as somebody asks for it. The driver has checked its options already.
+#[derive(Debug, Clone)]
+pub struct HostWish {
+    /// Minted by the caller.
+    pub id: HostId,
+    /// Minted by the caller.
+    pub operation: OperationId,
+    /// The name.
+    pub name: String,
+    /// The driver.
+    pub driver: String,
+    /// What the driver is told.
+    pub options: BTreeMap<String, String>,
+}
+
+/// Asks for a host.
+pub fn wish(
+    tx: &mut Tx<'_>,
+    environment: &Environment,
+    wish: &HostWish,
+    parent: Option<OperationId>,
+) -> Ruling<Operation> {
+    let name = Name::parse("a host", &wish.name)?;
+    let scope = environment.id.as_str();
+    if tx.get::<HostName>(scope, name.as_str())?.is_some() {
+        return Err(Refusal::NameTaken {
+            what: "a host",
+            name: wish.name.clone(),
+            scope: Some(environment.name.to_string()),
+        });
+    }
+    if tx.list::<HostName>(scope)?.len() >= HOSTS_PER_ENVIRONMENT_MAX {
+        return Err(Refusal::TooMany { what: "hosts in an environment", limit: HOSTS_PER_ENVIRONMENT_MAX });
+    }
+    let host = Host {
+        id: wish.id.clone(),
+        environment: environment.id.clone(),
+        name: name.clone(),
+        created_at: tx.now(),
+        driver: wish.driver.clone(),
+        options: wish.options.clone(),
+        removal: None,
+        machine: None,
+        registration: None,
+        agent: Agent::default(),
+        inventory: None,
+        membership: None,
+        evacuated: false,
+    };
+    tx.put(&host);
+    tx.put(&HostName { environment: environment.id.clone(), name, id: wish.id.clone() });
+    tx.put(&HostPlace { id: wish.id.clone(), environment: environment.id.clone() });
+    let (id, subject) = (wish.operation.clone(), subject(&host));
+    operation::start(tx, id, workflow::CREATE_HOST, subject, Some(environment), parent)
+}
+
+/// Asks for a host to be removed. If it is still being created, that is turned around first.
+pub fn remove(
+    tx: &mut Tx<'_>,
+    environment: &Environment,
+    reference: &str,
+    id: OperationId,
+    parent: Option<OperationId>,
+) -> Ruling<Operation> {
+    let mut host = named(tx, environment, reference)?;
+    if host.removal.is_some() {
+        return Err(Refusal::BeingRemoved { what: "host", name: host.name.to_string() });
+    }
+    host.removal = Some(tx.now());
+    tx.put(&host);
+    operation::start(tx, id, workflow::REMOVE_HOST, subject(&host), Some(environment), parent)
+}
+
+/// What came of an agent's attempt to register.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Registered {
+    /// It may have a certificate.
+    Welcome,
+    /// The one-time token was used by another key.
+    TokenUsed,
+    /// There is no such host, or it is going away.
+    Unknown,
+}
+
+/// Decides whether a key that showed the right token becomes this host's key.
+pub fn register(tx: &mut Tx<'_>, id: &str, key_hash: &[u8]) -> Ruling<Registered> {
+    let Some(mut host) = by_id(tx, id)?.filter(|host| host.removal.is_none()) else {
+        return Ok(Registered::Unknown);
+    };
+    match &host.registration {
+        Some(known) if known.key_hash == key_hash => Ok(Registered::Welcome),
+        Some(_) => Ok(Registered::TokenUsed),
+        None => {
+            host.registration = Some(Registration { key_hash: key_hash.to_vec(), at: tx.now() });
+            tx.put(&host);
+            Ok(Registered::Welcome)
+        }
+    }
+}
+
+/// An agent has connected, or has something new to tell.
+pub fn reported(
+    tx: &mut Tx<'_>,
+    id: &str,
+    manager: &str,
+    session: &str,
+    inventory: Option<Inventory>,
+    engine: Result<(), String>,
+) -> Ruling<()> {
+    let Some(mut host) = by_id(tx, id)? else { return Ok(()) };
+    let before = host.clone();
+    if !host.agent.connected || host.agent.session != session {
+        host.agent.since = Some(tx.now());
+    }
+    host.agent = Agent {
+        connected: true,
+        manager: manager.to_owned(),
+        session: session.to_owned(),
+        since: host.agent.since,
+        engine_up: engine.is_ok(),
+        engine_error: engine.err().unwrap_or_default(),
+    };
+    host.inventory = inventory.or(host.inventory);
+    if host != before {
+        tx.put(&host);
+    }
+    Ok(())
+}
+
+/// An agent's connection has ended. If it has come back elsewhere meanwhile, that is no news.
+pub fn disconnected(tx: &mut Tx<'_>, id: &str, session: &str) -> Ruling<()> {
+    if let Some(mut host) = by_id(tx, id)?
+        && host.agent.session == session
+        && host.agent.connected
+    {
+        host.agent.connected = false;
+        host.agent.since = Some(tx.now());
+        tx.put(&host);
+    }
+    Ok(())
+}
+
+/// Lets a host go of which nothing is left.
+pub fn forget(tx: &mut Tx<'_>, environment: &EnvironmentId, id: &HostId) -> Ruling<()> {
+    if let Some(host) = tx.get::<Host>(environment.as_str(), id.as_str())? {
+        tx.delete::<HostName>(environment.as_str(), host.name.as_str());
+        tx.delete::<HostPlace>(CLUSTER, id.as_str());
+        tx.delete::<Host>(environment.as_str(), id.as_str());
+    }
+    Ok(())
+}
+
+/// The host of that name or id in an environment.
+pub fn named(tx: &mut Tx<'_>, environment: &Environment, reference: &str) -> Ruling<Host> {
+    let scope = environment.id.as_str();
+    let id = match tx.get::<HostName>(scope, reference)? {
+        Some(index) => index.id.to_string(),
+        None => reference.to_owned(),
+    };
+    match tx.get::<Host>(scope, &id)? {
+        Some(stored) => Ok(stored.record),
+        None => Err(not_found(environment, reference)),
+    }
+}
+
+/// Like [`named`], for readers.
+pub fn find(view: &View, environment: &Environment, reference: &str) -> Ruling<Stored<Host>> {
+    let scope = environment.id.as_str();
+    let id = match view.get::<HostName>(scope, reference)? {
+        Some(index) => index.id.to_string(),
+        None => reference.to_owned(),
+    };
+    view.get::<Host>(scope, &id)?.ok_or_else(|| not_found(environment, reference))
+}
+
+/// The host as the subject of an operation.
+pub fn subject(host: &Host) -> Subject {
+    Subject::new("host", &host.id, &host.name)
+}
+
+fn by_id(tx: &mut Tx<'_>, id: &str) -> Ruling<Option<Host>> {
+    let Some(place) = tx.get::<HostPlace>(CLUSTER, id)? else { return Ok(None) };
+    Ok(tx.get::<Host>(place.environment.as_str(), id)?.map(|stored| stored.record))
+}
+
+fn not_found(environment: &Environment, reference: &str) -> Refusal {
+    Refusal::NotFound {
+        what: "host",
+        name: reference.to_owned(),
+        scope: Some(environment.name.to_string()),
+    }
+}
+
+impl Host {
+    /// Can its engine be spoken to, and is it meant to stay?
+    pub fn is_ready(&self) -> bool {
+        self.removal.is_none() && self.agent.connected && self.agent.engine_up && self.inventory.is_some()
+    }
+
+    /// Does it do its part in the swarm?
+    pub fn is_active(&self) -> bool {
+        self.is_ready() && self.membership.as_ref().is_some_and(|membership| membership.ready)
+    }
+
+    /// Is it a manager of the swarm?
+    pub fn is_swarm_manager(&self) -> bool {
+        self.membership.as_ref().is_some_and(|membership| membership.role == Role::Manager)
+    }
+
+    /// Does the kernel have a feature? `None` if the agent has not said.
+    pub fn has_feature(&self, name: &str) -> Option<bool> {
+        self.inventory.as_ref().map(|inventory| inventory.features.get(name).copied().unwrap_or(false))
+    }
+
+    /// The one word for people, and why.
+    pub fn state(&self) -> (&'static str, String) {
+        if self.removal.is_some() {
+            return ("removing", "somebody asked for it to be removed".into());
+        }
+        if self.machine.is_none() {
+            return ("creating", format!("waiting for a machine from driver {}", self.driver));
+        }
+        if self.registration.is_none() {
+            return ("creating", "waiting for the agent to register".into());
+        }
+        if !self.agent.connected {
+            return ("unreachable", "the agent is not connected to any manager".into());
+        }
+        if !self.agent.engine_up {
+            return ("engine-down", self.agent.engine_error.clone());
+        }
+        match &self.membership {
+            None => ("joining", "waiting to join the swarm".into()),
+            Some(membership) if !membership.ready => ("joining", "the swarm does not see it ready yet".into()),
+            Some(membership) if membership.drained => ("drained", "takes no tasks".into()),
+            Some(_) => ("active", String::new()),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The nouns of Skep and the rules about them.
+//!
+//! A rule is a plain function on a transaction, `fn(&mut Tx, …) -> Result<…, Refusal>`: it reads, decides and says
+//! what to write; it has no clock, no randomness and no I/O, so it can be tried on a thousand states in a test.
+//! Ids are minted by the caller before the rule runs, because a rule may be decided several times.
+//!
+//! Who writes what: people write wishes (`spec`, `removal`), agents and drivers write facts (`machine`, `agent`,
+//! `swarm`), the scheduler writes decisions ([`operation`]). No field has two authors.
+
+pub mod access;
+pub mod environment;
+pub mod fact;
+pub mod host;
+pub mod ids;
+pub mod name;
+pub mod operation;
+pub mod recipe;
+pub mod refusal;
+pub mod resource;
+pub mod stack;
+pub mod template;
+
+/// The partition of everything that belongs to no environment.
+pub const CLUSTER: &str = "cluster";
+
+pub use refusal::Refusal;
+
+/// What every rule answers.
+pub type Ruling<T> = Result<T, Refusal>;

@@ -1,0 +1,167 @@
+//! The ways in which a rule says no. A refusal is not an error: the question was fine, the answer is no.
+//!
+//! Codes are stable and never reused; `docs/reference/errors.md` has a paragraph for each (a test compares them).
+
+use skep_ledger::ReadError;
+
+use crate::recipe::RecipeError;
+
+/// Why a rule refuses. Nothing is changed by a refused request.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// A name that cannot be one.
+    #[error("'{name}' cannot be the name of {what}: use 1 to 63 of a-z, 0-9 and '-', not beginning or ending with '-'")]
+    InvalidName {
+        /// With its article: "a host".
+        what: &'static str,
+        /// What was asked for.
+        name: String,
+    },
+    /// A number outside its bounds.
+    #[error("{what} cannot be {value}: {allowed}")]
+    InvalidValue {
+        /// The field.
+        what: &'static str,
+        /// What was asked for.
+        value: String,
+        /// What would do.
+        allowed: String,
+    },
+    /// The name is in use.
+    #[error("{what} named '{name}' exists already{}", in_scope(.scope))]
+    NameTaken {
+        /// With its article: "a host".
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// The environment, if the noun lives in one.
+        scope: Option<String>,
+    },
+    /// Nothing of that name or id.
+    #[error("there is no {what} named '{name}'{}", in_scope(.scope))]
+    NotFound {
+        /// Without article: "host".
+        what: &'static str,
+        /// What was asked for.
+        name: String,
+        /// The environment, if the noun lives in one.
+        scope: Option<String>,
+    },
+    /// It is being removed, and that does not turn around.
+    #[error("{what} '{name}' is being removed")]
+    BeingRemoved {
+        /// Without article: "host".
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// There is no machine to do it on.
+    #[error("environment '{environment}' has no hosts: services have nowhere to run")]
+    NoHosts {
+        /// Its name.
+        environment: String,
+    },
+    /// A published port that another stack has on every host.
+    #[error("port {port} on the hosts of the environment is already published by {by}")]
+    HostPortTaken {
+        /// The port with its protocol: `8080/tcp`.
+        port: String,
+        /// `STACK/SERVICE`.
+        by: String,
+    },
+    /// A bound was reached.
+    #[error("there can be at most {limit} {what}")]
+    TooMany {
+        /// In the plural: "hosts in an environment".
+        what: &'static str,
+        /// The bound.
+        limit: usize,
+    },
+    /// The compose file is no recipe.
+    #[error("the recipe has {} {}", .errors.len(), if .errors.len() == 1 { "error" } else { "errors" })]
+    InvalidRecipe {
+        /// Each with its place.
+        errors: Vec<RecipeError>,
+    },
+    /// The template document is none.
+    #[error("the template is not valid: {detail}")]
+    InvalidTemplate {
+        /// What and where.
+        detail: String,
+    },
+    /// The driver cannot work here, or does not know what it was given.
+    #[error("{detail}")]
+    Driver {
+        /// In the driver's words.
+        detail: String,
+    },
+    /// The state could not be read; the replica needs help.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl Refusal {
+    /// Every code with its reason, for documentation and tests.
+    pub const CODES: &[(&str, &str)] = &[
+        ("SKP-1201", "INVALID_NAME"),
+        ("SKP-1202", "INVALID_VALUE"),
+        ("SKP-1203", "NOT_FOUND"),
+        ("SKP-1301", "NAME_TAKEN"),
+        ("SKP-1302", "BEING_REMOVED"),
+        ("SKP-1303", "NO_HOSTS"),
+        ("SKP-1401", "LIMIT_REACHED"),
+        ("SKP-2001", "DRIVER_REFUSED"),
+        ("SKP-2601", "INVALID_RECIPE"),
+        ("SKP-2602", "HOST_PORT_TAKEN"),
+        ("SKP-2603", "INVALID_TEMPLATE"),
+        ("SKP-9001", "STATE_UNREADABLE"),
+    ];
+
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Refusal::InvalidName { .. } => "SKP-1201",
+            Refusal::InvalidValue { .. } => "SKP-1202",
+            Refusal::NotFound { .. } => "SKP-1203",
+            Refusal::NameTaken { .. } => "SKP-1301",
+            Refusal::BeingRemoved { .. } => "SKP-1302",
+            Refusal::NoHosts { .. } => "SKP-1303",
+            Refusal::TooMany { .. } => "SKP-1401",
+            Refusal::Driver { .. } => "SKP-2001",
+            Refusal::InvalidRecipe { .. } => "SKP-2601",
+            Refusal::HostPortTaken { .. } => "SKP-2602",
+            Refusal::InvalidTemplate { .. } => "SKP-2603",
+            Refusal::Read(_) => "SKP-9001",
+        }
+    }
+
+    /// The stable reason, for programs.
+    pub fn reason(&self) -> &'static str {
+        let code = self.code();
+        Self::CODES.iter().find(|(known, _)| *known == code).map_or("UNKNOWN", |(_, reason)| reason)
+    }
+
+    /// What to do about it, as far as that can be said.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Refusal::NameTaken { .. } => Some("choose another name, or remove the other first".into()),
+            Refusal::NotFound { what, .. } => {
+                Some(format!("see what there is: skep {} ls", what.replace("environment", "env")))
+            }
+            Refusal::BeingRemoved { .. } => Some("wait until it is gone: skep op ls".into()),
+            Refusal::NoHosts { environment } => {
+                Some(format!("add one: skep host create host-1 --driver local -e {environment}"))
+            }
+            Refusal::HostPortTaken { .. } => Some("publish another port, or remove the other stack".into()),
+            Refusal::InvalidRecipe { .. } => Some("docs/reference/recipe.md lists what is understood".into()),
+            Refusal::InvalidTemplate { .. } => {
+                Some("examples/template-three-managers.yml shows the format".into())
+            }
+            _ => None,
+        }
+    }
+}
+
+fn in_scope(scope: &Option<String>) -> String {
+    scope.as_ref().map(|scope| format!(" in environment '{scope}'")).unwrap_or_default()
+}

@@ -1,0 +1,24 @@
+//! Fits openraft to our storage and network, and is the replicated [`Ledger`](skep_ledger::Ledger).
+//!
+//! ```text
+//!   Replica::propose ─► leader? ─yes─► openraft ─► Store (log)      ─► quorum ─► apply ─► Store (state), Feed
+//!                          └─no──► gRPC Propose to the leader
+//!   Replica::fresh_view ─► read index from the leader ─► wait until applied here ─► RocksDB snapshot
+//! ```
+//!
+//! Everything that knows an openraft type is in this crate. What the bytes of a transaction mean is decided by
+//! `skep_ledger::apply`; where they lie, by `skep-storage`.
+
+mod codec;
+mod log_store;
+mod network;
+mod replica;
+mod service;
+mod state_machine;
+mod status;
+mod types;
+
+pub use crate::replica::{Replica, ReplicaConfig, StartError, Timing};
+pub use crate::service::RaftService;
+pub use crate::status::{ClusterStatus, MemberStatus};
+pub use crate::types::ManagerNode;

@@ -1,0 +1,477 @@
+//! One replica: starts openraft on the data directory, proposes, reads, and says who leads.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use openraft::async_runtime::WatchReceiver as _;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::{Config, ReadPolicy, SnapshotPolicy};
+use skep_ledger::{Feed, Ledger, Outcome, Revision, Term, Txn, Unavailable, View};
+use skep_storage::{Identity, Staging, StorageError, Store};
+use skep_wire::channels::{PeerChannels, Purpose};
+use skep_wire::proto::peer::Empty;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::codec;
+use crate::log_store::LogStore;
+use crate::network::Network;
+use crate::state_machine::{self, StateMachine};
+use crate::status::{ClusterStatus, MemberStatus, resident_bytes};
+use crate::types::{Command, ManagerNode, Raft};
+
+/// How long a request waits for a leader before it fails with "not started".
+const LEADER_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// How long one try to reach the leader may take before another is made; the request may have been lost.
+const TRY_MAX: Duration = Duration::from_secs(2);
+
+/// A read index is cheap to ask for again, and a lost one must not hold a reader up.
+const READ_INDEX_TRY_MAX: Duration = Duration::from_millis(500);
+
+/// Between two tries, if nothing has changed meanwhile.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// A manager that does not describe itself by then is shown as unreachable.
+const STATUS_MAX: Duration = Duration::from_millis(500);
+
+/// How long a forwarded write waits to be visible on this replica too, so that its caller can read it here.
+const READ_YOUR_WRITES_MAX: Duration = Duration::from_secs(1);
+
+/// Transactions larger than this are a mistake somewhere above; they would hold up everybody behind them.
+const TXN_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Entries after which a snapshot is taken and the log behind it can go.
+const SNAPSHOT_EVERY_ENTRIES: u64 = 10_000;
+
+/// Entries kept behind a snapshot, so that a replica that was away for a moment needs no snapshot.
+const LOG_MARGIN_ENTRIES: u64 = 2_000;
+
+/// How long silence means that the leader is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timing {
+    /// Managers in one network.
+    Lan,
+    /// Managers in different places.
+    Wan,
+}
+
+impl Timing {
+    /// Heartbeat interval, shortest and longest election timeout, in milliseconds.
+    fn milliseconds(self) -> (u64, u64, u64) {
+        match self {
+            Timing::Lan => (75, 300, 600),
+            Timing::Wan => (200, 1_000, 2_000),
+        }
+    }
+}
+
+/// What a replica needs to start.
+pub struct ReplicaConfig {
+    /// The cluster's id.
+    pub cluster: String,
+    /// This manager's number.
+    pub node: u64,
+    /// Where log and state lie.
+    pub dir: PathBuf,
+    /// The managers that found the cluster together, this one included.
+    pub founders: BTreeMap<u64, ManagerNode>,
+    /// The way to the other managers.
+    pub channels: PeerChannels,
+    /// Election timing.
+    pub timing: Timing,
+}
+
+/// The replica could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// openraft refused what it found there.
+    #[error("starting Raft: {0}")]
+    Raft(String),
+}
+
+/// A handle on this replica; clones share it.
+#[derive(Clone)]
+pub struct Replica(Arc<Inner>);
+
+struct Inner {
+    raft: Raft,
+    store: Store,
+    feed: Arc<Feed>,
+    network: Network,
+    founders: BTreeMap<u64, ManagerNode>,
+}
+
+impl Replica {
+    /// Opens the data directory and takes part from now on.
+    pub async fn start(config: ReplicaConfig) -> Result<Replica, StartError> {
+        let identity = Identity { cluster: config.cluster.clone(), node: config.node };
+        let store = Store::open(&config.dir, &identity)?;
+        let state_machine = StateMachine::open(store.clone()).map_err(raft_error)?;
+        let feed = state_machine.feed().clone();
+        for (id, founder) in config.founders.iter().filter(|(id, _)| **id != config.node) {
+            config.channels.set(*id, founder.peer_address.clone());
+        }
+        let network =
+            Network { cluster: config.cluster.clone(), node: config.node, channels: config.channels };
+        let raft = Raft::new(
+            config.node,
+            Arc::new(openraft_config(&config.cluster, config.timing)?),
+            network.clone(),
+            LogStore(store.clone()),
+            state_machine,
+        )
+        .await
+        .map_err(raft_error)?;
+        Ok(Replica(Arc::new(Inner { raft, store, feed, network, founders: config.founders })))
+    }
+
+    /// Founds the cluster if nobody has yet. Only the founder with the lowest number does, and only when every
+    /// other founder has said that it is new too: a replica that lost its data must not found a second cluster.
+    pub async fn found(&self) -> Result<(), StartError> {
+        let first = self.0.founders.keys().next().copied();
+        if self.0.raft.is_initialized().await.map_err(raft_error)? || first != Some(self.0.network.node) {
+            return Ok(());
+        }
+        loop {
+            let others = self.members().await;
+            if others.iter().any(|member| member.initialized) {
+                return Err(StartError::Raft(
+                    "the other managers are members of a cluster already, but this one's log is empty: \
+                     its data was lost. It must join under a new number"
+                        .into(),
+                ));
+            }
+            if others.iter().all(|member| member.state != "unreachable") {
+                break;
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+        match self.0.raft.initialize(self.0.founders.clone()).await {
+            Ok(()) => Ok(()),
+            // An entry of another founder came first.
+            Err(_) if self.0.raft.is_initialized().await.map_err(raft_error)? => Ok(()),
+            Err(error) => Err(raft_error(error)),
+        }
+    }
+
+    /// `Some(term)` while this replica leads, a quorum has confirmed it, and it has applied everything up to its
+    /// own term: the scheduler's sign to work.
+    pub fn leadership(&self) -> watch::Receiver<Option<Term>> {
+        let mut metrics = self.0.raft.metrics();
+        let (sender, receiver) = watch::channel(None);
+        tokio::spawn(async move {
+            loop {
+                let term = {
+                    let now = metrics.borrow_watched();
+                    let applied = now.last_applied.as_ref().map(|log_id| log_id.committed_leader_id().term);
+                    let leads = now.state.is_leader()
+                        && now.last_quorum_acked.is_some()
+                        && applied == Some(now.current_term);
+                    leads.then_some(now.current_term)
+                };
+                sender.send_if_modified(|known| std::mem::replace(known, term) != term);
+                if metrics.changed().await.is_err() || sender.is_closed() {
+                    return;
+                }
+            }
+        });
+        receiver
+    }
+
+    /// The managers together, as far as they answer.
+    pub async fn status(&self) -> ClusterStatus {
+        let members = self.members().await;
+        let (leader, term) = {
+            let metrics = self.0.raft.metrics();
+            let now = metrics.borrow_watched();
+            (now.current_leader, now.current_term)
+        };
+        ClusterStatus::of(&self.0.network.cluster, leader, term, *self.0.feed.latest().borrow(), members)
+    }
+
+    /// Does this replica know a leader?
+    pub fn knows_leader(&self) -> bool {
+        self.leader().is_some()
+    }
+
+    /// Does this replica lead?
+    pub fn is_leader(&self) -> bool {
+        self.leader() == Some(self.0.network.node)
+    }
+
+    /// Resolves when openraft has stopped for good, with the reason: the process must end then.
+    pub async fn stopped(&self) -> String {
+        let mut metrics = self.0.raft.metrics();
+        loop {
+            if let Err(fatal) = &metrics.borrow_watched().running_state {
+                return fatal.to_string();
+            }
+            if metrics.changed().await.is_err() {
+                return "openraft has ended".into();
+            }
+        }
+    }
+
+    /// Hands leadership over, if this replica has it, and stops taking part.
+    pub async fn shutdown(&self) {
+        if self.is_leader() {
+            self.hand_over().await;
+        }
+        if let Err(error) = self.0.raft.shutdown().await {
+            tracing::warn!(%error, "raft did not stop cleanly");
+        }
+    }
+
+    pub(crate) fn raft(&self) -> &Raft {
+        &self.0.raft
+    }
+
+    pub(crate) fn identity(&self) -> (&str, u64) {
+        (&self.0.network.cluster, self.0.network.node)
+    }
+
+    pub(crate) fn stage(&self) -> Result<Staging, StorageError> {
+        self.0.store.stage()
+    }
+
+    pub(crate) async fn propose_here(&self, bytes: Vec<u8>) -> Result<Outcome, Unavailable> {
+        match timeout(TRY_MAX, self.0.raft.client_write(Command(bytes))).await {
+            Ok(Ok(response)) => Ok(response.data),
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
+                Err(Unavailable::NotStarted(forward.to_string()))
+            }
+            Ok(Err(error)) => Err(Unavailable::Unknown(error.to_string())),
+            Err(_) => Err(Unavailable::Unknown("the replicas did not agree in time".into())),
+        }
+    }
+
+    /// The index that a linearizable read has to wait for; only the leader can say.
+    pub(crate) async fn read_index_here(&self) -> Result<(Revision, Term), String> {
+        let linearizer = self.0.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
+        let read = linearizer.map_err(|error| error.to_string())?;
+        let read = read.read_log_id();
+        Ok((read.index(), read.committed_leader_id().term))
+    }
+
+    pub(crate) fn own_status(&self) -> MemberStatus {
+        let metrics = self.0.raft.metrics();
+        let now = metrics.borrow_watched();
+        let membership = now.membership_config.membership();
+        let node = self.0.network.node;
+        let described = membership.get_node(&node).or_else(|| self.0.founders.get(&node)).cloned();
+        let described = described.unwrap_or_default();
+        MemberStatus {
+            name: described.name,
+            id: node,
+            role: if membership.learner_ids().any(|id| id == node) { "learner" } else { "voter" }.into(),
+            state: format!("{:?}", now.state).to_lowercase(),
+            peer_address: described.peer_address,
+            api_url: described.api_url,
+            last_log_index: now.last_log_index,
+            applied_index: now.last_applied.as_ref().map(|log_id| log_id.index()),
+            lag_entries: None,
+            last_contact_ms: Some(0),
+            version: Some(env!("CARGO_PKG_VERSION").into()),
+            resident_bytes: resident_bytes(),
+            term: Some(now.current_term),
+            initialized: now.last_log_index.is_some(),
+        }
+    }
+
+    fn leader(&self) -> Option<u64> {
+        self.0.raft.metrics().borrow_watched().current_leader
+    }
+
+    fn known_managers(&self) -> BTreeMap<u64, ManagerNode> {
+        let metrics = self.0.raft.metrics();
+        let now = metrics.borrow_watched();
+        let agreed: BTreeMap<_, _> =
+            now.membership_config.membership().nodes().map(|(id, node)| (*id, node.clone())).collect();
+        if agreed.is_empty() { self.0.founders.clone() } else { agreed }
+    }
+
+    async fn members(&self) -> Vec<MemberStatus> {
+        let asked = self.known_managers().into_iter().map(|(id, node)| async move {
+            if id == self.0.network.node {
+                return self.own_status();
+            }
+            let since = Instant::now();
+            match timeout(STATUS_MAX, self.status_of(id)).await {
+                Ok(Ok(status)) => MemberStatus {
+                    last_contact_ms: Some(u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)),
+                    ..status
+                },
+                _ => MemberStatus {
+                    name: node.name,
+                    id,
+                    role: "voter".into(),
+                    state: "unreachable".into(),
+                    peer_address: node.peer_address,
+                    api_url: node.api_url,
+                    ..MemberStatus::default()
+                },
+            }
+        });
+        join_all(asked).await
+    }
+
+    async fn status_of(&self, id: u64) -> std::io::Result<MemberStatus> {
+        let mut client = self.0.network.client(id, Purpose::Heartbeat)?;
+        let reply = client.status(Empty {}).await.map_err(std::io::Error::other)?;
+        codec::from_json(&reply.into_inner().body)
+    }
+
+    async fn propose_at(&self, leader: u64, bytes: Vec<u8>) -> Result<Outcome, Unavailable> {
+        if leader == self.0.network.node {
+            return self.propose_here(bytes).await;
+        }
+        let mut client = self
+            .0
+            .network
+            .client(leader, Purpose::Raft)
+            .map_err(|error| Unavailable::NotStarted(error.to_string()))?;
+        let request = self.0.network.payload(leader, bytes);
+        match timeout(TRY_MAX, client.propose(request)).await {
+            Ok(Ok(reply)) => Outcome::decode(&reply.into_inner().body)
+                .map_err(|error| Unavailable::Unknown(error.to_string())),
+            Ok(Err(status)) if status.code() == tonic::Code::FailedPrecondition => {
+                Err(Unavailable::NotStarted(status.message().to_owned()))
+            }
+            // Also "unavailable": whether the request had left this process cannot be told apart.
+            Ok(Err(status)) => Err(Unavailable::Unknown(status.message().to_owned())),
+            Err(_) => Err(Unavailable::Unknown(format!("manager {leader} did not answer in time"))),
+        }
+    }
+
+    async fn read_index(&self, leader: u64) -> Result<Revision, String> {
+        if leader == self.0.network.node {
+            return Ok(self.read_index_here().await?.0);
+        }
+        let mut client =
+            self.0.network.client(leader, Purpose::Heartbeat).map_err(|error| error.to_string())?;
+        let reply = client.read_index(Empty {}).await.map_err(|status| status.message().to_owned())?;
+        Ok(reply.into_inner().index)
+    }
+
+    /// Waits until something about the leader may have changed.
+    async fn pause(&self) {
+        let mut metrics = self.0.raft.server_metrics();
+        let _ = timeout(RETRY_PAUSE, metrics.changed()).await;
+    }
+
+    async fn hand_over(&self) {
+        let furthest = self
+            .members()
+            .await
+            .into_iter()
+            .filter(|member| member.id != self.0.network.node && member.state != "unreachable")
+            .max_by_key(|member| member.last_log_index);
+        if let Some(successor) = furthest
+            && self.0.raft.trigger().transfer_leader(successor.id).await.is_ok()
+        {
+            let handed_over = async {
+                while self.is_leader() {
+                    self.pause().await;
+                }
+            };
+            let _ = timeout(TRY_MAX, handed_over).await;
+        }
+    }
+}
+
+#[async_trait]
+impl Ledger for Replica {
+    async fn propose(&self, txn: Txn) -> Result<Outcome, Unavailable> {
+        let bytes = txn.encode();
+        if bytes.len() > TXN_BYTES_MAX {
+            return Err(Unavailable::TooLarge { bytes: bytes.len(), limit_bytes: TXN_BYTES_MAX });
+        }
+        let deadline = Instant::now() + LEADER_WAIT_MAX;
+        let mut failure = Unavailable::NotStarted("there is no leader".into());
+        while Instant::now() < deadline {
+            if let Some(leader) = self.leader() {
+                match self.propose_at(leader, bytes.clone()).await {
+                    Ok(outcome) => {
+                        if let Outcome::Committed(revision) | Outcome::Replayed(revision, _) = &outcome {
+                            let _ = timeout(READ_YOUR_WRITES_MAX, self.0.feed.reached(*revision)).await;
+                        }
+                        return Ok(outcome);
+                    }
+                    // Once a try may have taken effect, "not started" is no longer true of the whole.
+                    Err(error) if !matches!(failure, Unavailable::Unknown(_)) => failure = error,
+                    Err(_) => {}
+                }
+            }
+            self.pause().await;
+        }
+        Err(failure)
+    }
+
+    async fn fresh_view(&self) -> Result<View, Unavailable> {
+        let deadline = Instant::now() + LEADER_WAIT_MAX;
+        let mut failure = "there is no leader".to_owned();
+        while Instant::now() < deadline {
+            if let Some(leader) = self.leader() {
+                match timeout(READ_INDEX_TRY_MAX, self.read_index(leader)).await {
+                    Ok(Ok(index)) => {
+                        let reached = timeout_at(deadline, self.0.feed.reached(index)).await;
+                        if reached.is_ok() {
+                            return Ok(self.view());
+                        }
+                        failure = format!("this replica has not caught up with revision {index}");
+                    }
+                    Ok(Err(error)) => failure = error,
+                    Err(_) => failure = format!("manager {leader} did not answer in time"),
+                }
+            }
+            self.pause().await;
+        }
+        Err(Unavailable::NotStarted(failure))
+    }
+
+    fn view(&self) -> View {
+        // The position is JSON that this version wrote; if it cannot be read, neither can anything else.
+        state_machine::view(&self.0.store).expect("the applied position is readable")
+    }
+
+    fn feed(&self) -> &Feed {
+        &self.0.feed
+    }
+
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::now()
+    }
+}
+
+fn openraft_config(cluster: &str, timing: Timing) -> Result<Config, StartError> {
+    let (heartbeat_interval, election_timeout_min, election_timeout_max) = timing.milliseconds();
+    Config {
+        cluster_name: cluster.to_owned(),
+        heartbeat_interval,
+        election_timeout_min,
+        election_timeout_max,
+        enable_pre_vote: Some(true),
+        enable_leader_restore: Some(false),
+        install_snapshot_timeout: 30_000,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY_ENTRIES),
+        max_in_snapshot_log_to_keep: LOG_MARGIN_ENTRIES,
+        replication_lag_threshold: 2 * SNAPSHOT_EVERY_ENTRIES,
+        max_payload_entries: 300,
+        max_append_entries: Some(4096),
+        ..Config::default()
+    }
+    .validate()
+    .map_err(raft_error)
+}
+
+fn raft_error(error: impl std::fmt::Display) -> StartError {
+    StartError::Raft(error.to_string())
+}

@@ -1,0 +1,127 @@
+//! What other managers may ask of this one: the server side of the peer link's `Raft` service.
+//!
+//! The TLS handshake has shown that the caller is a manager of this cluster; every body is checked once more
+//! against the cluster and node that it was meant for.
+
+use skep_ledger::Unavailable;
+use skep_storage::Staging;
+use skep_wire::proto::peer::raft_server::{Raft as RaftRpc, RaftServer};
+use skep_wire::proto::peer::{Empty, Payload, ReadIndexReply, Reply, SnapshotChunk, snapshot_chunk::Part};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::codec;
+use crate::network::{MESSAGE_BYTES_MAX, SnapshotHeader};
+use crate::replica::Replica;
+use crate::state_machine::StateFiles;
+
+/// The service of one replica.
+#[derive(Clone)]
+pub struct RaftService(Replica);
+
+impl RaftService {
+    /// The service, ready to be added to the peer port's server.
+    pub fn server(replica: Replica) -> RaftServer<RaftService> {
+        RaftServer::new(RaftService(replica))
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    fn body(&self, request: Request<Payload>) -> Result<Vec<u8>, Status> {
+        let payload = request.into_inner();
+        let me = self.0.identity();
+        if payload.cluster != me.0 || payload.to != me.1 {
+            return Err(Status::failed_precondition(format!(
+                "meant for manager {} of cluster {}, but this is manager {} of cluster {}",
+                payload.to, payload.cluster, me.1, me.0
+            )));
+        }
+        Ok(payload.body.into())
+    }
+
+    async fn stage(&self, chunks: &mut Streaming<SnapshotChunk>) -> Result<(SnapshotHeader, Staging), Status> {
+        let Some(Part::Header(header)) = next(chunks).await? else {
+            return Err(Status::invalid_argument("a snapshot begins with its header"));
+        };
+        let header: SnapshotHeader = codec::from_json(&header).map_err(internal)?;
+        let staging = self.0.stage().map_err(internal)?;
+        let mut received = 0;
+        loop {
+            match next(chunks).await? {
+                Some(Part::Rows(rows)) => {
+                    let rows = rows.verified().map_err(internal)?;
+                    received += rows.len() as u64;
+                    staging.put(rows).map_err(internal)?;
+                }
+                Some(Part::TotalRows(total)) if total == received => return Ok((header, staging)),
+                Some(Part::TotalRows(total)) => {
+                    return Err(Status::data_loss(format!("{received} of {total} rows have arrived")));
+                }
+                _ => return Err(Status::data_loss(format!("broken off after {received} rows"))),
+            }
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl RaftRpc for RaftService {
+    async fn append(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
+        let rpc = codec::append_from_bytes(&self.body(request)?).map_err(internal)?;
+        reply(&self.0.raft().append_entries(rpc).await.map_err(internal)?)
+    }
+
+    async fn vote(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
+        let rpc = codec::from_json(&self.body(request)?).map_err(internal)?;
+        reply(&self.0.raft().vote(rpc).await.map_err(internal)?)
+    }
+
+    async fn pre_vote(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
+        let rpc = codec::from_json(&self.body(request)?).map_err(internal)?;
+        reply(&self.0.raft().pre_vote(rpc).await.map_err(internal)?)
+    }
+
+    async fn transfer_leader(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
+        let rpc = codec::from_json(&self.body(request)?).map_err(internal)?;
+        reply(&self.0.raft().handle_transfer_leader(rpc).await.map_err(internal)?)
+    }
+
+    async fn snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Result<Response<Reply>, Status> {
+        let mut chunks = request.into_inner();
+        let (header, staging) = self.stage(&mut chunks).await?;
+        tracing::info!(from = header.from, "a whole state was received and is being installed");
+        let snapshot = openraft::alias::SnapshotOf::<crate::types::TypeConfig, StateFiles> {
+            meta: header.meta,
+            snapshot: StateFiles::Received(staging),
+        };
+        reply(&self.0.raft().install_full_snapshot(header.vote, snapshot).await.map_err(internal)?)
+    }
+
+    async fn propose(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
+        let bytes = self.body(request)?;
+        match self.0.propose_here(bytes).await {
+            Ok(outcome) => Ok(Response::new(Reply { body: outcome.encode().into() })),
+            Err(Unavailable::NotStarted(why)) => Err(Status::unavailable(why)),
+            Err(error) => Err(Status::unknown(error.to_string())),
+        }
+    }
+
+    async fn read_index(&self, _: Request<Empty>) -> Result<Response<ReadIndexReply>, Status> {
+        let (index, term) = self.0.read_index_here().await.map_err(Status::unavailable)?;
+        Ok(Response::new(ReadIndexReply { index, term }))
+    }
+
+    async fn status(&self, _: Request<Empty>) -> Result<Response<Reply>, Status> {
+        reply(&self.0.own_status())
+    }
+}
+
+async fn next(chunks: &mut Streaming<SnapshotChunk>) -> Result<Option<Part>, Status> {
+    Ok(chunks.message().await?.and_then(|chunk| chunk.part))
+}
+
+fn reply<T: serde::Serialize>(value: &T) -> Result<Response<Reply>, Status> {
+    Ok(Response::new(Reply { body: codec::to_json(value).map_err(internal)?.into() }))
+}
+
+fn internal(error: impl std::error::Error) -> Status {
+    Status::internal(error.to_string())
+}

@@ -1,0 +1,167 @@
+//! The one way to the disk: every write and every sync of the database goes through here.
+//!
+//! Why one place: the rule that a failed write ends the store, the durability mark and the observer's calls
+//! hold for all of them or for none.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use rocksdb::{Cache, ColumnFamily, DB, Direction, IteratorMode, ReadOptions, WriteBatch};
+
+use crate::durable::DurableMark;
+use crate::error::{Result, StorageError};
+use crate::observer::Observer;
+use crate::{database, files};
+
+/// The open database with what guards it.
+pub(crate) struct Disk {
+    db: DB,
+    dir: PathBuf,
+    cache: Cache,
+    mark: DurableMark,
+    observer: Arc<dyn Observer>,
+    stopped: OnceLock<Arc<str>>,
+    /// Released after the database is closed: fields are dropped in the order they are listed.
+    _lock: files::Lock,
+}
+
+impl Disk {
+    /// Locks the folder, opens the database in it and checks that nothing durable is missing.
+    pub(crate) fn open(dir: PathBuf, observer: Arc<dyn Observer>) -> Result<Disk> {
+        files::ensure_folder(&dir)?;
+        let lock = files::Lock::take(&dir)?;
+        let mark = DurableMark::open(&dir)?;
+        let folder = dir.join("db");
+        files::ensure_folder(&folder)?;
+        let cache = database::cache();
+        let db = database::open(&folder, &cache)?;
+        let disk = Disk {
+            db,
+            dir,
+            cache,
+            mark,
+            observer,
+            stopped: OnceLock::new(),
+            _lock: lock,
+        };
+        disk.refuse_lost_end()?;
+        Ok(disk)
+    }
+
+    /// The database, for reading.
+    pub(crate) fn db(&self) -> &DB {
+        &self.db
+    }
+
+    /// The folder of the store.
+    pub(crate) fn dir(&self) -> &PathBuf {
+        &self.dir
+    }
+
+    /// The block cache, for checkpoints to share.
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Refuses if an earlier write failed.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.stopped.get() {
+            Some(reason) => Err(StorageError::Poisoned {
+                reason: reason.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// A table by its name.
+    pub(crate) fn table(&self, name: &'static str) -> Result<&ColumnFamily> {
+        table(&self.db, name)
+    }
+
+    /// One record of a table.
+    pub(crate) fn get(&self, name: &'static str, key: &[u8], doing: &'static str) -> Result<Option<Vec<u8>>> {
+        self.check()?;
+        self.db
+            .get_cf(self.table(name)?, key)
+            .map_err(StorageError::rocksdb(doing))
+    }
+
+    /// Writes a batch: all of it or nothing, visible at once, durable with the next sync.
+    pub(crate) fn write(&self, doing: &'static str, batch: WriteBatch) -> Result<()> {
+        self.step(doing, || {
+            self.db.write(batch).map_err(StorageError::rocksdb(doing))
+        })
+    }
+
+    /// Makes everything durable that was written before the call.
+    pub(crate) fn sync(&self, doing: &'static str) -> Result<()> {
+        // Taken first: the sync covers at least this, whatever others write meanwhile.
+        let sequence = self.db.latest_sequence_number();
+        self.step(doing, || {
+            self.db.flush_wal(true).map_err(StorageError::rocksdb(doing))
+        })?;
+        self.observer.synced(doing);
+        self.mark.advance(sequence);
+        Ok(())
+    }
+
+    /// Takes a step that changes the disk. If it fails, the store stops for good.
+    pub(crate) fn step<T>(&self, doing: &'static str, step: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.check()?;
+        self.observer
+            .before(doing)
+            .map_err(StorageError::io(doing, &self.dir))
+            .and_then(|()| step())
+            .inspect_err(|error| self.stop(error.in_full()))
+    }
+
+    /// From now on every call is refused. The first reason stays: the others follow from it.
+    pub(crate) fn stop(&self, reason: String) {
+        let _ = self.stopped.set(reason.into());
+    }
+
+    fn refuse_lost_end(&self) -> Result<()> {
+        let found = self.db.latest_sequence_number();
+        match self.mark.last() {
+            Some(durable) if durable > found => Err(StorageError::Corrupt {
+                doing: "open the database",
+                detail: format!("it ends at write {found}, but write {durable} was acknowledged as durable"),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A table of a database by its name.
+pub(crate) fn table<'db>(db: &'db DB, name: &'static str) -> Result<&'db ColumnFamily> {
+    db.cf_handle(name).ok_or_else(|| StorageError::Corrupt {
+        doing: "find a table of the database",
+        detail: format!("table {name} is missing"),
+    })
+}
+
+/// The last key of a table that is not below `lowest`.
+pub(crate) fn last_key(
+    db: &DB,
+    name: &'static str,
+    lowest: &[u8],
+    doing: &'static str,
+) -> Result<Option<Vec<u8>>> {
+    let mut range = ReadOptions::default();
+    range.set_iterate_lower_bound(lowest);
+    let mut rows = db.iterator_cf_opt(table(db, name)?, range, IteratorMode::End);
+    rows.next()
+        .transpose()
+        .map(|row| row.map(|(key, _)| key.into_vec()))
+        .map_err(StorageError::rocksdb(doing))
+}
+
+/// Where a scan of `[from, to)` starts.
+pub(crate) fn forward(from: &[u8]) -> IteratorMode<'_> {
+    IteratorMode::From(from, Direction::Forward)
+}
+
+/// Locks a mutex. A panic elsewhere cannot leave half a value behind: each of them guards one assignment.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,13 @@
+//! The generated messages and services. Their documentation is in `proto/`.
+
+/// Between managers.
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
+pub mod peer {
+    tonic::include_proto!("skep.peer.v1");
+}
+
+/// Between an agent and a manager.
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
+pub mod agent {
+    tonic::include_proto!("skep.agent.v1");
+}
