@@ -29,6 +29,7 @@ mod machine;
 mod namespace;
 mod network;
 mod processes;
+mod running;
 mod sweep;
 mod tools;
 

@@ -27,7 +27,7 @@ pub use crate::row::Key;
 pub use crate::transact::{Committed, Request, TRANSACT_ATTEMPTS_MAX, TransactError, transact};
 pub use crate::tx::Tx;
 pub use crate::txn::{Check, Op, Outcome, RequestId, Txn, TxnDecodeError};
-pub use crate::view::{ReadError, Record, Rows, Stored, View};
+pub use crate::view::{ReadError, Record, Row, Rows, Stored, View};
 
 /// The Raft log index of a change; the cursor of every watch. Zero means "never".
 pub type Revision = u64;

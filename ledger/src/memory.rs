@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::{Feed, Ledger, Outcome, Position, ReadError, Revision, Rows, Term, Txn, Unavailable, View, apply};
+use crate::{Feed, Ledger, Outcome, Position, ReadError, Revision, Row, Rows, Term, Txn, Unavailable, View, apply};
 
 /// All state in memory, one replica, always the leader.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ impl Rows for SortedRows {
         Ok(self.0.get(row).cloned())
     }
 
-    fn scan(&self, prefix: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError> {
+    fn scan(&self, prefix: &[u8], limit: usize) -> Result<Vec<Row>, ReadError> {
         let matching = self.0.range(prefix.to_vec()..).take_while(|(row, _)| row.starts_with(prefix));
         Ok(matching.take(limit).map(|(row, value)| (row.clone(), value.clone())).collect())
     }

@@ -11,13 +11,16 @@ use crate::{Key, Revision, row};
 /// The version of the encoding of a record's value; written in front of it.
 const RECORD_FORMAT: u8 = 1;
 
+/// Key and value of a stored row.
+pub type Row = (Vec<u8>, Vec<u8>);
+
 /// Ordered rows that do not change while they are read.
 pub trait Rows: Send + Sync {
     /// The row's bytes, if it exists.
     fn get(&self, row: &[u8]) -> Result<Option<Vec<u8>>, ReadError>;
 
     /// The first `limit` rows that start with `prefix`, in order.
-    fn scan(&self, prefix: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError>;
+    fn scan(&self, prefix: &[u8], limit: usize) -> Result<Vec<Row>, ReadError>;
 }
 
 /// The state could not be read. Nobody can do anything about it but stop this replica and heal it.

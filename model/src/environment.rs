@@ -32,6 +32,9 @@ pub struct Environment {
     pub removal: Option<Timestamp>,
     /// `create-environment` has come to its end.
     pub opened: bool,
+    /// The host on which the swarm is begun. Written before that is tried, so that a second try, by whomever,
+    /// begins no second swarm elsewhere.
+    pub seed: Option<HostId>,
     /// The swarm, once there is one.
     pub swarm: Option<Swarm>,
 }
@@ -112,6 +115,7 @@ pub fn wish(tx: &mut Tx<'_>, wish: &EnvironmentWish) -> Ruling<Operation> {
         mtu: template.mtu,
         removal: None,
         opened: false,
+        seed: None,
         swarm: None,
     };
     tx.put(&environment);
@@ -162,6 +166,17 @@ fn removal_of(tx: &mut Tx<'_>, environment: &Environment) -> Ruling<Option<Opera
                 && operation.subject.id == environment.id.as_str()
                 && !operation.ended()
         }))
+}
+
+/// Decides where the swarm is begun.
+pub fn plant(tx: &mut Tx<'_>, id: &EnvironmentId, seed: &HostId) -> Ruling<()> {
+    if let Some(mut environment) = tx.get::<Environment>(CLUSTER, id.as_str())?
+        && environment.seed.as_ref() != Some(seed)
+    {
+        environment.record.seed = Some(seed.clone());
+        tx.put(&environment.record);
+    }
+    Ok(())
 }
 
 /// Lets an environment go that has nothing left in it.

@@ -155,7 +155,10 @@ fn swarm_seen(
 fn swarm_without_members(tx: &mut Tx<'_>, environment: &EnvironmentId) -> Ruling<()> {
     let members = tx.list::<Host>(environment.as_str())?;
     if members.iter().all(|host| host.membership.is_none()) {
-        with_environment(tx, environment, |environment| environment.swarm = None)?;
+        with_environment(tx, environment, |environment| {
+            environment.swarm = None;
+            environment.seed = None;
+        })?;
     }
     Ok(())
 }

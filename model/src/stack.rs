@@ -14,9 +14,6 @@ use crate::operation::{Operation, Subject, workflow};
 use crate::recipe::{self, PortMode, Recipe};
 use crate::{Refusal, Ruling, operation};
 
-/// A compose file larger than this is a mistake; it would also crowd the replicated log.
-pub const RECIPE_BYTES_MAX: usize = 256 * 1024;
-
 /// What is wished for a stack, and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stack {
@@ -96,13 +93,6 @@ pub struct StackWish {
 pub fn deploy(tx: &mut Tx<'_>, environment: &str, wish: &StackWish) -> Ruling<Operation> {
     let environment = environment::usable(tx, environment)?;
     let name = Name::parse("a stack", &wish.name)?;
-    if wish.document.len() > RECIPE_BYTES_MAX {
-        return Err(Refusal::InvalidValue {
-            what: "the recipe",
-            value: format!("{} bytes long", wish.document.len()),
-            allowed: format!("at most {RECIPE_BYTES_MAX} bytes"),
-        });
-    }
     let recipe = recipe::parse(&wish.document, &wish.variables)
         .map_err(|errors| Refusal::InvalidRecipe { errors })?;
     if tx.list::<Host>(environment.id.as_str())?.iter().all(|host| host.removal.is_some()) {

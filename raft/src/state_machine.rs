@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures::{Stream, TryStreamExt as _};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
-use skep_ledger::{Feed, Outcome, Position, ReadError, Rows, Txn, View, apply};
+use skep_ledger::{Feed, Outcome, Position, ReadError, Row, Rows, Txn, View, apply};
 use skep_storage::{Checkpoint, RowChange, Staging, StateView, Store};
 
 use crate::codec::{self, AppliedPosition};
@@ -196,7 +196,7 @@ impl Rows for StoredRows {
         self.0.get(row).map_err(ReadError::new)
     }
 
-    fn scan(&self, prefix: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError> {
+    fn scan(&self, prefix: &[u8], limit: usize) -> Result<Vec<Row>, ReadError> {
         self.0.scan_prefix(prefix).take(limit).collect::<Result<_, _>>().map_err(ReadError::new)
     }
 }

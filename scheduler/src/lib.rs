@@ -1,1 +1,27 @@
-//! Begun.
+//! The leader's head: what should be going on, what is the next effect, and doing it.
+//!
+//! ```text
+//!   planners (pure)  ─► decisions: start this workflow
+//!   workflows (pure) ─► next: Done · Do(effect) · Wait(why) · Turn(why)
+//!   engine           ─► writes the attempt, lets the world do it, writes facts and move in one transaction
+//!   effects          ─► the world: drivers and Docker engines, each asked "is it so already?" first
+//! ```
+//!
+//! Awake only on the leader. Every transaction carries the term it was decided in, so a leader that does not know
+//! yet that it is none can start nothing and finish nothing. A wake-up carries no data: start, event and timer all
+//! mean "look again", and whoever looks next goes on where the last one stopped.
+
+mod effect;
+pub mod effects;
+mod engine;
+pub mod plan;
+mod runner;
+mod workflow;
+pub mod workflows;
+mod world;
+
+pub use crate::effect::Effect;
+pub use crate::engine::{Engine, Stop, Turned};
+pub use crate::runner::run;
+pub use crate::workflow::{At, Late, Next, Step, Workflow};
+pub use crate::world::{EffectError, World};

@@ -8,10 +8,10 @@
 //! and places that all engines of a computer would share are its alone: `/etc/docker` (older engines keep their
 //! identity there, and two engines with one identity look like one machine), `/run/docker`, `/run/containerd`.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use tokio::process::{Child, Command};
@@ -20,7 +20,8 @@ use super::files;
 use super::layout::{HostLayout, Layout};
 use super::machine::Claim;
 use super::network::Network;
-use super::processes::{self, MARK, Manner, Owner, ROLE, Role};
+use super::processes::{MARK, ROLE, Role};
+use super::running;
 use super::tools;
 use crate::DriverError;
 
@@ -66,12 +67,13 @@ pub(super) fn ensure(
 ) -> Result<(), DriverError> {
     let begin = Instant::now();
     let mut started = Vec::new();
-    let engine_needed = !processes::is_running(&Owner::part(host, Role::Engine));
-    if engine_needed {
-        started.push(start_engine(host, network, claim)?);
+    let engine_lock = running::to_start(host, Role::Engine)?;
+    let engine_needed = engine_lock.is_some();
+    if let Some(lock) = engine_lock {
+        started.push(start_engine(host, network, claim, lock)?);
     }
-    if !processes::is_running(&Owner::part(host, Role::Agent)) {
-        started.push(start_agent(layout, host, claim)?);
+    if let Some(lock) = running::to_start(host, Role::Agent)? {
+        started.push(start_agent(layout, host, claim, lock)?);
     }
     if started.is_empty() {
         return Ok(());
@@ -91,8 +93,12 @@ pub(super) fn ensure(
 
 /// A new engine starts like after a power cut: without the processes, sockets and pid files of the one before.
 /// (Containerd takes any living process with the number in its old pid file for itself.)
-fn start_engine(host: &HostLayout, network: &Network, claim: &Claim) -> Result<Started, DriverError> {
-    processes::end(&Owner::part(host, Role::Engine), Manner::AtOnce)?;
+fn start_engine(
+    host: &HostLayout,
+    network: &Network,
+    claim: &Claim,
+    lock: File,
+) -> Result<Started, DriverError> {
     files::remove(host.exec_root())?;
     files::remove(&host.docker_pid_file())?;
     files::remove(&host.docker_socket())?;
@@ -129,10 +135,15 @@ fn start_engine(host: &HostLayout, network: &Network, claim: &Claim) -> Result<S
         .env("HTTPS_PROXY", NO_PROXY_THERE)
         // What is on the bridge is reached, a registry for example.
         .env("NO_PROXY", format!("localhost,127.0.0.0/8,{}", network.subnet));
-    start("the Docker engine", command, host.docker_log())
+    start("the Docker engine", command, lock, host.docker_log())
 }
 
-fn start_agent(layout: &Layout, host: &HostLayout, claim: &Claim) -> Result<Started, DriverError> {
+fn start_agent(
+    layout: &Layout,
+    host: &HostLayout,
+    claim: &Claim,
+    lock: File,
+) -> Result<Started, DriverError> {
     files::make_folder(&host.agent_state())?;
     let mut command = inside(host, Role::Agent, &[], WITH_HOST_NAME);
     command
@@ -145,7 +156,7 @@ fn start_agent(layout: &Layout, host: &HostLayout, claim: &Claim) -> Result<Star
         .arg(host.docker_socket())
         .arg("--join")
         .arg(host.join_file());
-    start("the agent", command, host.agent_log())
+    start("the agent", command, lock, host.agent_log())
 }
 
 /// A command line that enters the machine and then becomes what is appended to it.
@@ -167,7 +178,7 @@ fn inside(host: &HostLayout, role: Role, unshare: &[&str], script: &str) -> Comm
     command
 }
 
-fn start(what: &'static str, mut command: Command, log: PathBuf) -> Result<Started, DriverError> {
+fn start(what: &'static str, mut command: Command, lock: File, log: PathBuf) -> Result<Started, DriverError> {
     let trying = "opening the log";
     let out = OpenOptions::new()
         .create(true)
@@ -178,7 +189,7 @@ fn start(what: &'static str, mut command: Command, log: PathBuf) -> Result<Start
     let err = out.try_clone().map_err(files::io_error(trying, &log))?;
     // Nothing kills it when this process ends, and the runtime collects it if it ends first.
     let child = command
-        .stdin(Stdio::null())
+        .stdin(lock)
         .stdout(out)
         .stderr(err)
         .spawn()

@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::processes::Role;
 use crate::{DriverConfig, DriverError, MachineKey};
 
 /// `sun_path` holds 108 bytes with the closing zero.
@@ -175,6 +176,11 @@ impl HostLayout {
 
     pub(super) fn agent_log(&self) -> PathBuf {
         self.folder.join("agent.log")
+    }
+
+    /// Held by the running program of this role; see `running.rs`.
+    pub(super) fn run_lock(&self, role: Role) -> PathBuf {
+        self.folder.join(format!("{}.lock", role.as_str()))
     }
 
     pub(super) fn agent_state(&self) -> PathBuf {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::{HostLayout, Layout};
 use super::processes::{self, Manner, Owner};
-use super::{MTU_DEFAULT, MTU_OPTION, address, control_group, engine, files, namespace, network};
+use super::{MTU_DEFAULT, MTU_OPTION, address, control_group, engine, files, namespace, network, running};
 use crate::{DriverError, Machine, MachineKey, MachineWish};
 
 /// What is kept in `machine.json`: all that is needed to complete or remove the machine.
@@ -72,7 +72,7 @@ pub(super) fn release(layout: &Layout, key: &MachineKey) -> Result<(), DriverErr
         return Ok(());
     }
     let _held = files::lock(host.lock())?;
-    processes::end(&Owner::host(&host), Manner::Asked)?;
+    running::end(&host, Manner::Asked)?;
     let claim = files::read::<Claim>(&host.machine_file())?;
     namespace::remove(layout, &host, claim.as_ref())?;
     control_group::remove(host.control_group());

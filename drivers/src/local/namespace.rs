@@ -12,8 +12,29 @@ use super::processes::{self, Owner};
 use super::tools;
 use crate::DriverError;
 
+/// A manager that was killed leaves its last command running for a moment, and that may make what this one is
+/// about to make. The second look then finds it; a third would find no other reason.
+const LOOKS: usize = 3;
+
 /// Makes the namespace, the cable and the addresses, or whatever of it is missing.
 pub(super) fn ensure(
+    layout: &Layout,
+    host: &HostLayout,
+    network: &Network,
+    claim: &Claim,
+) -> Result<(), DriverError> {
+    for _ in 1..LOOKS {
+        match ensure_once(layout, host, network, claim) {
+            Err(error @ DriverError::Command { .. }) => {
+                tracing::info!(host.id = %claim.host, %error, "looking at the namespace again");
+            }
+            done => return done,
+        }
+    }
+    ensure_once(layout, host, network, claim)
+}
+
+fn ensure_once(
     layout: &Layout,
     host: &HostLayout,
     network: &Network,

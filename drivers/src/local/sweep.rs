@@ -8,7 +8,7 @@ use nix::mount::{MntFlags, umount2};
 
 use super::layout::{Layout, NAMESPACES};
 use super::processes::{self, Manner, Owner};
-use super::{control_group, files, firewall, namespace};
+use super::{control_group, files, firewall, namespace, running};
 use crate::DriverError;
 
 /// What a sweep found and removed.
@@ -65,7 +65,7 @@ pub(super) fn sweep(layout: &Layout) -> Result<Sweep, DriverError> {
     // Processes first: what they hold cannot be removed, and the folder last: it is what names the rest
     // to a person who looks.
     let swept = Sweep {
-        processes: processes::end(&Owner::cluster(layout), Manner::Asked)?,
+        processes: end_processes(layout)?,
         mounts: unmount_below(&folder)?,
         namespaces: remove_namespaces(layout)?,
         interfaces: remove_interfaces(layout)?,
@@ -75,6 +75,15 @@ pub(super) fn sweep(layout: &Layout) -> Result<Sweep, DriverError> {
     };
     files::remove(&folder)?;
     Ok(swept)
+}
+
+/// All at once, then host by host what was only just being started.
+fn end_processes(layout: &Layout) -> Result<usize, DriverError> {
+    let mut count = processes::end(&Owner::cluster(layout), Manner::Asked)?;
+    for id in files::names(&layout.hosts())? {
+        count += running::end(&layout.host(&id), Manner::AtOnce)?;
+    }
+    Ok(count)
 }
 
 /// Engines mount in namespaces of their own, so mostly there is nothing. But to remove a folder with

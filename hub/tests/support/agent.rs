@@ -54,6 +54,17 @@ impl RunningAgent {
         self.dir
     }
 
+    /// Waits until the agent would find this manager after a restart.
+    pub async fn has_learnt_of(&self, manager: &Manager) {
+        let membership = self.config.state_dir.join("membership.json");
+        let learnt = async {
+            while !std::fs::read_to_string(&membership).unwrap().contains(&manager.address) {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, learnt).await.expect("the agent learns of the other manager");
+    }
+
     /// Why it stopped by itself.
     pub async fn ended(self) -> Result<(), AgentError> {
         tokio::time::timeout(DEADLINE, self.running).await.expect("the agent ends by itself").unwrap()

@@ -103,9 +103,13 @@ impl Manager {
         Manager { hub, identity, address, node, channels, known, events, running }
     }
 
-    /// Tells this manager, and through it its agents, where another one is.
+    /// Tells this manager where another one is.
     pub fn knows(&self, other: &Manager) {
         self.channels.set(other.node, other.address.clone());
+    }
+
+    /// Until then agents learn only of this manager, so that a test knows where they are.
+    pub fn tells_agents_about(&self, other: &Manager) {
         self.known.send_modify(|known| known.push(other.address.clone()));
     }
 
@@ -152,7 +156,7 @@ impl Manager {
         self.seen("disconnected", |event| matches!(event, Event::Disconnected).then_some(())).await;
     }
 
-    /// The session is in the table a moment before or after it is told.
+    /// A session is told and entered into the table at about the same time.
     pub async fn hub_has(&self, host: &str) {
         let appeared = async {
             while !self.hub.is_local(host) {

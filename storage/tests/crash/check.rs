@@ -68,7 +68,7 @@ fn check_checkpoint(store: &Store, journal: &Journal, worlds: &[World], context:
         operations
             .filter(|(_, operation)| matches!(operation, Operation::Checkpoint))
             .map(|(at, _)| at)
-            .last()
+            .next_back()
     };
     let acknowledged = made(journal.returned);
     let perhaps = made(journal.started);

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use skep_storage::Row;
+
 /// One operation of the workload.
 #[derive(Debug, Clone)]
 pub(crate) enum Operation {
@@ -136,8 +138,8 @@ pub(crate) fn entries(from: u64, to: u64, text: &str) -> Vec<(u64, Vec<u8>)> {
         .collect()
 }
 
-/// What applying up to an index puts and deletes.
-pub(crate) fn changes(index: u64) -> (Vec<(Vec<u8>, Vec<u8>)>, Vec<u8>) {
+/// What applying up to an index puts, and the key that it deletes.
+pub(crate) fn changes(index: u64) -> (Vec<Row>, Vec<u8>) {
     let key = |name: &str| name.as_bytes().to_vec();
     let put = vec![
         (key("counter"), id(index)),
@@ -147,7 +149,7 @@ pub(crate) fn changes(index: u64) -> (Vec<(Vec<u8>, Vec<u8>)>, Vec<u8>) {
 }
 
 /// The rows of a state that comes from elsewhere.
-pub(crate) fn installed(index: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(crate) fn installed(index: u64) -> Vec<Row> {
     (0..10)
         .map(|row| (format!("installed {row}").into_bytes(), id(index)))
         .collect()

@@ -1,0 +1,139 @@
+//! What a workflow is: a constant list of steps, each a condition with a way to reach it.
+
+use skep_ledger::{ReadError, View};
+use skep_model::environment::Environment;
+use skep_model::host::Host;
+use skep_model::operation::{Active, Operation};
+use skep_model::resource::CloudResource;
+use skep_model::stack::Stack;
+use skep_model::CLUSTER;
+
+use crate::Effect;
+
+/// The steps that bring one thing about.
+pub struct Workflow {
+    /// Its name, as operations and people call it.
+    pub name: &'static str,
+    /// In this order.
+    pub steps: &'static [Step],
+}
+
+/// One condition, and how to reach it.
+pub struct Step {
+    /// Its name, as people see it.
+    pub name: &'static str,
+    /// Asked again after every change, until it answers [`Next::Done`].
+    pub next: fn(&At) -> Next,
+    /// How to give back what the step made; asked like `next` when the operation has been turned around.
+    pub undo: Option<fn(&At) -> Next>,
+    /// How long it may take.
+    pub deadline_secs: i64,
+    /// What happens when it takes longer.
+    pub late: Late,
+}
+
+/// What to do about a step that takes too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Late {
+    /// Give up and give back.
+    Turn,
+    /// Leave it and go on: the step was a courtesy.
+    GoOn,
+}
+
+/// A step's answer to "is it so already, and if not, what next?".
+#[derive(Debug, PartialEq)]
+pub enum Next {
+    /// It is so.
+    Done,
+    /// Do this, then ask again.
+    Do(Effect),
+    /// Nothing of ours would help; ask again when something has changed.
+    Wait(String),
+    /// It cannot become so.
+    Turn(String),
+}
+
+impl Step {
+    /// Long enough for a machine that boots slowly, short enough that nobody waits in vain.
+    const DEADLINE_SECS: i64 = 600;
+
+    /// A step that has nothing to give back.
+    pub const fn new(name: &'static str, next: fn(&At) -> Next) -> Step {
+        Step { name, next, undo: None, deadline_secs: Self::DEADLINE_SECS, late: Late::Turn }
+    }
+
+    /// With a way back.
+    pub const fn undone_by(self, undo: fn(&At) -> Next) -> Step {
+        Step { undo: Some(undo), ..self }
+    }
+
+    /// With a time limit of its own, and what happens after it.
+    pub const fn within(self, deadline_secs: i64, late: Late) -> Step {
+        Step { deadline_secs, late, ..self }
+    }
+}
+
+/// Everything a step may look at, all of one revision.
+#[derive(Debug)]
+pub struct At {
+    /// The operation itself.
+    pub operation: Operation,
+    /// Its environment, unless that is gone.
+    pub environment: Option<Environment>,
+    /// All hosts of the environment, in the order of their creation.
+    pub hosts: Vec<Host>,
+    /// All stacks of the environment.
+    pub stacks: Vec<Stack>,
+    /// Machines that exist, or may exist, in the environment.
+    pub resources: Vec<CloudResource>,
+    /// Subjects that are in the hands of an operation.
+    pub busy: Vec<String>,
+}
+
+impl At {
+    /// Looks.
+    pub fn look(view: &View, operation: Operation) -> Result<At, ReadError> {
+        let id = operation.environment.as_ref().map(|(id, _)| id.as_str()).unwrap_or_default();
+        let mut hosts: Vec<Host> = view.list::<Host>(id)?.into_iter().map(|stored| stored.record).collect();
+        hosts.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
+        let resources = view.list::<CloudResource>(CLUSTER)?;
+        Ok(At {
+            environment: view.get::<Environment>(CLUSTER, id)?.map(|stored| stored.record),
+            hosts,
+            stacks: view.list::<Stack>(id)?.into_iter().map(|stored| stored.record).collect(),
+            resources: resources
+                .into_iter()
+                .map(|stored| stored.record)
+                .filter(|resource| resource.environment.as_str() == id)
+                .collect(),
+            busy: view.list::<Active>(CLUSTER)?.into_iter().map(|active| active.record.subject).collect(),
+            operation,
+        })
+    }
+
+    /// The host that the operation is about, unless it is gone.
+    pub fn host(&self) -> Option<&Host> {
+        self.hosts.iter().find(|host| host.id.as_str() == self.operation.subject.id)
+    }
+
+    /// The stack that the operation is about, unless it is gone.
+    pub fn stack(&self) -> Option<&Stack> {
+        self.stacks.iter().find(|stack| stack.id.as_str() == self.operation.subject.id)
+    }
+
+    /// The cloud ledger's row of the host that the operation is about.
+    pub fn machine(&self) -> Option<&CloudResource> {
+        self.resources.iter().find(|resource| resource.host.as_str() == self.operation.subject.id)
+    }
+
+    /// Swarm managers whose engines can be spoken to.
+    pub fn swarm_managers(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.iter().filter(|host| host.is_swarm_manager() && host.agent.connected && host.agent.engine_up)
+    }
+
+    /// Is the environment on its way out, or gone?
+    pub fn environment_goes(&self) -> bool {
+        self.environment.as_ref().is_none_or(|environment| environment.removal.is_some())
+    }
+}

@@ -1,0 +1,92 @@
+//! Makes a recipe into running services: networks first, then services, then waits until their tasks run.
+//!
+//! Nothing is given back when tasks do not come up: the stack stays as deployed, so that its logs can be read, and
+//! the operation says which service did not converge and why.
+
+use skep_model::operation::workflow;
+use skep_model::stack::Stack;
+
+use crate::{At, Effect, Late, Next, Step, Workflow};
+
+/// From services that exist to tasks that run: time for images to be pulled and health checks to pass.
+const CONVERGE_MAX_SECS: i64 = 300;
+
+pub(super) const WORKFLOW: Workflow = Workflow {
+    name: workflow::DEPLOY_STACK,
+    steps: &[
+        Step::new("swarm", swarm),
+        Step::new("networks", networks),
+        Step::new("services", services),
+        Step::new("converge", converge).within(CONVERGE_MAX_SECS, Late::Turn),
+    ],
+};
+
+fn swarm(at: &At) -> Next {
+    with_stack(at, |_| match at.swarm_managers().next() {
+        Some(_) => Next::Done,
+        None => Next::Wait("no manager of the environment's swarm can be reached".into()),
+    })
+}
+
+fn networks(at: &At) -> Next {
+    with_stack(at, |stack| {
+        if stack.networks_made == stack.generation {
+            return Next::Done;
+        }
+        Next::Do(Effect::EnsureNetworks {
+            environment: stack.environment.clone(),
+            stack: stack.name.clone(),
+            generation: stack.generation,
+        })
+    })
+}
+
+fn services(at: &At) -> Next {
+    with_stack(at, |stack| {
+        if stack.services_made == stack.generation {
+            return Next::Done;
+        }
+        Next::Do(Effect::EnsureServices {
+            environment: stack.environment.clone(),
+            stack: stack.name.clone(),
+            generation: stack.generation,
+        })
+    })
+}
+
+fn converge(at: &At) -> Next {
+    with_stack(at, |stack| {
+        if stack.converged() {
+            return Next::Done;
+        }
+        Next::Do(Effect::ObserveStack {
+            environment: stack.environment.clone(),
+            stack: stack.name.clone(),
+            generation: stack.generation,
+            seen: seen(stack),
+        })
+    })
+}
+
+fn seen(stack: &Stack) -> String {
+    let of = |name: &str| stack.seen.iter().find(|service| service.name == name);
+    let words: Vec<_> = stack
+        .recipe
+        .services
+        .iter()
+        .map(|service| match of(&service.name) {
+            Some(seen) if seen.error.is_empty() => format!("{} {}/{}", seen.name, seen.running, seen.desired),
+            Some(seen) => format!("{} {}/{} ({})", seen.name, seen.running, seen.desired, seen.error),
+            None => format!("{} not seen yet", service.name),
+        })
+        .collect();
+    words.join(", ")
+}
+
+fn with_stack(at: &At, ask: impl FnOnce(&Stack) -> Next) -> Next {
+    match at.stack() {
+        None => Next::Turn("the stack is gone".into()),
+        Some(stack) if stack.removal.is_some() => Next::Turn("its removal was asked for".into()),
+        Some(stack) => ask(stack),
+    }
+}

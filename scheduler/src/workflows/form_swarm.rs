@@ -1,0 +1,90 @@
+//! Makes the ready hosts of an environment into one swarm with the wished number of managers.
+//!
+//! Begun on one host, so that the environment is usable from the first; further hosts join as managers until there
+//! are enough, then as workers. Started by a planner whenever hosts and swarm disagree, so it also takes in hosts
+//! that come later and evens out the number of managers.
+
+use skep_model::host::{Host, Role};
+use skep_model::operation::workflow;
+
+use crate::{At, Effect, Next, Step, Workflow};
+
+pub(super) const WORKFLOW: Workflow = Workflow {
+    name: workflow::FORM_SWARM,
+    steps: &[
+        Step::new("init", init),
+        Step::new("join", join),
+        Step::new("roles", roles),
+        Step::new("verify", verify),
+    ],
+};
+
+fn init(at: &At) -> Next {
+    let Some(environment) = at.environment.as_ref().filter(|_| !at.environment_goes()) else {
+        return Next::Turn("the environment is being removed".into());
+    };
+    if at.hosts.iter().any(|host| host.membership.is_some()) {
+        return Next::Done;
+    }
+    let planted = environment.seed.as_ref().and_then(|seed| at.hosts.iter().find(|host| host.id == *seed));
+    match planted.filter(|host| host.removal.is_none()).or_else(|| at.hosts.iter().find(|host| host.is_ready())) {
+        Some(host) if host.is_ready() => Next::Do(Effect::InitSwarm {
+            environment: environment.id.clone(),
+            host: host.id.clone(),
+            name: host.name.clone(),
+        }),
+        Some(host) => Next::Wait(format!("the swarm was begun on {}, which is not ready", host.name)),
+        None => Next::Wait("no host is ready".into()),
+    }
+}
+
+fn join(at: &At) -> Next {
+    let mut managers = managers(at).count();
+    let mut joins = vec![];
+    for host in at.hosts.iter().filter(|host| host.is_ready() && host.membership.is_none()) {
+        let role = if managers < wanted(at) { Role::Manager } else { Role::Worker };
+        managers += usize::from(role == Role::Manager);
+        joins.push((host.id.clone(), host.name.clone(), role));
+    }
+    match &at.environment {
+        Some(environment) if !joins.is_empty() && !at.environment_goes() => {
+            Next::Do(Effect::JoinSwarm { environment: environment.id.clone(), joins })
+        }
+        _ => Next::Done,
+    }
+}
+
+fn roles(at: &At) -> Next {
+    let set = |host: &Host, role| {
+        Next::Do(Effect::SetRole {
+            environment: host.environment.clone(),
+            host: host.id.clone(),
+            name: host.name.clone(),
+            role,
+        })
+    };
+    let now = managers(at).count();
+    let worker = at.hosts.iter().find(|host| host.is_active() && !host.is_swarm_manager());
+    let surplus = managers(at).filter(|host| host.membership.as_ref().is_some_and(|node| !node.leader)).last();
+    match (now.cmp(&wanted(at)), worker, surplus) {
+        (std::cmp::Ordering::Less, Some(worker), _) => set(worker, Role::Manager),
+        (std::cmp::Ordering::Greater, _, Some(manager)) => set(manager, Role::Worker),
+        _ => Next::Done,
+    }
+}
+
+fn verify(at: &At) -> Next {
+    let unready = |host: &&Host| host.is_ready() && !host.is_active();
+    match (&at.environment, at.hosts.iter().find(unready)) {
+        (Some(environment), Some(_)) => Next::Do(Effect::ObserveSwarm { environment: environment.id.clone() }),
+        _ => Next::Done,
+    }
+}
+
+fn managers(at: &At) -> impl Iterator<Item = &Host> {
+    at.hosts.iter().filter(|host| host.is_swarm_manager() && host.removal.is_none())
+}
+
+fn wanted(at: &At) -> usize {
+    at.environment.as_ref().map_or(1, |environment| usize::from(environment.swarm_managers))
+}

@@ -1,0 +1,44 @@
+//! Removes an environment: its stacks go with its swarm, its hosts are removed one by one, its record last.
+
+use skep_model::operation::workflow;
+
+use crate::{At, Effect, Next, Step, Workflow};
+
+/// A large environment takes its time; each host's removal has deadlines of its own.
+const HOSTS_MAX_SECS: i64 = 3_600;
+
+pub(super) const WORKFLOW: Workflow = Workflow {
+    name: workflow::REMOVE_ENVIRONMENT,
+    steps: &[
+        Step::new("hosts", hosts).within(HOSTS_MAX_SECS, crate::Late::Turn),
+        Step::new("stacks", stacks),
+        Step::new("forget", forget),
+    ],
+};
+
+fn hosts(at: &At) -> Next {
+    let Some(environment) = &at.environment else { return Next::Done };
+    let unasked: Vec<_> =
+        at.hosts.iter().filter(|host| host.removal.is_none()).map(|host| host.id.clone()).collect();
+    if !unasked.is_empty() {
+        return Next::Do(Effect::RemoveHosts(environment.id.clone(), unasked));
+    }
+    match at.hosts.len() {
+        0 => Next::Done,
+        left => Next::Wait(format!("{left} hosts are being removed")),
+    }
+}
+
+fn stacks(at: &At) -> Next {
+    match at.stacks.first() {
+        None => Next::Done,
+        Some(stack) => Next::Do(Effect::ForgetStack(stack.environment.clone(), stack.name.clone())),
+    }
+}
+
+fn forget(at: &At) -> Next {
+    match &at.environment {
+        None => Next::Done,
+        Some(environment) => Next::Do(Effect::ForgetEnvironment(environment.id.clone())),
+    }
+}

@@ -1,0 +1,92 @@
+//! Takes a host out of its swarm and gives its machine back.
+//!
+//! Tasks are moved away first, as a courtesy with a time limit: a dead host can be removed too. When the whole
+//! environment goes there is nowhere to move them. Nothing is given back on the way: a removal that fails is
+//! started again by a planner.
+
+use skep_model::host::{Host, Role};
+use skep_model::operation::workflow;
+
+use crate::{At, Effect, Late, Next, Step, Workflow};
+
+/// Time for tasks to stop gracefully and start elsewhere.
+const EVACUATE_MAX_SECS: i64 = 120;
+
+/// Time for the swarm to agree on one manager less.
+const DEMOTE_MAX_SECS: i64 = 60;
+
+pub(super) const WORKFLOW: Workflow = Workflow {
+    name: workflow::REMOVE_HOST,
+    steps: &[
+        Step::new("evacuate", evacuate).within(EVACUATE_MAX_SECS, Late::GoOn),
+        Step::new("demote", demote).within(DEMOTE_MAX_SECS, Late::GoOn),
+        Step::new("leave", leave),
+        Step::new("machine", machine),
+        Step::new("forget", forget),
+    ],
+};
+
+fn evacuate(at: &At) -> Next {
+    let Some(host) = at.host().filter(|host| !at.environment_goes() && !host.evacuated) else {
+        return Next::Done;
+    };
+    let Some(membership) = &host.membership else { return Next::Done };
+    if others(at, host).next().is_none() {
+        return Next::Done;
+    }
+    let (environment, id, name) = (host.environment.clone(), host.id.clone(), host.name.clone());
+    if membership.drained {
+        Next::Do(Effect::ObserveEvacuation { environment, host: id, name })
+    } else {
+        Next::Do(Effect::DrainNode { environment, host: id, name })
+    }
+}
+
+fn demote(at: &At) -> Next {
+    let Some(host) = at.host().filter(|host| host.is_swarm_manager() && !at.environment_goes()) else {
+        return Next::Done;
+    };
+    if others(at, host).all(|other| !other.is_swarm_manager()) {
+        return Next::Done;
+    }
+    Next::Do(Effect::SetRole {
+        environment: host.environment.clone(),
+        host: host.id.clone(),
+        name: host.name.clone(),
+        role: Role::Worker,
+    })
+}
+
+fn leave(at: &At) -> Next {
+    match at.host().filter(|host| host.membership.is_some()) {
+        None => Next::Done,
+        Some(host) => Next::Do(Effect::LeaveSwarm {
+            environment: host.environment.clone(),
+            host: host.id.clone(),
+            name: host.name.clone(),
+        }),
+    }
+}
+
+fn machine(at: &At) -> Next {
+    match at.machine() {
+        None => Next::Done,
+        Some(resource) => Next::Do(Effect::ReleaseMachine {
+            environment: resource.environment.clone(),
+            host: resource.host.clone(),
+            name: at.operation.subject.name.clone(),
+            driver: resource.driver.clone(),
+        }),
+    }
+}
+
+fn forget(at: &At) -> Next {
+    match at.host() {
+        None => Next::Done,
+        Some(host) => Next::Do(Effect::ForgetHost(host.environment.clone(), host.id.clone())),
+    }
+}
+
+fn others<'a>(at: &'a At, host: &'a Host) -> impl Iterator<Item = &'a Host> {
+    at.hosts.iter().filter(|other| other.id != host.id && other.is_active())
+}
