@@ -1,1 +1,80 @@
-//! Begun.
+//! The managers' door for people and programs: REST under `/v1`, probes for load balancers, and who may come in.
+//!
+//! ```text
+//!   request ─► dress (request id, headers, problems) ─► auth (token) ─► rest/<noun> ─┬─► a view       (reads)
+//!                                                                                   ├─► transact     (wishes)
+//!                                                                                   └─► hub ─► engine (tasks, images)
+//! ```
+//!
+//! A door decides nothing: it parses once into what a rule of `skep-model` takes, asks the ledger, and shows what
+//! came of it. Which status number belongs to which answer stands in [`problem`] and nowhere else; which routes there
+//! are stands in the slice `RESOURCES` of `rest`, which the router and the OpenAPI document both walk.
+
+mod auth;
+mod change;
+mod cluster;
+mod dress;
+mod extract;
+mod openapi;
+pub mod problem;
+mod rest;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use skep_drivers::DriverConfig;
+use skep_hub::Hub;
+use skep_ledger::Ledger;
+
+pub use cluster::{Cluster, ClusterStatus, MemberStatus, Readiness};
+pub use openapi::document;
+
+/// A JSON body larger than this is a mistake: the largest thing in one is a recipe of 256 KiB, which may double when
+/// its quotes and line ends are escaped.
+const JSON_BYTES_MAX: usize = 1024 * 1024;
+
+/// What the doors lead to.
+pub struct Parts {
+    /// The replicated state.
+    pub ledger: Arc<dyn Ledger>,
+    /// What this manager knows of the managers.
+    pub cluster: Arc<dyn Cluster>,
+    /// The way to the hosts' engines.
+    pub hub: Hub,
+    /// What drivers must know to say whether they can work here.
+    pub drivers: DriverConfig,
+    /// A folder with room for the image archives that are on their way to hosts. It must exist.
+    pub spool: PathBuf,
+}
+
+/// What every handler gets to know. Clones share it.
+#[derive(Clone)]
+pub struct Api {
+    parts: Arc<Parts>,
+}
+
+impl Api {
+    /// A door to these parts.
+    pub fn new(parts: Parts) -> Api {
+        Api { parts: Arc::new(parts) }
+    }
+
+    fn ledger(&self) -> &dyn Ledger {
+        &*self.parts.ledger
+    }
+}
+
+/// Everything that is served on the API port.
+pub fn router(api: Api) -> Router {
+    let (routes, _) = rest::routes().split_for_parts();
+    routes
+        .fallback(rest::unknown_route)
+        .method_not_allowed_fallback(rest::unknown_method)
+        .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
+        .layer(from_fn_with_state(api.clone(), auth::require))
+        .layer(from_fn_with_state(api.clone(), dress::dress))
+        .with_state(api)
+}

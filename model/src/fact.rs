@@ -126,8 +126,11 @@ fn with_stack(
     change: impl FnOnce(&mut Stack),
 ) -> Ruling<()> {
     if let Some(mut stored) = tx.get::<Stack>(environment.as_str(), name.as_str())? {
+        let before = stored.record.clone();
         change(&mut stored.record);
-        tx.put(&stored.record);
+        if stored.record != before {
+            tx.put(&stored.record);
+        }
     }
     Ok(())
 }

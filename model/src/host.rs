@@ -356,6 +356,11 @@ pub fn find(view: &View, environment: &Environment, reference: &str) -> Ruling<S
     view.get::<Host>(scope, &id)?.ok_or_else(|| not_found(environment, reference))
 }
 
+/// Is there a host of that id in any environment?
+pub fn exists(view: &View, id: &str) -> Ruling<bool> {
+    Ok(view.get::<HostPlace>(CLUSTER, id)?.is_some())
+}
+
 /// The host as the subject of an operation.
 pub fn subject(host: &Host) -> Subject {
     Subject::new("host", &host.id, &host.name)

@@ -1,2 +1,100 @@
-//! Begun.
-fn main() {}
+//! The `skep` binary: manager, agent, throw-away cluster and client in one file.
+//!
+//! Only wiring: what the parts do is in their crates. A failure to start is one line that says what was tried and
+//! what to do, and exit code 1.
+
+mod agent;
+mod config;
+mod dev;
+mod events;
+mod founding;
+mod members;
+mod ports;
+mod server;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use skep_cli::GlobalFlags;
+use tracing_subscriber::EnvFilter;
+
+/// Skep manages Docker Swarm environments from a highly available cluster.
+#[derive(Parser)]
+#[command(
+    name = "skep",
+    version,
+    disable_help_subcommand = true,
+    after_help = "Try:  skep dev --managers 3 --hosts 3   a highly available cluster on this machine\n      \
+                  skep up -f compose.yml          deploy the compose file here\n      \
+                  skep help exit-codes            what the exit codes mean"
+)]
+struct Cli {
+    #[command(flatten)]
+    flags: GlobalFlags,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a throw-away cluster on this machine: real managers, real Docker hosts
+    Dev(dev::Dev),
+    /// Run a manager
+    Server(server::Server),
+    /// Write the data folders of managers that found a cluster together
+    Init(founding::Init),
+    /// Run the agent of a host
+    Agent(agent::Agent),
+    #[command(flatten)]
+    Client(skep_cli::Command),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&anyhow::Error::from(error).context("starting the runtime")),
+    };
+    runtime.block_on(async {
+        let outcome = match cli.command {
+            Command::Dev(dev) => dev.run().await,
+            Command::Server(server) => {
+                log_to_stderr();
+                server.run().await
+            }
+            Command::Init(init) => init.run(),
+            Command::Agent(agent) => {
+                log_to_stderr();
+                agent.run().await
+            }
+            Command::Client(skep_cli::Command::Help { words }) => {
+                return match skep_cli::help(&mut Cli::command(), &words) {
+                    Ok(text) => {
+                        println!("{text}");
+                        ExitCode::SUCCESS
+                    }
+                    Err(text) => {
+                        eprintln!("{text}");
+                        ExitCode::from(2)
+                    }
+                };
+            }
+            Command::Client(command) => return ExitCode::from(skep_cli::run(command, cli.flags).await),
+        };
+        match outcome {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
+        }
+    })
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// One event per line. openraft tells more than an operator wants to know.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("SKEP_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

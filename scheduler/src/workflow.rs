@@ -28,11 +28,11 @@ pub struct Step {
     pub undo: Option<fn(&At) -> Next>,
     /// How long it may take.
     pub deadline_secs: i64,
-    /// What happens when it takes longer.
+    /// What happens when it takes longer, or cannot be done at all.
     pub late: Late,
 }
 
-/// What to do about a step that takes too long.
+/// What to do about a step that takes too long or cannot be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Late {
     /// Give up and give back.

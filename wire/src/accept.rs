@@ -66,7 +66,11 @@ pub enum AcceptError {
 }
 
 /// Does the handshake and finds out who is there. `cluster` is our own.
-pub async fn accept(config: Arc<ServerConfig>, tcp: TcpStream, cluster: &str) -> Result<Accepted, AcceptError> {
+pub async fn accept(
+    config: Arc<ServerConfig>,
+    tcp: TcpStream,
+    cluster: &str,
+) -> Result<Accepted, AcceptError> {
     // Small messages both ways; waiting to fill a packet would cost more than it saves.
     tcp.set_nodelay(true).map_err(AcceptError::Handshake)?;
     let handshake = TlsAcceptor::from(config).accept(tcp);
@@ -80,7 +84,12 @@ pub async fn accept(config: Arc<ServerConfig>, tcp: TcpStream, cluster: &str) ->
         return Ok(Accepted::Registration(io));
     }
     let name = peer_identity(session.peer_certificates().unwrap_or_default())?;
-    let refused = |protocol, name: PeerName| Err(AcceptError::Role { protocol, name: name.to_string() });
+    let refused = |protocol, name: PeerName| {
+        Err(AcceptError::Role {
+            protocol,
+            name: name.to_string(),
+        })
+    };
     match (protocol, &name.role) {
         (ALPN_GRPC, Role::Manager(_)) if name.cluster == cluster => {
             Ok(Accepted::Manager(ManagerConnection { io, name }))
@@ -173,7 +182,10 @@ mod tests {
     fn host_of(authority: &Authority) -> Host {
         let key_pem = generate_key().expect("a key");
         let csr = certificate_request(&key_pem, "h1").expect("a request");
-        Host { certificate_pem: authority.sign_host_csr(&csr, "h1").expect("signed"), key_pem }
+        Host {
+            certificate_pem: authority.sign_host_csr(&csr, "h1").expect("signed"),
+            key_pem,
+        }
     }
 
     async fn listen() -> (TcpListener, SocketAddr) {
@@ -183,18 +195,21 @@ mod tests {
     }
 
     /// What the door of manager 1 says to a client with this configuration, and what the client saw.
-    async fn knock(server: &Identity, client: Arc<ClientConfig>) -> (Result<Accepted, AcceptError>, io::Result<()>) {
+    async fn knock(
+        server: &Identity,
+        client: Arc<ClientConfig>,
+    ) -> (Result<(), AcceptError>, io::Result<()>) {
         let (listener, address) = listen().await;
         let config = peer_server_config(server).expect("a configuration");
         let accepting = async {
             let (tcp, _) = listener.accept().await.expect("accepted");
-            let accepted = accept(config, tcp, CLUSTER).await;
-            if let Ok(Accepted::Registration(mut io) | Accepted::Agent { mut io, .. }) = accepted {
-                io.write_all(b"!").await.expect("written");
-                io.shutdown().await.expect("ended");
-                return Ok(Accepted::Registration(io));
-            }
-            accepted
+            let mut io = match accept(config, tcp, CLUSTER).await? {
+                Accepted::Manager(connection) => connection.io,
+                Accepted::Agent { io, .. } | Accepted::Registration(io) => io,
+            };
+            io.write_all(b"!").await.expect("written");
+            io.shutdown().await.expect("ended");
+            Ok(())
         };
         let dialling = async {
             let tcp = TcpStream::connect(address).await?;
@@ -217,7 +232,7 @@ mod tests {
         };
 
         let (accepted, seen) = knock(&identity, config(&ours)).await;
-        accepted.map(drop).expect("let in");
+        accepted.expect("let in");
         seen.expect("answered");
 
         let (accepted, seen) = knock(&identity, config(&theirs)).await;
@@ -242,7 +257,12 @@ mod tests {
         ] {
             let client = client_config(&identity.ca_pem, certified, &[protocol]).expect("a configuration");
             let (accepted, _) = knock(&identity, client).await;
-            assert_eq!(accepted.is_ok(), let_in, "{} with {certified:?}", String::from_utf8_lossy(protocol));
+            assert_eq!(
+                accepted.is_ok(),
+                let_in,
+                "{} with {certified:?}",
+                String::from_utf8_lossy(protocol)
+            );
         }
     }
 
@@ -261,7 +281,8 @@ mod tests {
             let (tcp, _) = listener.accept().await.expect("accepted");
             let _ = accept(config, tcp, CLUSTER).await;
         });
-        let client = manager_client_config(&identity.for_manager(2, &[]).expect("issued")).expect("a configuration");
+        let client =
+            manager_client_config(&identity.for_manager(2, &[]).expect("issued")).expect("a configuration");
         let tcp = TcpStream::connect(address).await.expect("connected");
         let name = manager_server_name(CLUSTER, 3).expect("a name");
         let refused = TlsConnector::from(client).connect(name, tcp).await;

@@ -88,8 +88,15 @@ struct Peer {
 impl PeerChannels {
     /// No peers yet. `tls` shows this manager's certificate (see [`crate::pki::manager_client_config`]).
     pub fn new(tls: Arc<ClientConfig>, cluster: impl Into<String>, node: u64) -> PeerChannels {
-        let shared = Shared { tls, cluster: cluster.into(), node, peers: Mutex::default() };
-        PeerChannels { shared: Arc::new(shared) }
+        let shared = Shared {
+            tls,
+            cluster: cluster.into(),
+            node,
+            peers: Mutex::default(),
+        };
+        PeerChannels {
+            shared: Arc::new(shared),
+        }
     }
 
     /// The cluster that the peers belong to.
@@ -108,7 +115,13 @@ impl PeerChannels {
         let address = address.into();
         let mut peers = self.peers();
         if peers.get(&node).is_none_or(|peer| peer.address != address) {
-            peers.insert(node, Peer { address, channels: HashMap::new() });
+            peers.insert(
+                node,
+                Peer {
+                    address,
+                    channels: HashMap::new(),
+                },
+            );
         }
     }
 
@@ -119,7 +132,12 @@ impl PeerChannels {
 
     /// The other managers whose address is known, in order.
     pub fn nodes(&self) -> Vec<u64> {
-        let mut nodes: Vec<u64> = self.peers().keys().copied().filter(|node| *node != self.shared.node).collect();
+        let mut nodes: Vec<u64> = self
+            .peers()
+            .keys()
+            .copied()
+            .filter(|node| *node != self.shared.node)
+            .collect();
         nodes.sort_unstable();
         nodes
     }
@@ -161,7 +179,12 @@ pub fn peer_server() -> Server {
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
 }
 
-fn connect_lazily(tls: Arc<ClientConfig>, name: ServerName<'static>, address: String, purpose: Purpose) -> Channel {
+fn connect_lazily(
+    tls: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    address: String,
+    purpose: Purpose,
+) -> Channel {
     let connector = tower::service_fn(move |_: Uri| {
         let (tls, name, address) = (tls.clone(), name.clone(), address.clone());
         async move { connect(tls, name, address).await.map(TokioIo::new) }

@@ -7,6 +7,9 @@ use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::proto::peer::{Row, Rows};
 
+/// A row of the state: its key and its value.
+pub type KeyValue = (Vec<u8>, Vec<u8>);
+
 /// A chunk of rows did not arrive as it was sent.
 #[derive(Debug, thiserror::Error)]
 #[error("checking {rows} rows of a snapshot: their checksum differs from the one sent along")]
@@ -17,16 +20,18 @@ pub struct ChecksumMismatch {
 
 impl Rows {
     /// Rows with their checksum, ready to be sent.
-    pub fn sealed(rows: Vec<(Vec<u8>, Vec<u8>)>) -> Rows {
+    pub fn sealed(rows: Vec<KeyValue>) -> Rows {
         let rows: Vec<Row> = rows.into_iter().map(|(key, value)| Row { key, value }).collect();
         let checksum = checksum(&rows);
         Rows { rows, checksum }
     }
 
     /// The rows, if they are what was sent.
-    pub fn verified(self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ChecksumMismatch> {
+    pub fn verified(self) -> Result<Vec<KeyValue>, ChecksumMismatch> {
         if checksum(&self.rows) != self.checksum {
-            return Err(ChecksumMismatch { rows: self.rows.len() });
+            return Err(ChecksumMismatch {
+                rows: self.rows.len(),
+            });
         }
         Ok(self.rows.into_iter().map(|row| (row.key, row.value)).collect())
     }
@@ -49,13 +54,19 @@ mod tests {
     use super::*;
 
     fn some_rows() -> Rows {
-        Rows::sealed(vec![(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), b"".to_vec())])
+        Rows::sealed(vec![
+            (b"a".to_vec(), b"1".to_vec()),
+            (b"b".to_vec(), b"".to_vec()),
+        ])
     }
 
     #[test]
     fn rows_arrive_as_sent() {
         let rows = some_rows().verified().expect("unchanged rows verify");
-        assert_eq!(rows, vec![(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), b"".to_vec())]);
+        assert_eq!(
+            rows,
+            vec![(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), b"".to_vec())]
+        );
     }
 
     #[test]

@@ -148,5 +148,17 @@ fn other_clusters(layout: &Layout) -> Result<Vec<Subnet>, DriverError> {
 }
 
 pub(super) fn exists(interface: &str) -> bool {
-    Path::new("/sys/class/net").join(interface).exists()
+    interfaces().iter().any(|name| name == interface)
+}
+
+/// The interfaces of the namespace this process is in. (`/sys/class/net` shows those of the namespace that
+/// mounted it, which may be another.)
+pub(super) fn interfaces() -> Vec<String> {
+    let table = std::fs::read_to_string("/proc/net/dev").unwrap_or_default();
+    // Two lines of headings, then `name: counters`.
+    table
+        .lines()
+        .skip(2)
+        .filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()))
+        .collect()
 }

@@ -8,7 +8,7 @@ use nix::mount::{MntFlags, umount2};
 
 use super::layout::{Layout, NAMESPACES};
 use super::processes::{self, Manner, Owner};
-use super::{control_group, files, firewall, namespace, running};
+use super::{control_group, files, firewall, namespace, network, running};
 use crate::DriverError;
 
 /// What a sweep found and removed.
@@ -120,7 +120,8 @@ fn unescape(text: &str) -> String {
 }
 
 fn remove_namespaces(layout: &Layout) -> Result<usize, DriverError> {
-    let ours = names_with(Path::new(NAMESPACES), &layout.namespace_prefix())?;
+    let mut ours = files::names(Path::new(NAMESPACES))?;
+    ours.retain(|name| name.starts_with(&layout.namespace_prefix()));
     for name in &ours {
         namespace::remove_file_of(&Path::new(NAMESPACES).join(name))?;
     }
@@ -128,17 +129,12 @@ fn remove_namespaces(layout: &Layout) -> Result<usize, DriverError> {
 }
 
 fn remove_interfaces(layout: &Layout) -> Result<usize, DriverError> {
-    let ours = names_with(Path::new("/sys/class/net"), &layout.interface_prefix())?;
+    let mut ours = network::interfaces();
+    ours.retain(|name| name.starts_with(&layout.interface_prefix()));
     for name in &ours {
         namespace::remove_cable(name)?;
     }
     Ok(ours.len())
-}
-
-fn names_with(folder: &Path, prefix: &str) -> Result<Vec<String>, DriverError> {
-    let mut names = files::names(folder)?;
-    names.retain(|name| name.starts_with(prefix));
-    Ok(names)
 }
 
 #[cfg(test)]

@@ -358,7 +358,7 @@ fn net_inode(path: &Path) -> u64 {
 }
 
 /// A GET by hand: one socket, one answer.
-fn get(socket: &Path, path: &str) -> std::io::Result<String> {
+pub(crate) fn get(socket: &Path, path: &str) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
     let mut answer = String::new();

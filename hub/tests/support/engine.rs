@@ -25,24 +25,27 @@ const DOWNLOAD_BYTES: usize = 50 * 1024 * 1024;
 
 type Body = BoxBody<Bytes, Infallible>;
 
-pub struct Engine {
+pub(crate) struct Engine {
     dir: TempDir,
     paths: Arc<Mutex<Vec<String>>>,
 }
 
 impl Engine {
-    pub fn start() -> Engine {
+    pub(crate) fn start() -> Engine {
         let engine = Engine::absent();
         engine.begin();
         engine
     }
 
     /// An engine that does not run yet.
-    pub fn absent() -> Engine {
-        Engine { dir: tempfile::tempdir().unwrap(), paths: Arc::default() }
+    pub(crate) fn absent() -> Engine {
+        Engine {
+            dir: tempfile::tempdir().unwrap(),
+            paths: Arc::default(),
+        }
     }
 
-    pub fn begin(&self) {
+    pub(crate) fn begin(&self) {
         let listener = UnixListener::bind(self.socket()).unwrap();
         let paths = self.paths.clone();
         tokio::spawn(async move {
@@ -50,28 +53,35 @@ impl Engine {
                 let (io, _) = listener.accept().await.unwrap();
                 let paths = paths.clone();
                 let service = service_fn(move |request| answer(paths.clone(), request));
-                let connection = http1::Builder::new().half_close(true).serve_connection(TokioIo::new(io), service);
+                let connection = http1::Builder::new()
+                    .half_close(true)
+                    .serve_connection(TokioIo::new(io), service);
                 tokio::spawn(connection.with_upgrades());
             }
         });
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.dir.path().join("docker.sock")
     }
 
     /// The paths that were asked for, without queries.
-    pub fn paths(&self) -> Vec<String> {
+    pub(crate) fn paths(&self) -> Vec<String> {
         self.paths.lock().unwrap().clone()
     }
 }
 
-async fn answer(paths: Arc<Mutex<Vec<String>>>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn answer(
+    paths: Arc<Mutex<Vec<String>>>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     let path = request.uri().path().to_owned();
     paths.lock().unwrap().push(path.clone());
     assert!(request.headers().contains_key("host"));
     Ok(match path.trim_start_matches("/v1.41") {
-        "/version" => whole(r#"{"Version":"20.10.24","ApiVersion":"1.41","MinAPIVersion":"1.12"}"#.to_owned()),
+        "/version" => {
+            whole(r#"{"Version":"20.10.24","ApiVersion":"1.41","MinAPIVersion":"1.12"}"#.to_owned())
+        }
         "/_ping" => whole("OK".to_owned()),
         "/images/load" => loaded(request).await,
         "/images/any/get" => download(),
@@ -112,7 +122,9 @@ fn exec(mut request: Request<Incoming>) -> Response<Body> {
         io.write_all(&output("hello\n")).await.unwrap();
         let mut input = String::new();
         io.read_to_string(&mut input).await.unwrap();
-        io.write_all(&output(&format!("got: {input}, bye\n"))).await.unwrap();
+        io.write_all(&output(&format!("got: {input}, bye\n")))
+            .await
+            .unwrap();
         io.shutdown().await.unwrap();
     });
     let mut response = whole(String::new());
@@ -120,7 +132,10 @@ fn exec(mut request: Request<Incoming>) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/vnd.docker.multiplexed-stream"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/vnd.docker.multiplexed-stream"),
+    );
     response
 }
 

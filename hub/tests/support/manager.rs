@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{CLUSTER, DEADLINE, HOST};
 
-pub struct Manager {
-    pub hub: Hub,
-    pub identity: Identity,
-    pub address: String,
+pub(crate) struct Manager {
+    pub(crate) hub: Hub,
+    pub(crate) identity: Identity,
+    pub(crate) address: String,
     node: u64,
     channels: PeerChannels,
     known: watch::Sender<Vec<String>>,
@@ -46,14 +46,24 @@ struct Events {
 #[async_trait]
 impl HubEvents for Events {
     async fn register(&self, request: RegisterRequest) -> Result<String, RegisterRefusal> {
-        if self.unavailable.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+        if self
+            .unavailable
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+            .is_ok()
+        {
             return Err(RegisterRefusal::unavailable("there is no leader"));
         }
         let key = &self.identity.registration_key;
         if !pki::verify_registration_token(key, CLUSTER, &request.host_id, &request.token) {
-            return Err(RegisterRefusal { code: "TOKEN_INVALID".into(), message: "not this host's token".into() });
+            return Err(RegisterRefusal {
+                code: "TOKEN_INVALID".into(),
+                message: "not this host's token".into(),
+            });
         }
-        Ok(self.authority.sign_host_csr(&request.csr_pem, &request.host_id).unwrap())
+        Ok(self
+            .authority
+            .sign_host_csr(&request.csr_pem, &request.host_id)
+            .unwrap())
     }
 
     async fn renew(&self, host: &str, csr_pem: &str) -> Result<String, RegisterRefusal> {
@@ -62,12 +72,14 @@ impl HubEvents for Events {
 
     async fn connected(&self, host: &str, _session: &str, report: &Report) {
         assert_eq!(host, HOST);
-        self.seen.send_modify(|seen| seen.push(Event::Connected(report.clone())));
+        self.seen
+            .send_modify(|seen| seen.push(Event::Connected(report.clone())));
     }
 
     async fn reported(&self, _host: &str, _session: &str, report: &Report) {
         assert!(report.inventory.is_some(), "a reported change is complete");
-        self.seen.send_modify(|seen| seen.push(Event::Reported(report.clone())));
+        self.seen
+            .send_modify(|seen| seen.push(Event::Reported(report.clone())));
     }
 
     async fn disconnected(&self, _host: &str, _session: &str) {
@@ -77,7 +89,7 @@ impl HubEvents for Events {
 
 impl Manager {
     /// Two managers of one cluster that know each other.
-    pub async fn two() -> (Manager, Manager) {
+    pub(crate) async fn two() -> (Manager, Manager) {
         let identity = Identity::create(CLUSTER, 1, &[]).unwrap();
         let other = identity.for_manager(2, &[]).unwrap();
         let (first, second) = (Manager::start(identity, 1).await, Manager::start(other, 2).await);
@@ -86,7 +98,7 @@ impl Manager {
         (first, second)
     }
 
-    pub async fn start(identity: Identity, node: u64) -> Manager {
+    pub(crate) async fn start(identity: Identity, node: u64) -> Manager {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let channels = PeerChannels::new(pki::manager_client_config(&identity).unwrap(), CLUSTER, node);
@@ -100,25 +112,34 @@ impl Manager {
         let hub = Hub::new(node, channels.clone(), events.clone(), known.subscribe());
         let running = CancellationToken::new();
         tokio::spawn(serve(listener, identity.clone(), hub.clone(), running.clone()));
-        Manager { hub, identity, address, node, channels, known, events, running }
+        Manager {
+            hub,
+            identity,
+            address,
+            node,
+            channels,
+            known,
+            events,
+            running,
+        }
     }
 
     /// Tells this manager where another one is.
-    pub fn knows(&self, other: &Manager) {
+    pub(crate) fn knows(&self, other: &Manager) {
         self.channels.set(other.node, other.address.clone());
     }
 
     /// Until then agents learn only of this manager, so that a test knows where they are.
-    pub fn tells_agents_about(&self, other: &Manager) {
+    pub(crate) fn tells_agents_about(&self, other: &Manager) {
         self.known.send_modify(|known| known.push(other.address.clone()));
     }
 
     /// Ends the port and every connection on it, as the end of the process would.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.running.cancel();
     }
 
-    pub fn join_file(&self, managers: &[&Manager]) -> JoinFile {
+    pub(crate) fn join_file(&self, managers: &[&Manager]) -> JoinFile {
         JoinFile {
             cluster: CLUSTER.into(),
             host_id: HOST.into(),
@@ -128,15 +149,15 @@ impl Manager {
         }
     }
 
-    pub fn refuse_as_unavailable(&self, times: u32) {
+    pub(crate) fn refuse_as_unavailable(&self, times: u32) {
         self.events.unavailable.store(times, Ordering::SeqCst);
     }
 
-    pub async fn connected(&self) -> Report {
+    pub(crate) async fn connected(&self) -> Report {
         self.connected_other_than("").await
     }
 
-    pub async fn connected_other_than(&self, session: &str) -> Report {
+    pub(crate) async fn connected_other_than(&self, session: &str) -> Report {
         self.seen("connected", |event| match event {
             Event::Connected(report) if report.session != session => Some(report.clone()),
             _ => None,
@@ -144,7 +165,7 @@ impl Manager {
         .await
     }
 
-    pub async fn reported(&self, is_it: impl Fn(&Report) -> bool) -> Report {
+    pub(crate) async fn reported(&self, is_it: impl Fn(&Report) -> bool) -> Report {
         self.seen("reported", |event| match event {
             Event::Reported(report) if is_it(report) => Some(report.clone()),
             _ => None,
@@ -152,18 +173,23 @@ impl Manager {
         .await
     }
 
-    pub async fn disconnected(&self) {
-        self.seen("disconnected", |event| matches!(event, Event::Disconnected).then_some(())).await;
+    pub(crate) async fn disconnected(&self) {
+        self.seen("disconnected", |event| {
+            matches!(event, Event::Disconnected).then_some(())
+        })
+        .await;
     }
 
     /// A session is told and entered into the table at about the same time.
-    pub async fn hub_has(&self, host: &str) {
+    pub(crate) async fn hub_has(&self, host: &str) {
         let appeared = async {
             while !self.hub.is_local(host) {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(DEADLINE, appeared).await.expect("the agent is connected to this manager");
+        tokio::time::timeout(DEADLINE, appeared)
+            .await
+            .expect("the agent is connected to this manager");
     }
 
     async fn seen<T>(&self, what: &str, find: impl Fn(&Event) -> Option<T>) -> T {
@@ -191,7 +217,9 @@ async fn serve(listener: TcpListener, identity: Identity, hub: Hub, running: Can
             let (tls, hub, managers) = (tls.clone(), hub.clone(), managers.clone());
             let serving = async move {
                 match accept(tls, tcp, CLUSTER).await {
-                    Ok(Accepted::Manager(connection)) => managers.send(Ok(connection)).await.unwrap_or_default(),
+                    Ok(Accepted::Manager(connection)) => {
+                        managers.send(Ok(connection)).await.unwrap_or_default()
+                    }
                     Ok(Accepted::Agent { io, host_id }) => hub.serve_agent(io, host_id).await,
                     Ok(Accepted::Registration(io)) => hub.serve_registration(io).await,
                     Err(error) => eprintln!("turned away: {error}"),

@@ -3,6 +3,7 @@
 //! The hosts are made by operations of their own (`create-host`), the swarm by `form-swarm`. If a host cannot be
 //! made, the environment stays, with what there is: its owner decides whether to add another host or remove it.
 
+use skep_model::host::Host;
 use skep_model::operation::workflow;
 
 use crate::{At, Effect, Next, Step, Workflow};
@@ -20,15 +21,14 @@ fn hosts(at: &At) -> Next {
     if missing.peek().is_none() {
         return Next::Done;
     }
-    let given_up = |id: &str| !at.busy.contains(&format!("host/{id}"));
-    let waiting: Vec<_> = missing
-        .map(|host| (host, given_up(host.id.as_str())))
-        .map(|(host, given_up)| (host.name.to_string(), host.state().1, given_up))
-        .collect();
-    match waiting.iter().find(|(_, _, given_up)| *given_up) {
-        Some((name, why, _)) => Next::Turn(format!("host {name} did not become active: {why}")),
+    let missing: Vec<&Host> = missing.collect();
+    // A member of the swarm that is not active is away for a moment; one that nobody works on will not come.
+    let given_up =
+        |host: &&&Host| host.membership.is_none() && !at.busy.contains(&format!("host/{}", host.id));
+    match missing.iter().find(given_up) {
+        Some(host) => Next::Turn(format!("host {} did not become active: {}", host.name, host.state().1)),
         None => {
-            let all: Vec<_> = waiting.iter().map(|(name, why, _)| format!("{name}: {why}")).collect();
+            let all: Vec<_> = missing.iter().map(|host| format!("{}: {}", host.name, host.state().1)).collect();
             Next::Wait(all.join("; "))
         }
     }

@@ -15,12 +15,15 @@ const EVACUATE_MAX_SECS: i64 = 120;
 /// Time for the swarm to agree on one manager less.
 const DEMOTE_MAX_SECS: i64 = 60;
 
+/// Time for both sides to part. A node that cannot leave goes with its machine.
+const LEAVE_MAX_SECS: i64 = 60;
+
 pub(super) const WORKFLOW: Workflow = Workflow {
     name: workflow::REMOVE_HOST,
     steps: &[
         Step::new("evacuate", evacuate).within(EVACUATE_MAX_SECS, Late::GoOn),
         Step::new("demote", demote).within(DEMOTE_MAX_SECS, Late::GoOn),
-        Step::new("leave", leave),
+        Step::new("leave", leave).within(LEAVE_MAX_SECS, Late::GoOn),
         Step::new("machine", machine),
         Step::new("forget", forget),
     ],

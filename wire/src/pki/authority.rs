@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType,
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -53,7 +53,9 @@ impl Authority {
         let mut params = params(format!("Skep cluster {cluster}"), AUTHORITY_LIFE);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let certificate = params.self_signed(&key).map_err(failed("signing the authority's certificate"))?;
+        let certificate = params
+            .self_signed(&key)
+            .map_err(failed("signing the authority's certificate"))?;
         Authority::load(cluster, &certificate.pem(), &key.serialize_pem())
     }
 
@@ -100,26 +102,38 @@ impl Authority {
             dns(&managers_dns(&self.cluster))?,
             dns(&manager_dns(&self.cluster, node))?,
         ];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let local = [SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)), dns("localhost")?];
-        let advertised = addresses.iter().map(|address| parse_address(address)).collect::<Result<Vec<_>, _>>()?;
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let local = [
+            SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            dns("localhost")?,
+        ];
+        let advertised = addresses
+            .iter()
+            .map(|address| parse_address(address))
+            .collect::<Result<Vec<_>, _>>()?;
         for name in local.into_iter().chain(advertised) {
             if !params.subject_alt_names.contains(&name) {
                 params.subject_alt_names.push(name);
             }
         }
-        let certificate =
-            params.signed_by(&key, &self.issuer).map_err(failed("signing a manager's certificate"))?;
-        Ok(Certified { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .map_err(failed("signing a manager's certificate"))?;
+        Ok(Certified {
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+        })
     }
 
     /// A certificate for a host from its request. Only the public key is taken from the request, and
     /// only if the sender has shown to hold its secret half; all names are ours.
     pub fn sign_host_csr(&self, csr_pem: &str, host_id: &str) -> Result<String, PkiError> {
         check_host(host_id)?;
-        let request =
-            CertificateSigningRequestParams::from_pem(csr_pem).map_err(failed("reading a certificate request"))?;
+        let request = CertificateSigningRequestParams::from_pem(csr_pem)
+            .map_err(failed("reading a certificate request"))?;
         let mut params = params(format!("Skep host {host_id}"), HOST_CERTIFICATE_LIFE);
         params.subject_alt_names = vec![self.uri(Role::Host(host_id.to_owned()))?];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -130,9 +144,23 @@ impl Authority {
     }
 
     fn uri(&self, role: Role) -> Result<SanType, PkiError> {
-        let name = PeerName { cluster: self.cluster.clone(), role }.to_string();
-        Ok(SanType::URI(name.try_into().map_err(failed("naming a certificate"))?))
+        let name = PeerName {
+            cluster: self.cluster.clone(),
+            role,
+        }
+        .to_string();
+        Ok(SanType::URI(
+            name.try_into().map_err(failed("naming a certificate"))?,
+        ))
     }
+}
+
+/// SHA-256 of the public key in a certificate request: by it the same asker is known again.
+pub fn request_key_hash(csr_pem: &str) -> Result<Vec<u8>, PkiError> {
+    let request = CertificateSigningRequestParams::from_pem(csr_pem)
+        .map_err(failed("reading a certificate request"))?;
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, request.public_key.der_bytes());
+    Ok(hash.as_ref().to_vec())
 }
 
 /// A new secret key.
@@ -145,7 +173,9 @@ pub fn certificate_request(key_pem: &str, host_id: &str) -> Result<String, PkiEr
     let key = KeyPair::from_pem(key_pem).map_err(failed("reading the host's key"))?;
     let mut params = CertificateParams::default();
     params.distinguished_name = common_name(format!("Skep host {host_id}"));
-    let request = params.serialize_request(&key).map_err(failed("making a certificate request"))?;
+    let request = params
+        .serialize_request(&key)
+        .map_err(failed("making a certificate request"))?;
     request.pem().map_err(failed("making a certificate request"))
 }
 
@@ -173,8 +203,12 @@ fn with_certificate<T>(
     certificate_pem: &str,
     read: impl FnOnce(&X509Certificate<'_>) -> Result<T, PkiError>,
 ) -> Result<T, PkiError> {
-    let bad = |reason: String| PkiError::Pem { what: "a certificate", reason };
-    let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes()).map_err(|error| bad(error.to_string()))?;
+    let bad = |reason: String| PkiError::Pem {
+        what: "a certificate",
+        reason,
+    };
+    let der =
+        CertificateDer::from_pem_slice(certificate_pem.as_bytes()).map_err(|error| bad(error.to_string()))?;
     let (_, certificate) = X509Certificate::from_der(&der).map_err(|error| bad(error.to_string()))?;
     read(&certificate)
 }
@@ -217,13 +251,22 @@ fn parse_address(address: &str) -> Result<SanType, PkiError> {
         Some((host, port)) if port.parse::<u16>().is_ok() => host,
         _ => address,
     };
-    let is_name = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-    if is_name { dns(host) } else { Err(PkiError::Address(address.to_owned())) }
+    let is_name = !host.is_empty()
+        && host
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    if is_name {
+        dns(host)
+    } else {
+        Err(PkiError::Address(address.to_owned()))
+    }
 }
 
 /// A clock before 1970 makes every certificate invalid anyway.
 fn seconds_since_1970() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs() as i64)
 }
 
 fn failed(doing: &'static str) -> impl Fn(rcgen::Error) -> PkiError {
@@ -243,14 +286,29 @@ mod tests {
     #[test]
     fn roles_are_read_back_from_certificates() {
         let authority = Authority::create("c1").expect("created");
-        let manager = authority.issue_manager(3, &["10.90.0.1:8444".into(), "m3.example".into()]).expect("issued");
-        assert_eq!(name_in(&manager.certificate_pem), PeerName { cluster: "c1".into(), role: Role::Manager(3) });
+        let manager = authority
+            .issue_manager(3, &["10.90.0.1:8444".into(), "m3.example".into()])
+            .expect("issued");
+        assert_eq!(
+            name_in(&manager.certificate_pem),
+            PeerName {
+                cluster: "c1".into(),
+                role: Role::Manager(3)
+            }
+        );
 
         let key = generate_key().expect("a key");
         let csr = certificate_request(&key, "liar").expect("a request");
         let certificate = authority.sign_host_csr(&csr, "host_1").expect("signed");
-        let expected = PeerName { cluster: "c1".into(), role: Role::Host("host_1".into()) };
-        assert_eq!(name_in(&certificate), expected, "the name is the authority's, not the request's");
+        let expected = PeerName {
+            cluster: "c1".into(),
+            role: Role::Host("host_1".into()),
+        };
+        assert_eq!(
+            name_in(&certificate),
+            expected,
+            "the name is the authority's, not the request's"
+        );
         assert!(still_valid(&certificate).expect("readable"));
         assert!(!past_half_life(&certificate).expect("readable"));
     }
@@ -271,9 +329,14 @@ mod tests {
         let authority = Authority::create("c1").expect("created");
         let csr = certificate_request(&generate_key().expect("a key"), "h").expect("a request");
         let broken = flip_last_signature_byte(&csr);
-        authority.sign_host_csr(&csr, "host_1").expect("the request itself is good");
+        authority
+            .sign_host_csr(&csr, "host_1")
+            .expect("the request itself is good");
         let refused = authority.sign_host_csr(&broken, "host_1");
-        assert!(matches!(refused, Err(PkiError::Certificate { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(PkiError::Certificate { .. })),
+            "{refused:?}"
+        );
     }
 
     /// The signature is the last thing in a request; its last byte is in the last base64 group.
@@ -288,11 +351,20 @@ mod tests {
     #[test]
     fn names_that_certificates_cannot_carry_are_refused() {
         for cluster in ["", "a.b", "-a", "a b", &"x".repeat(64)] {
-            assert!(matches!(Authority::create(cluster), Err(PkiError::ClusterId(_))), "{cluster:?}");
+            assert!(
+                matches!(Authority::create(cluster), Err(PkiError::ClusterId(_))),
+                "{cluster:?}"
+            );
         }
         let authority = Authority::create("c1").expect("created");
         let csr = certificate_request(&generate_key().expect("a key"), "h").expect("a request");
-        assert!(matches!(authority.sign_host_csr(&csr, "a/b"), Err(PkiError::HostId(_))));
-        assert!(matches!(authority.issue_manager(1, &["a b".into()]), Err(PkiError::Address(_))));
+        assert!(matches!(
+            authority.sign_host_csr(&csr, "a/b"),
+            Err(PkiError::HostId(_))
+        ));
+        assert!(matches!(
+            authority.issue_manager(1, &["a b".into()]),
+            Err(PkiError::Address(_))
+        ));
     }
 }

@@ -12,13 +12,13 @@ mod token;
 
 pub use authority::{
     Authority, Certified, HOST_CERTIFICATE_LIFE, MANAGER_CERTIFICATE_LIFE, certificate_request, generate_key,
-    past_half_life, still_valid,
+    past_half_life, request_key_hash, still_valid,
 };
 pub use identity::Identity;
 pub use name::{PeerName, Role, manager_server_name, managers_server_name, peer_identity};
 pub use tls::{
-    ALPN_AGENT, ALPN_GRPC, ALPN_HTTP1, ALPN_REGISTER, api_server_config, client_config, manager_client_config,
-    peer_server_config, provider,
+    ALPN_AGENT, ALPN_GRPC, ALPN_HTTP1, ALPN_REGISTER, api_server_config, client_config,
+    manager_client_config, peer_server_config, provider,
 };
 pub use token::{REGISTRATION_KEY_BYTES, RegistrationKey, registration_token, verify_registration_token};
 

@@ -42,7 +42,9 @@ pub fn peer_identity(certificates: &[CertificateDer<'_>]) -> Result<PeerName, Pk
         _ => None,
     });
     match (ours.next(), ours.next()) {
-        (Some(name), None) => PeerName::parse(name).ok_or_else(|| PkiError::Name(format!("{SCHEME}{name} is no name"))),
+        (Some(name), None) => {
+            PeerName::parse(name).ok_or_else(|| PkiError::Name(format!("{SCHEME}{name} is no name")))
+        }
         (None, _) => Err(PkiError::Name("it has no skep:// name".into())),
         (Some(_), Some(_)) => Err(PkiError::Name("it has several skep:// names".into())),
     }
@@ -73,7 +75,10 @@ impl PeerName {
             }
             _ => return None,
         };
-        Some(PeerName { cluster: cluster.to_owned(), role })
+        Some(PeerName {
+            cluster: cluster.to_owned(),
+            role,
+        })
     }
 }
 
@@ -102,16 +107,28 @@ fn server_name(cluster: &str, name: String) -> Result<ServerName<'static>, PkiEr
 
 pub(super) fn check_cluster(cluster: &str) -> Result<(), PkiError> {
     let is_label = (1..=63).contains(&cluster.len())
-        && cluster.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        && cluster
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
         && !cluster.starts_with('-')
         && !cluster.ends_with('-');
-    if is_label { Ok(()) } else { Err(PkiError::ClusterId(cluster.to_owned())) }
+    if is_label {
+        Ok(())
+    } else {
+        Err(PkiError::ClusterId(cluster.to_owned()))
+    }
 }
 
 pub(super) fn check_host(host: &str) -> Result<(), PkiError> {
     let is_id = (1..=128).contains(&host.len())
-        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
-    if is_id { Ok(()) } else { Err(PkiError::HostId(host.to_owned())) }
+        && host
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+    if is_id {
+        Ok(())
+    } else {
+        Err(PkiError::HostId(host.to_owned()))
+    }
 }
 
 #[cfg(test)]
@@ -121,8 +138,14 @@ mod tests {
     #[test]
     fn a_name_is_read_as_it_is_written() {
         let names = [
-            PeerName { cluster: "c1".into(), role: Role::Manager(7) },
-            PeerName { cluster: "c1".into(), role: Role::Host("host_0a.b-c".into()) },
+            PeerName {
+                cluster: "c1".into(),
+                role: Role::Manager(7),
+            },
+            PeerName {
+                cluster: "c1".into(),
+                role: Role::Host("host_0a.b-c".into()),
+            },
         ];
         for name in names {
             let text = name.to_string();
@@ -133,7 +156,17 @@ mod tests {
 
     #[test]
     fn what_is_no_name_is_refused() {
-        for text in ["", "c1", "c1/manager", "c1/manager/x", "c1/manager/1/2", "c1/host/", "c1/host/a b", "/host/a", "c1/user/a"] {
+        for text in [
+            "",
+            "c1",
+            "c1/manager",
+            "c1/manager/x",
+            "c1/manager/1/2",
+            "c1/host/",
+            "c1/host/a b",
+            "/host/a",
+            "c1/user/a",
+        ] {
             assert_eq!(PeerName::parse(text), None, "{text:?}");
         }
     }

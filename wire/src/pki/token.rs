@@ -39,10 +39,13 @@ fn signed_text(cluster: &str, host_id: &str) -> Vec<u8> {
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    if text.len() % 2 != 0 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok())
+        .collect()
 }
 
 #[cfg(test)]
@@ -54,17 +57,34 @@ mod tests {
     #[test]
     fn a_token_is_good_for_its_own_host_and_cluster_only() {
         let token = registration_token(&KEY, "c1", "h1");
-        assert_eq!(token, registration_token(&KEY, "c1", "h1"), "every manager derives the same");
+        assert_eq!(
+            token,
+            registration_token(&KEY, "c1", "h1"),
+            "every manager derives the same"
+        );
         assert!(verify_registration_token(&KEY, "c1", "h1", &token));
         assert!(!verify_registration_token(&KEY, "c1", "h2", &token));
         assert!(!verify_registration_token(&KEY, "c2", "h1", &token));
-        assert!(!verify_registration_token(&[4; REGISTRATION_KEY_BYTES], "c1", "h1", &token));
+        assert!(!verify_registration_token(
+            &[4; REGISTRATION_KEY_BYTES],
+            "c1",
+            "h1",
+            &token
+        ));
     }
 
     #[test]
     fn nonsense_is_not_a_token() {
         let token = registration_token(&KEY, "c1", "h1");
-        for wrong in ["", "skr_", "skr_zz", "skr_\u{e4}\u{e4}", &token[..token.len() - 2], &token[4..], &format!("{token}00")] {
+        for wrong in [
+            "",
+            "skr_",
+            "skr_zz",
+            "skr_\u{e4}\u{e4}",
+            &token[..token.len() - 2],
+            &token[4..],
+            &format!("{token}00"),
+        ] {
             assert!(!verify_registration_token(&KEY, "c1", "h1", wrong), "{wrong:?}");
         }
     }

@@ -1,4 +1,5 @@
-//! The end of a lab: whatever was going on, one call leaves the computer as it was.
+//! What the driver `local` promises beyond the contract: a lab that ends leaves the computer as it was, labs do
+//! not meet, and what cannot run is said at once.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use bench::{Bench, LocalBench};
-use skep_drivers::{JoinFile, Machine, MachineKey, MachineWish, local};
+use skep_drivers::{DriverError, JoinFile, Machine, MachineKey, MachineWish, local};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sweep_leaves_nothing_and_finds_nothing_the_second_time() {
@@ -33,18 +34,21 @@ async fn a_sweep_leaves_nothing_and_finds_nothing_the_second_time() {
     assert!(again.is_empty(), "{again:?}");
 }
 
-/// Somebody removed the folder first, the obvious thing to do; and the network was there.
+/// Somebody moved the folder away first, the obvious thing to do. (Engines that end make parts of it again.)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sweep_works_without_the_folder() {
     let bench = LocalBench::new();
-    let Some(_machines) = two_machines(&bench).await else {
+    let Some(machines) = two_machines(&bench).await else {
         return;
     };
+    for machine in &machines {
+        bench.works(machine).unwrap();
+    }
     let folder = bench.config().root.join(bench.tag());
     fs::rename(&folder, bench.config().root.join("elsewhere")).unwrap();
     let swept = local::sweep(bench.config()).unwrap();
     assert!(
-        !swept.folder && swept.namespaces == 2 && swept.interfaces >= 1,
+        swept.processes >= 6 && swept.namespaces == 2 && swept.interfaces >= 1,
         "{swept:?}"
     );
     nothing_is_left(&bench);
@@ -74,6 +78,51 @@ async fn two_labs_share_nothing() {
         one.made_once(machine)
             .expect("the other lab's sweep did not touch it");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_cannot_run_is_an_error_that_shows_its_log() {
+    let bench = LocalBench::new();
+    if (local::KIND.available)(bench.config()).is_err() {
+        return;
+    }
+    fs::write(
+        &bench.config().skep_binary,
+        "#!/bin/sh\necho unknown option: --join >&2\nexit 2\n",
+    )
+    .unwrap();
+    let driver = (local::KIND.build)(bench.config());
+    let wish = wish(&bench, "broken");
+    let error = driver.ensure(&wish).await.expect_err("it cannot work");
+    assert!(
+        matches!(error, DriverError::DiedAtOnce { .. }) && error.retryable(),
+        "{error}"
+    );
+    assert!(error.to_string().contains("unknown option: --join"), "{error}");
+    assert!(
+        driver.find(&wish.key).await.unwrap().is_some(),
+        "it is found, so that it can be released"
+    );
+    driver.release(&wish.key).await.unwrap();
+    bench.nothing_left(&wish.key).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_wished_mtu_holds_for_the_machine_and_its_containers() {
+    let bench = LocalBench::new();
+    let Some(machines) = two_machines(&bench).await else {
+        return;
+    };
+    bench.works(&machines[0]).unwrap();
+    let shown = bench::local::ip(&["-n", &machines[0].id, "link", "show", "eth0"]);
+    assert!(shown.contains("mtu 1400"), "{shown}");
+    // The engine sets it on its bridge with the first container; until then it is the network's option.
+    let socket = local::docker_socket(bench.config(), &machines[0].key.host);
+    let network = bench::local::get(&socket, "/networks/bridge").unwrap();
+    assert!(
+        network.contains("\"com.docker.network.driver.mtu\":\"1400\""),
+        "{network}"
+    );
 }
 
 /// `None` where it cannot be tried (not root).

@@ -1,0 +1,53 @@
+# Names for commands; nothing is decided here. `make` alone says what there is.
+#
+# Every target builds the whole workspace: a part of it would select other features and compile RocksDB again.
+
+CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)
+# Outside the checkout, so that checkouts share it and a cleaned checkout keeps it.
+export CARGO_TARGET_DIR ?= $(CACHE)/skep/target
+BIN := $(CARGO_TARGET_DIR)/debug
+
+# Hosts are network namespaces, so whatever runs hosts runs as root. Building never does.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
+# The same for tests: built by you, each test program started through sudo.
+TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+RUNNER = $(if $(AS_ROOT),CARGO_TARGET_$(TRIPLE)_RUNNER='sudo -E')
+
+.PHONY: help setup build demo test check tidy fix clean-lab
+
+help:
+	@echo 'make demo        try Skep: three managers, three hosts, a stack (ONCE=1: show it and clean up)'
+	@echo 'make test        all tests; those with real hosts need root and ask for it'
+	@echo 'make check       what is checked without running tests: format, lints, rules of the repository'
+	@echo 'make fix         repair what can be repaired by itself'
+	@echo 'make build       everything, into $(CARGO_TARGET_DIR)'
+	@echo 'make clean-lab   remove what an interrupted demo or test has left behind'
+
+setup:
+	@deploy/setup.sh
+
+build: setup
+	cargo build --workspace --locked
+
+demo: build
+	@$(if $(AS_ROOT),echo 'The demo starts Docker engines in network namespaces: it runs as root.')
+	$(AS_ROOT) $(BIN)/skep-demo $(if $(ONCE),--once)
+
+test: setup
+	@$(if $(AS_ROOT),echo 'Some tests run real hosts: the tests run as root.' && sudo -v)
+	$(RUNNER) cargo $(if $(shell cargo nextest --version 2>/dev/null),nextest run,test) --workspace --locked
+
+check: build tidy
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+tidy: build
+	$(BIN)/xtask tidy
+	$(BIN)/xtask commands
+
+fix: setup
+	cargo fmt --all
+	cargo clippy --workspace --all-targets --locked --fix --allow-dirty --allow-staged
+
+clean-lab: build
+	$(AS_ROOT) $(BIN)/skep-demo --clean

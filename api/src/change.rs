@@ -1,0 +1,293 @@
+//! Changes: who asked, with which key, and what the ledger made of it.
+//!
+//! The key of a request and the change it causes are one entry of the log, so a repeated request cannot change
+//! things twice, whichever manager it reaches. What the ledger remembers of a request is its answer together with a
+//! hash of its body; a key that comes back with another body is a mistake that is told.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Request as HttpRequest};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use skep_ledger::{Check, Committed, Outcome, Request, RequestId, Revision, TransactError, Tx, Txn, transact};
+use skep_model::ids::OperationId;
+use skep_model::{CLUSTER, Ruling, operation};
+use utoipa::IntoParams;
+use uuid::Uuid;
+
+use crate::Api;
+use crate::auth::Principal;
+use crate::dress::At;
+use crate::extract::{Params, json};
+use crate::problem::{DoorCode, Problem, Reply};
+use crate::rest::List;
+use crate::rest::operation::Operation;
+
+/// Names a request, so that it can be repeated safely.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// The answer is that of an earlier request with the same key.
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// A UUID has 36 characters; there is room for whatever else a client numbers its requests with.
+const KEY_BYTES_MAX: usize = 255;
+
+/// What every change takes.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Changing {
+    /// Only say what would be done, or why it would be refused.
+    #[serde(default)]
+    #[param(required = false)]
+    dry_run: bool,
+}
+
+/// The header of a change.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "describes a header; it is read in `Change::of`")]
+pub(crate) struct Keyed {
+    /// Repeating a request with the same key changes things once, for 24 hours.
+    #[param(rename = "Idempotency-Key")]
+    key: Option<String>,
+}
+
+/// One change as it was asked for.
+pub(crate) struct Change {
+    id: [u8; 16],
+    keyed: bool,
+    dry_run: bool,
+    body: BodyHash,
+}
+
+type BodyHash = [u8; SHA256_OUTPUT_LEN];
+
+/// A change together with its body, read as a wish.
+pub(crate) struct Asked<T> {
+    pub(crate) change: Change,
+    pub(crate) wish: T,
+}
+
+/// What an operation was started with, remembered for a repetition of the request.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Started {
+    operation: operation::Operation,
+    children: Vec<OperationId>,
+}
+
+/// What the ledger remembers of a request.
+#[derive(Serialize, Deserialize)]
+struct Remembered<A> {
+    body: BodyHash,
+    answer: A,
+}
+
+/// What a rehearsed rule would have done.
+pub(crate) struct Rehearsed<A> {
+    pub(crate) answer: A,
+    pub(crate) revision: Revision,
+    operations: Vec<operation::Operation>,
+}
+
+impl<T: DeserializeOwned> FromRequest<Api> for Asked<T> {
+    type Rejection = Box<Problem>;
+
+    async fn from_request(request: HttpRequest, api: &Api) -> Reply<Asked<T>> {
+        let (mut parts, body) = request.into_parts();
+        let bytes = Bytes::from_request(HttpRequest::from_parts(parts.clone(), body), api).await?;
+        let change = Change::of(&mut parts, api, &bytes).await?;
+        let wish = json(&parts.headers, &bytes)?;
+        Ok(Asked { change, wish })
+    }
+}
+
+/// A change without a body.
+impl FromRequestParts<Api> for Change {
+    type Rejection = Box<Problem>;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Reply<Change> {
+        Change::of(parts, api, &[]).await
+    }
+}
+
+impl Change {
+    async fn of(parts: &mut Parts, api: &Api, body: &[u8]) -> Reply<Change> {
+        let Params(Changing { dry_run }) = Params::from_request_parts(parts, api).await?;
+        // Auth stands before every handler of a change; without it nobody has asked.
+        let Extension(Principal(principal)) = Extension::from_request_parts(parts, api)
+            .await
+            .map_err(|_| Problem::unauthenticated())?;
+        let key = key(parts)?;
+        let id = match &key {
+            Some(key) => request_id(&[&principal, parts.method.as_str(), parts.uri.path(), key]),
+            None => Uuid::now_v7().into_bytes(),
+        };
+        Ok(Change { id, keyed: key.is_some(), dry_run, body: hash(body) })
+    }
+
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+}
+
+fn key(parts: &Parts) -> Reply<Option<String>> {
+    let Some(value) = parts.headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    match value.to_str().map(str::trim) {
+        Ok(key) if (1..=KEY_BYTES_MAX).contains(&key.len()) => Ok(Some(key.to_owned())),
+        _ => {
+            let detail = format!("an Idempotency-Key has 1 to {KEY_BYTES_MAX} visible characters");
+            Err(Problem::new(DoorCode::MalformedRequest, detail))
+        }
+    }
+}
+
+/// The first half of a hash over all parts, each with its length, so that no two lists of parts look alike.
+fn request_id(parts: &[&str]) -> [u8; 16] {
+    let mut bytes = vec![];
+    for part in parts {
+        bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(part.as_bytes());
+    }
+    let mut id = [0; 16];
+    id.copy_from_slice(&hash(&bytes)[..16]);
+    id
+}
+
+fn hash(bytes: &[u8]) -> BodyHash {
+    let mut hash = [0; SHA256_OUTPUT_LEN];
+    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    hash
+}
+
+impl Started {
+    /// An operation with those that it waits for.
+    pub(crate) fn with_children(operation: operation::Operation, children: Vec<OperationId>) -> Started {
+        Started { operation, children }
+    }
+}
+
+impl From<operation::Operation> for Started {
+    fn from(operation: operation::Operation) -> Started {
+        Started { operation, children: vec![] }
+    }
+}
+
+impl Api {
+    /// Brings a wish through and answers with the operation that fulfils it; a dry run answers with the operations
+    /// that would have been started.
+    pub(crate) async fn start(
+        &self,
+        change: &Change,
+        rule: impl FnMut(&mut Tx<'_>) -> Ruling<Started> + Send,
+    ) -> Reply<Response> {
+        if change.dry_run {
+            let rehearsed = self.rehearse(rule).await?;
+            let shown = |operation| Operation::new(operation, 0, rehearsed.children_of(&operation.id));
+            let items = rehearsed.operations.iter().map(shown).collect();
+            let list = List { items, revision: rehearsed.revision };
+            return Ok(At(rehearsed.revision, Json(list)).into_response());
+        }
+        let committed = self.commit(change, rule).await?;
+        let Started { operation, children } = &committed.answer;
+        let document = Operation::new(operation, committed.revision, children.clone());
+        let location = [(header::LOCATION, format!("/v1/operations/{}", operation.id))];
+        let answer = (StatusCode::ACCEPTED, location, Json(document));
+        Ok(answered(&committed, answer))
+    }
+
+    /// Lets a rule decide and commits what it wrote, once per key.
+    pub(crate) async fn commit<A>(
+        &self,
+        change: &Change,
+        mut rule: impl FnMut(&mut Tx<'_>) -> Ruling<A> + Send,
+    ) -> Reply<Committed<A>>
+    where
+        A: Serialize + DeserializeOwned + Send,
+    {
+        let request = Request { id: RequestId::from_bytes(change.id), fence: None };
+        let decide = |tx: &mut Tx<'_>| -> Ruling<_> { Ok(Remembered { body: change.body, answer: rule(tx)? }) };
+        let committed = match transact(self.ledger(), request, decide).await {
+            // A repetition is mostly refused because of what the first one did: "the name is taken".
+            Err(TransactError::Refused(refusal)) if change.keyed => match self.recall(change).await? {
+                Some(committed) => committed,
+                None => return Err(refusal.into()),
+            },
+            decided => decided?,
+        };
+        let Remembered { body, answer } = committed.answer;
+        if body != change.body {
+            let detail = "this Idempotency-Key was used for a request with another body";
+            return Err(Problem::new(DoorCode::IdempotencyKeyReused, detail).hinting("use a new key"));
+        }
+        Ok(Committed { answer, revision: committed.revision, replayed: committed.replayed })
+    }
+
+    /// What was answered to an earlier request with this key.
+    ///
+    /// Asks by proposing a transaction under the request's id that can never be written: whether the id is known is
+    /// decided before anything else. So the answer comes from the log's order and not from this replica's view.
+    async fn recall<A: DeserializeOwned>(&self, change: &Change) -> Reply<Option<Committed<Remembered<A>>>> {
+        let never = Check { row: b"no such row".to_vec(), revision: Revision::MAX };
+        let question = Txn {
+            request: change.id.to_vec(),
+            fence: None,
+            at_ms: self.ledger().now().as_millisecond(),
+            checks: vec![never],
+            ops: vec![],
+            answer: vec![],
+        };
+        match self.ledger().propose(question).await? {
+            Outcome::Replayed(revision, bytes) => {
+                let answer = serde_json::from_slice(&bytes).map_err(skep_ledger::ReadError::new)?;
+                Ok(Some(Committed { answer, revision, replayed: true }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Lets a rule decide on the newest state and forgets what it wrote.
+    pub(crate) async fn rehearse<A>(
+        &self,
+        mut rule: impl FnMut(&mut Tx<'_>) -> Ruling<A> + Send,
+    ) -> Reply<Rehearsed<A>> {
+        let view = self.ledger().fresh_view().await?;
+        let mut tx = Tx::new(&view, self.ledger().now());
+        let answer = rule(&mut tx)?;
+        let all = tx.list::<operation::Operation>(CLUSTER)?;
+        let written_here = all.into_iter().filter(|stored| stored.revision == 0);
+        let operations = written_here.map(|stored| stored.record).collect();
+        Ok(Rehearsed { answer, revision: view.revision(), operations })
+    }
+}
+
+impl<A> Rehearsed<A> {
+    fn children_of(&self, id: &OperationId) -> Vec<OperationId> {
+        let children = self.operations.iter().filter(|operation| operation.parent.as_ref() == Some(id));
+        children.map(|operation| operation.id.clone()).collect()
+    }
+}
+
+/// An answer with the headers of a change.
+pub(crate) fn answered<A>(committed: &Committed<A>, answer: impl IntoResponse) -> Response {
+    let mut response = At(committed.revision, answer).into_response();
+    if committed.replayed {
+        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_lists_of_parts_are_one_request() {
+        assert_ne!(request_id(&["ab", "c"]), request_id(&["a", "bc"]));
+        assert_ne!(request_id(&["ab"]), request_id(&["ab", ""]));
+        assert_eq!(request_id(&["ab", "c"]), request_id(&["ab", "c"]));
+    }
+}

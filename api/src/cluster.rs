@@ -1,0 +1,90 @@
+//! What the doors want to know about the managers themselves.
+//!
+//! Why a trait with types of its own: the doors must not know how managers agree, and what is written here is the
+//! published form, which does not change when Raft's own bookkeeping does.
+
+use async_trait::async_trait;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// This manager's knowledge of itself and the others.
+#[async_trait]
+pub trait Cluster: Send + Sync {
+    /// Asks every manager how it is. Answers without a leader too.
+    async fn status(&self) -> ClusterStatus;
+
+    /// May a load balancer send requests here?
+    fn readiness(&self) -> Readiness;
+
+    /// Does this manager lead, as far as it knows?
+    fn is_leader(&self) -> bool;
+
+    /// This manager's name, `m1`.
+    fn node_name(&self) -> &str;
+
+    /// The cluster's id.
+    fn cluster_id(&self) -> &str;
+}
+
+/// Whether a manager serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// Send requests.
+    Serving,
+    /// It is about to stop: what is open may finish, nothing new should come.
+    Draining,
+    /// It cannot answer, and why. The reason is for the log; probes tell no details.
+    Unusable(String),
+}
+
+/// The managers together, as seen from one of them.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = Cluster)]
+pub struct ClusterStatus {
+    /// The cluster's id.
+    pub cluster: String,
+    /// The leader's name; null while there is none.
+    pub leader: Option<String>,
+    /// The current period of leadership.
+    pub term: u64,
+    /// Managers that vote.
+    pub voters: usize,
+    /// How many of them must agree.
+    pub quorum: usize,
+    /// How many more may fail before nothing can be agreed on; who cannot be reached already counts.
+    pub failure_tolerance: usize,
+    /// The newest revision that the answering manager has applied.
+    pub revision: u64,
+    /// Everyone, in the order of their numbers.
+    pub members: Vec<MemberStatus>,
+}
+
+/// One manager; what could not be asked is null.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+#[schema(as = Member)]
+pub struct MemberStatus {
+    /// `m1`.
+    pub name: String,
+    /// Its number.
+    pub id: u64,
+    /// `voter` or `learner`.
+    pub role: String,
+    /// `leader`, `follower`, `candidate`, `learner`, `unreachable` or `unknown`.
+    pub state: String,
+    /// Where its peer port is.
+    pub peer_address: Option<String>,
+    /// Where its API is.
+    pub api_url: Option<String>,
+    /// The newest entry in its log.
+    pub last_log_index: Option<u64>,
+    /// The newest entry that it has applied.
+    pub applied_index: Option<u64>,
+    /// Entries that it is behind the furthest one.
+    pub lag_entries: Option<u64>,
+    /// How long ago it answered.
+    pub last_contact_ms: Option<u64>,
+    /// Its program version.
+    pub version: Option<String>,
+    /// Memory that it occupies.
+    pub resident_bytes: Option<u64>,
+}

@@ -1,0 +1,67 @@
+//! The outermost layer: every answer leaves with the headers that every answer has, and problems get their body here.
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, header};
+use skep_ledger::Revision;
+use uuid::Uuid;
+
+use crate::Api;
+use crate::problem::Problem;
+
+/// The newest change that the answer knows of.
+const REVISION: HeaderName = HeaderName::from_static("skep-revision");
+/// The manager that answered.
+const NODE: HeaderName = HeaderName::from_static("skep-node");
+/// Finds the request in that manager's log.
+const REQUEST_ID: HeaderName = HeaderName::from_static("skep-request-id");
+
+/// An answer that is true at a revision.
+pub(crate) struct At<T>(pub(crate) Revision, pub(crate) T);
+
+impl<T: IntoResponse> IntoResponse for At<T> {
+    fn into_response(self) -> Response {
+        let At(revision, answer) = self;
+        ([(REVISION, HeaderValue::from(revision))], answer).into_response()
+    }
+}
+
+/// Gives the request an id and the answer its headers.
+pub(crate) async fn dress(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let id = Uuid::now_v7().to_string();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = next.run(request).await;
+    if let Some(mut problem) = response.extensions_mut().remove::<Box<Problem>>() {
+        problem.request_id = Some(id.clone());
+        if problem.status >= 500 {
+            tracing::warn!(
+                request.id = id, %method, path, code = problem.code, detail = problem.detail,
+                "a request could not be answered"
+            );
+        }
+        write(&mut response, &problem);
+    }
+    tracing::debug!(request.id = id, %method, path, status = response.status().as_u16(), "a request was answered");
+    let headers = response.headers_mut();
+    if !headers.contains_key(REVISION) {
+        headers.insert(REVISION, HeaderValue::from(api.ledger().view().revision()));
+    }
+    // Both are plain words; one that cannot be a header is left out rather than failing the answer.
+    for (name, value) in [(NODE, api.parts.cluster.node_name()), (REQUEST_ID, &id)] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    }
+    response
+}
+
+fn write(response: &mut Response, problem: &Problem) {
+    // Strings and numbers only: nothing in a problem can fail to serialize.
+    let body = serde_json::to_vec(problem).unwrap_or_default();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    *response.body_mut() = Body::from(body);
+}

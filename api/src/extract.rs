@@ -1,0 +1,120 @@
+//! How requests are read: strictly. What is not understood is named, never skipped.
+
+use std::ops::Deref;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use skep_ledger::View;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::Api;
+use crate::problem::{DoorCode, Problem, Reply};
+
+/// A name or an id as somebody wrote it.
+///
+/// Whether it exists, or could, is for the rules to say; here it only becomes safe to look up: keys of the ledger
+/// are joined with zero bytes.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(try_from = "String")]
+#[schema(value_type = String)]
+pub(crate) struct Reference(String);
+
+impl TryFrom<String> for Reference {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Reference, &'static str> {
+        if text.chars().any(char::is_control) { Err("a name has no control characters") } else { Ok(Reference(text)) }
+    }
+}
+
+impl Deref for Reference {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The variable parts of the path.
+pub(crate) struct Place<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Api> for Place<T> {
+    type Rejection = Box<Problem>;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Reply<Place<T>> {
+        let Path(place) = Path::from_request_parts(parts, api).await?;
+        Ok(Place(place))
+    }
+}
+
+/// The query.
+pub(crate) struct Params<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequestParts<Api> for Params<T> {
+    type Rejection = Box<Problem>;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Reply<Params<T>> {
+        let Query(params) = Query::from_request_parts(parts, api).await?;
+        Ok(Params(params))
+    }
+}
+
+/// How fresh a read must be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Consistency {
+    /// What the answering manager knows; works without a leader.
+    Stale,
+    /// Linearizable, at present.
+    #[default]
+    Default,
+    /// Linearizable.
+    Consistent,
+}
+
+/// What every read takes.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Reading {
+    /// How fresh the answer must be.
+    #[serde(default)]
+    #[param(required = false)]
+    pub(crate) consistency: Consistency,
+}
+
+impl Api {
+    /// The state to answer a read from.
+    pub(crate) async fn read(&self, consistency: Consistency) -> Reply<View> {
+        match consistency {
+            Consistency::Stale => Ok(self.ledger().view()),
+            Consistency::Default | Consistency::Consistent => Ok(self.ledger().fresh_view().await?),
+        }
+    }
+}
+
+/// Reads a JSON body.
+pub(crate) fn json<T: DeserializeOwned>(headers: &HeaderMap, bytes: &Bytes) -> Reply<T> {
+    if bytes.is_empty() {
+        return Err(Problem::new(DoorCode::MalformedRequest, "the request has no body; JSON is expected"));
+    }
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("nothing");
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        let detail = format!("the body is said to be {essence}; JSON is expected");
+        return Err(Problem::new(DoorCode::UnsupportedMediaType, detail)
+            .hinting("send the header Content-Type: application/json"));
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
+        let (code, words) = match error.classify() {
+            serde_json::error::Category::Data => (DoorCode::InvalidBody, "the body is not what is expected here"),
+            _ => (DoorCode::MalformedRequest, "the body is not JSON"),
+        };
+        Problem::new(code, format!("{words}: {error}")).at_line(error.line(), error.to_string())
+    })
+}

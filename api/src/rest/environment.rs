@@ -1,0 +1,230 @@
+//! Environments: list, show, wish, remove.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use skep_ledger::{Stored, View};
+use skep_model::host::{HOSTS_PER_ENVIRONMENT_MAX, Host};
+use skep_model::ids::{EnvironmentId, HostId, OperationId};
+use skep_model::{CLUSTER, Refusal, Ruling, environment, operation};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use crate::Api;
+use crate::change::{Asked, Change, Changing, Keyed, Started};
+use crate::dress::At;
+use crate::extract::{Params, Place, Reading, Reference};
+use crate::problem::{Problem, Reply};
+use crate::rest::operation::Operation;
+use crate::rest::{List, Metadata, driver};
+
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, remove))
+}
+
+/// An isolated swarm with its hosts and stacks.
+#[derive(Debug, Serialize, ToSchema)]
+struct Environment {
+    #[schema(example = "Environment")]
+    kind: &'static str,
+    metadata: Metadata,
+    spec: EnvironmentSpec,
+    status: EnvironmentStatus,
+}
+
+/// What was wished.
+#[derive(Debug, Serialize, ToSchema)]
+struct EnvironmentSpec {
+    /// The template it was made from.
+    template: String,
+    /// How many swarm managers it keeps.
+    swarm_managers: u8,
+    /// MTU of its networks; null: the engine's own.
+    mtu: Option<u16>,
+}
+
+/// What became of it.
+#[derive(Debug, Serialize, ToSchema)]
+struct EnvironmentStatus {
+    /// `creating`, `active`, `degraded` or `deleting`.
+    state: &'static str,
+    /// Why.
+    message: String,
+    /// The swarm; null until there is one.
+    swarm: Option<EnvironmentSwarm>,
+    /// Its hosts.
+    hosts: EnvironmentHosts,
+    /// The operation that it is in the hands of.
+    operation: Option<String>,
+}
+
+/// The swarm as it was seen last.
+#[derive(Debug, Serialize, ToSchema)]
+struct EnvironmentSwarm {
+    /// Docker's id of it.
+    id: String,
+    /// Managers that are ready.
+    managers: usize,
+    /// Nodes that are ready, managers among them.
+    nodes: usize,
+}
+
+/// Hosts by number.
+#[derive(Debug, Serialize, ToSchema)]
+struct EnvironmentHosts {
+    /// All of them.
+    total: usize,
+    /// Those that do their part in the swarm.
+    active: usize,
+}
+
+/// A new environment.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct EnvironmentWish {
+    /// Unique in the cluster.
+    name: String,
+    /// The template's name.
+    template: Reference,
+    /// Hosts to begin with, named `NAME-1`, `NAME-2`, ….
+    #[serde(default)]
+    hosts: Option<HostsWish>,
+}
+
+/// Hosts that are all alike.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct HostsWish {
+    /// How many.
+    count: usize,
+    /// Where they come from.
+    driver: String,
+    /// What the driver is told.
+    #[serde(default)]
+    options: BTreeMap<String, String>,
+}
+
+impl Environment {
+    fn new(view: &View, stored: &Stored<environment::Environment>) -> Ruling<Environment> {
+        let hosts = view.list::<Host>(stored.id.as_str())?;
+        let (state, message) = stored.state(&hosts);
+        let operation = operation::active(view, "environment", stored.id.as_str())?;
+        Ok(Environment {
+            kind: "Environment",
+            metadata: Metadata {
+                id: stored.id.to_string(),
+                name: stored.name.to_string(),
+                env: None,
+                revision: stored.revision,
+                created_at: Some(stored.created_at),
+                updated_at: Some(stored.removal.unwrap_or(stored.created_at)),
+            },
+            spec: EnvironmentSpec {
+                template: stored.template.to_string(),
+                swarm_managers: stored.swarm_managers,
+                mtu: stored.mtu,
+            },
+            status: EnvironmentStatus {
+                state,
+                message,
+                swarm: stored.swarm.as_ref().map(|swarm| EnvironmentSwarm {
+                    id: swarm.id.clone(),
+                    managers: swarm.managers,
+                    nodes: swarm.nodes,
+                }),
+                hosts: EnvironmentHosts {
+                    total: hosts.len(),
+                    active: hosts.iter().filter(|host| host.is_active()).count(),
+                },
+                operation: operation.map(|id| id.to_string()),
+            },
+        })
+    }
+}
+
+impl EnvironmentWish {
+    /// Everything that a rule must not choose itself: the ids.
+    fn minted(self) -> Result<environment::EnvironmentWish, Refusal> {
+        let hosts = self.hosts.unwrap_or_default();
+        if hosts.count > HOSTS_PER_ENVIRONMENT_MAX {
+            return Err(Refusal::TooMany { what: "hosts in an environment", limit: HOSTS_PER_ENVIRONMENT_MAX });
+        }
+        let host = |_| (HostId::new(Uuid::now_v7()), OperationId::new(Uuid::now_v7()));
+        Ok(environment::EnvironmentWish {
+            id: EnvironmentId::new(Uuid::now_v7()),
+            operation: OperationId::new(Uuid::now_v7()),
+            name: self.name,
+            template: self.template.to_string(),
+            hosts: (0..hosts.count).map(host).collect(),
+            driver: hosts.driver,
+            options: hosts.options,
+        })
+    }
+}
+
+/// Lists the environments.
+#[utoipa::path(get, path = "/v1/environments", operation_id = "list_environments", params(Reading), responses(
+    (status = 200, body = List<Environment>),
+    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
+))]
+async fn list(State(api): State<Api>, Params(reading): Params<Reading>) -> Reply<At<Json<List<Environment>>>> {
+    let view = api.read(reading.consistency).await?;
+    let mut all = view.list::<environment::Environment>(CLUSTER)?;
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    let items = all.iter().map(|stored| Environment::new(&view, stored)).collect::<Ruling<_>>()?;
+    Ok(At(view.revision(), Json(List { items, revision: view.revision() })))
+}
+
+/// Shows an environment.
+#[utoipa::path(get, path = "/v1/environments/{environment}", operation_id = "show_environment",
+    params(Reading, ("environment" = String, Path, description = "Its name or id")), responses(
+    (status = 200, body = Environment),
+    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
+))]
+async fn show(
+    State(api): State<Api>,
+    Place(reference): Place<Reference>,
+    Params(reading): Params<Reading>,
+) -> Reply<At<Json<Environment>>> {
+    let view = api.read(reading.consistency).await?;
+    let stored = environment::find(&view, &reference)?;
+    Ok(At(view.revision(), Json(Environment::new(&view, &stored)?)))
+}
+
+/// Asks for an environment.
+#[utoipa::path(post, path = "/v1/environments", operation_id = "create_environment", params(Changing, Keyed),
+    request_body = EnvironmentWish, responses(
+    (status = 202, body = Operation),
+    (status = 200, body = List<Operation>, description = "Dry run: what would be started"),
+    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
+))]
+async fn create(State(api): State<Api>, Asked { change, wish }: Asked<EnvironmentWish>) -> Reply<Response> {
+    let wish = wish.minted()?;
+    let driver = match wish.hosts.is_empty() {
+        true => Ok(()),
+        false => driver::check(&api, &wish.driver, &wish.options),
+    };
+    let children: Vec<_> = wish.hosts.iter().map(|(_, operation)| operation.clone()).collect();
+    api.start(&change, |tx| {
+        driver.clone()?;
+        Ok(Started::with_children(environment::wish(tx, &wish)?, children.clone()))
+    })
+    .await
+}
+
+/// Asks for an environment to be removed with everything in it.
+#[utoipa::path(delete, path = "/v1/environments/{environment}", operation_id = "remove_environment",
+    params(Changing, Keyed, ("environment" = String, Path, description = "Its name or id")), responses(
+    (status = 202, body = Operation),
+    (status = 200, body = List<Operation>, description = "Dry run: what would be started"),
+    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
+))]
+async fn remove(State(api): State<Api>, Place(reference): Place<Reference>, change: Change) -> Reply<Response> {
+    let id = OperationId::new(Uuid::now_v7());
+    api.start(&change, |tx| Ok(environment::remove(tx, &reference, id.clone())?.into())).await
+}

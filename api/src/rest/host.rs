@@ -1,0 +1,284 @@
+//! Hosts: list, show, wish, remove.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use skep_ledger::{Stored, View};
+use skep_model::ids::{HostId, OperationId};
+use skep_model::{Ruling, environment, host, operation};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use crate::Api;
+use crate::change::{Asked, Change, Changing, Keyed};
+use crate::dress::At;
+use crate::extract::{Params, Place, Reading, Reference};
+use crate::problem::{Problem, Reply};
+use crate::rest::operation::Operation;
+use crate::rest::{List, Metadata, driver};
+
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, remove))
+}
+
+/// A machine in an environment.
+#[derive(Debug, Serialize, ToSchema)]
+struct Host {
+    #[schema(example = "Host")]
+    kind: &'static str,
+    metadata: Metadata,
+    spec: HostSpec,
+    status: HostStatus,
+}
+
+/// What was wished.
+#[derive(Debug, Serialize, ToSchema)]
+struct HostSpec {
+    /// Where the machine comes from.
+    driver: String,
+    /// Which part it should play in the swarm. `auto`: managers are chosen among all hosts.
+    #[schema(example = "auto")]
+    role: &'static str,
+    /// What the driver was told.
+    options: BTreeMap<String, String>,
+}
+
+/// What became of it.
+#[derive(Debug, Serialize, ToSchema)]
+struct HostStatus {
+    /// `creating`, `unreachable`, `engine-down`, `joining`, `drained`, `active` or `removing`.
+    state: &'static str,
+    /// Why.
+    message: String,
+    /// Where the machine is in the environment's network.
+    address: Option<String>,
+    /// The driver's name for the machine.
+    machine: Option<String>,
+    /// The agent's connection.
+    agent: HostAgent,
+    /// Its place in the swarm; null until it has one.
+    swarm: Option<HostSwarm>,
+    /// What the agent found; null until it has said.
+    inventory: Option<HostInventory>,
+    /// The operation that it is in the hands of.
+    operation: Option<String>,
+}
+
+/// The agent's connection.
+#[derive(Debug, Serialize, ToSchema)]
+struct HostAgent {
+    /// Is it connected?
+    connected: bool,
+    /// The manager that holds, or last held, the connection.
+    manager: Option<String>,
+    /// Since when it is as it is.
+    since: Option<Timestamp>,
+}
+
+/// A host's place in the swarm.
+#[derive(Debug, Serialize, ToSchema)]
+struct HostSwarm {
+    /// Docker's id of the node.
+    node: String,
+    /// `manager` or `worker`.
+    role: &'static str,
+    /// Does it lead the swarm's managers?
+    leader: bool,
+}
+
+/// What the agent found on the machine.
+#[derive(Debug, Serialize, ToSchema)]
+struct HostInventory {
+    /// Processors.
+    cpus: u32,
+    /// Memory.
+    memory_bytes: u64,
+    /// Kernel release.
+    kernel: String,
+    /// `x86_64`, `aarch64`, ….
+    architecture: String,
+    /// MTU of the interface that carries the address.
+    mtu: u32,
+    /// Docker Engine's version.
+    engine_version: String,
+    /// The newest API that the engine speaks.
+    engine_api: String,
+    /// Kernel features by name: there or not.
+    features: BTreeMap<String, bool>,
+}
+
+/// A new host.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct HostWish {
+    /// Unique in the environment; becomes the machine's host name.
+    name: String,
+    /// Where the machine comes from.
+    driver: String,
+    /// What the driver is told.
+    #[serde(default)]
+    options: BTreeMap<String, String>,
+}
+
+impl Host {
+    fn new(view: &View, environment: &environment::Environment, stored: &Stored<host::Host>) -> Ruling<Host> {
+        let operation = operation::active(view, "host", stored.id.as_str())?;
+        Ok(Host {
+            kind: "Host",
+            metadata: Metadata {
+                id: stored.id.to_string(),
+                name: stored.name.to_string(),
+                env: Some(environment.name.to_string()),
+                revision: stored.revision,
+                created_at: Some(stored.created_at),
+                updated_at: Some(stored.removal.unwrap_or(stored.created_at)),
+            },
+            spec: HostSpec { driver: stored.driver.clone(), role: "auto", options: stored.options.clone() },
+            status: HostStatus::new(stored, operation),
+        })
+    }
+}
+
+impl HostStatus {
+    fn new(host: &host::Host, operation: Option<OperationId>) -> HostStatus {
+        let (state, message) = host.state();
+        HostStatus {
+            state,
+            message,
+            address: host.machine.as_ref().map(|machine| machine.address.clone()),
+            machine: host.machine.as_ref().map(|machine| machine.id.clone()),
+            agent: HostAgent {
+                connected: host.agent.connected,
+                manager: Some(host.agent.manager.clone()).filter(|manager| !manager.is_empty()),
+                since: host.agent.since,
+            },
+            swarm: host.membership.as_ref().map(|membership| HostSwarm {
+                node: membership.node.clone(),
+                role: match membership.role {
+                    host::Role::Manager => "manager",
+                    host::Role::Worker => "worker",
+                },
+                leader: membership.leader,
+            }),
+            inventory: host.inventory.as_ref().map(HostInventory::new),
+            operation: operation.map(|id| id.to_string()),
+        }
+    }
+}
+
+impl HostInventory {
+    fn new(inventory: &host::Inventory) -> HostInventory {
+        HostInventory {
+            cpus: inventory.cpus,
+            memory_bytes: inventory.memory_bytes,
+            kernel: inventory.kernel.clone(),
+            architecture: inventory.architecture.clone(),
+            mtu: inventory.mtu,
+            engine_version: inventory.engine_version.clone(),
+            engine_api: inventory.engine_api.clone(),
+            features: inventory.features.clone(),
+        }
+    }
+}
+
+/// Lists the hosts of an environment.
+#[utoipa::path(get, path = "/v1/environments/{environment}/hosts", operation_id = "list_hosts",
+    params(Reading, ("environment" = String, Path, description = "Its name or id")), responses(
+    (status = 200, body = List<Host>),
+    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
+))]
+async fn list(
+    State(api): State<Api>,
+    Place(reference): Place<Reference>,
+    Params(reading): Params<Reading>,
+) -> Reply<At<Json<List<Host>>>> {
+    let view = api.read(reading.consistency).await?;
+    let environment = environment::find(&view, &reference)?;
+    let mut all = view.list::<host::Host>(environment.id.as_str())?;
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    let items = all.iter().map(|stored| Host::new(&view, &environment, stored)).collect::<Ruling<_>>()?;
+    Ok(At(view.revision(), Json(List { items, revision: view.revision() })))
+}
+
+/// Shows a host.
+#[utoipa::path(get, path = "/v1/environments/{environment}/hosts/{host}", operation_id = "show_host",
+    params(
+        Reading,
+        ("environment" = String, Path, description = "Its name or id"),
+        ("host" = String, Path, description = "Its name or id"),
+    ),
+    responses(
+    (status = 200, body = Host),
+    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
+))]
+async fn show(
+    State(api): State<Api>,
+    Place((environment, host)): Place<(Reference, Reference)>,
+    Params(reading): Params<Reading>,
+) -> Reply<At<Json<Host>>> {
+    let view = api.read(reading.consistency).await?;
+    let environment = environment::find(&view, &environment)?;
+    let stored = host::find(&view, &environment, &host)?;
+    Ok(At(view.revision(), Json(Host::new(&view, &environment, &stored)?)))
+}
+
+/// Asks for a host.
+#[utoipa::path(post, path = "/v1/environments/{environment}/hosts", operation_id = "create_host",
+    params(Changing, Keyed, ("environment" = String, Path, description = "Its name or id")),
+    request_body = HostWish, responses(
+    (status = 202, body = Operation),
+    (status = 200, body = List<Operation>, description = "Dry run: what would be started"),
+    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
+))]
+async fn create(
+    State(api): State<Api>,
+    Place(environment): Place<Reference>,
+    Asked { change, wish }: Asked<HostWish>,
+) -> Reply<Response> {
+    let driver = driver::check(&api, &wish.driver, &wish.options);
+    let wish = host::HostWish {
+        id: HostId::new(Uuid::now_v7()),
+        operation: OperationId::new(Uuid::now_v7()),
+        name: wish.name,
+        driver: wish.driver,
+        options: wish.options,
+    };
+    api.start(&change, |tx| {
+        driver.clone()?;
+        let environment = environment::usable(tx, &environment)?;
+        Ok(host::wish(tx, &environment, &wish, None)?.into())
+    })
+    .await
+}
+
+/// Asks for a host to be removed.
+#[utoipa::path(delete, path = "/v1/environments/{environment}/hosts/{host}", operation_id = "remove_host",
+    params(
+        Changing,
+        Keyed,
+        ("environment" = String, Path, description = "Its name or id"),
+        ("host" = String, Path, description = "Its name or id"),
+    ),
+    responses(
+    (status = 202, body = Operation),
+    (status = 200, body = List<Operation>, description = "Dry run: what would be started"),
+    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
+))]
+async fn remove(
+    State(api): State<Api>,
+    Place((environment, host)): Place<(Reference, Reference)>,
+    change: Change,
+) -> Reply<Response> {
+    let id = OperationId::new(Uuid::now_v7());
+    api.start(&change, |tx| {
+        let environment = environment::named(tx, &environment)?;
+        Ok(host::remove(tx, &environment, &host, id.clone(), None)?.into())
+    })
+    .await
+}

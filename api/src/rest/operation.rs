@@ -1,0 +1,380 @@
+//! Operations: list, show, follow.
+//!
+//! Following is a stream of server-sent events. A wake-up from the feed carries no data: whatever it says, the
+//! stream looks at the row and sends what is news to this client. So start, change, reset and reconnection at
+//! another manager are one path.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, KeepAlive};
+use axum::response::{IntoResponse, Response, Sse};
+use futures::stream::{self, Stream};
+use http::header::{ACCEPT, HeaderName, HeaderValue};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use skep_ledger::{Change, Ledger, Record, Revision, Stored, View, WatchEvent};
+use skep_model::ids::OperationId;
+use skep_model::{CLUSTER, Refusal, Ruling, operation};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::Api;
+use crate::dress::At;
+use crate::extract::{Consistency, Params, Place, Reading, Reference};
+use crate::problem::{DoorCode, Problem, Reply};
+use crate::rest::List;
+
+/// Load balancers close connections that are silent for a minute; a quarter of that survives a lost heartbeat or two.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// How long browsers wait before they reconnect.
+const RECONNECT_AFTER: Duration = Duration::from_secs(2);
+
+/// The last event that a reconnecting client has seen.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// Asks proxies not to hold events back.
+const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show))
+}
+
+/// One run of a workflow.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Operation {
+    #[schema(example = "op_0198f2c1d5a27e0f8d3a6b1c2d3e4f50")]
+    id: String,
+    /// The workflow's name.
+    #[serde(rename = "type")]
+    #[schema(example = "create-host")]
+    workflow: String,
+    /// What it is about: kind and name.
+    #[schema(example = "host/web-1")]
+    target: String,
+    /// The environment's name; null outside of environments.
+    env: Option<String>,
+    state: OperationState,
+    /// In words, what goes on.
+    message: String,
+    created_at: Timestamp,
+    /// When it was taken up.
+    started_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    /// In order; empty until it is taken up.
+    steps: Vec<OperationStep>,
+    /// The operation that waits for this one.
+    parent: Option<String>,
+    /// The operations that this one waits for.
+    children: Vec<String>,
+    /// Which manager tried how often.
+    attempts_by_node: BTreeMap<String, u32>,
+    /// What it was about, once it has succeeded.
+    result: Option<OperationResult>,
+    /// Why it failed.
+    error: Option<Problem>,
+    /// The operation's last change; zero for one that was only rehearsed.
+    revision: Revision,
+}
+
+/// Where an operation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OperationState {
+    /// Another operation on the same target goes first.
+    Queued,
+    /// Something is being done.
+    Running,
+    /// Something must happen first; the message says what.
+    Waiting,
+    /// Every step is done.
+    Succeeded,
+    /// It could not be brought about; the error says why.
+    Failed,
+}
+
+/// One step.
+#[derive(Debug, Serialize, ToSchema)]
+struct OperationStep {
+    name: String,
+    state: StepState,
+    /// How often something was tried.
+    attempt: u32,
+    started_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    /// What is being done or waited for, or the last error.
+    message: String,
+    /// The manager that tried last.
+    owner: Option<String>,
+}
+
+/// Where a step stands.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum StepState {
+    /// Its turn has not come.
+    Pending,
+    /// It was begun.
+    Running,
+    /// Its condition holds.
+    Done,
+    /// It could not be brought about.
+    Failed,
+    /// What it made was given back.
+    Undone,
+}
+
+/// What a successful operation was about.
+#[derive(Debug, Serialize, ToSchema)]
+struct OperationResult {
+    /// `environment`, `host`, `stack` or `swarm`.
+    kind: String,
+    id: String,
+    name: String,
+}
+
+/// Which operations to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Listing {
+    /// Only those in this state.
+    state: Option<OperationState>,
+    /// How fresh the answer must be.
+    #[serde(default)]
+    #[param(required = false)]
+    consistency: Consistency,
+}
+
+impl Operation {
+    pub(crate) fn new(operation: &operation::Operation, revision: Revision, children: Vec<OperationId>) -> Operation {
+        Operation {
+            id: operation.id.to_string(),
+            workflow: operation.workflow.clone(),
+            target: operation.subject.to_string(),
+            env: operation.environment.as_ref().map(|(_, name)| name.clone()),
+            state: operation.state.into(),
+            message: operation.message.clone(),
+            created_at: operation.created_at,
+            started_at: operation.started_at,
+            ended_at: operation.ended_at,
+            steps: operation.steps.iter().map(OperationStep::new).collect(),
+            parent: operation.parent.as_ref().map(OperationId::to_string),
+            children: children.iter().map(OperationId::to_string).collect(),
+            attempts_by_node: operation.attempts_by_node.clone(),
+            result: (operation.state == operation::State::Succeeded).then(|| OperationResult {
+                kind: operation.subject.kind.clone(),
+                id: operation.subject.id.clone(),
+                name: operation.subject.name.clone(),
+            }),
+            error: (operation.state == operation::State::Failed).then(|| failure(operation)),
+            revision,
+        }
+    }
+
+    fn of(view: &View, stored: &Stored<operation::Operation>) -> Ruling<Operation> {
+        let all = view.list::<operation::Operation>(CLUSTER)?;
+        let children = all.into_iter().filter(|other| other.parent.as_ref() == Some(&stored.id));
+        Ok(Operation::new(stored, stored.revision, children.map(|child| child.record.id).collect()))
+    }
+}
+
+fn failure(operation: &operation::Operation) -> Problem {
+    let why = operation.failure.as_deref().unwrap_or(&operation.message);
+    *Problem::new(DoorCode::OperationFailed, why)
+}
+
+impl OperationStep {
+    fn new(step: &operation::StepRecord) -> OperationStep {
+        OperationStep {
+            name: step.name.clone(),
+            state: step.state.into(),
+            attempt: step.attempt,
+            started_at: step.started_at,
+            ended_at: step.ended_at,
+            message: step.message.clone(),
+            owner: Some(step.owner.clone()).filter(|owner| !owner.is_empty()),
+        }
+    }
+}
+
+impl From<operation::State> for OperationState {
+    fn from(state: operation::State) -> OperationState {
+        match state {
+            operation::State::Queued => OperationState::Queued,
+            operation::State::Running => OperationState::Running,
+            operation::State::Waiting => OperationState::Waiting,
+            operation::State::Succeeded => OperationState::Succeeded,
+            operation::State::Failed => OperationState::Failed,
+        }
+    }
+}
+
+impl From<operation::StepState> for StepState {
+    fn from(state: operation::StepState) -> StepState {
+        match state {
+            operation::StepState::Pending => StepState::Pending,
+            operation::StepState::Running => StepState::Running,
+            operation::StepState::Done => StepState::Done,
+            operation::StepState::Failed => StepState::Failed,
+            operation::StepState::Undone => StepState::Undone,
+        }
+    }
+}
+
+/// Lists the operations, oldest first.
+#[utoipa::path(get, path = "/v1/operations", operation_id = "list_operations", params(Listing), responses(
+    (status = 200, body = List<Operation>),
+    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
+))]
+async fn list(State(api): State<Api>, Params(listing): Params<Listing>) -> Reply<At<Json<List<Operation>>>> {
+    let view = api.read(listing.consistency).await?;
+    let all = view.list::<operation::Operation>(CLUSTER)?;
+    let mut children: BTreeMap<&OperationId, Vec<OperationId>> = BTreeMap::new();
+    for operation in &all {
+        if let Some(parent) = &operation.parent {
+            children.entry(parent).or_default().push(operation.id.clone());
+        }
+    }
+    let wanted = |operation: &&Stored<operation::Operation>| {
+        listing.state.is_none_or(|state| state == operation.state.into())
+    };
+    let shown = |operation: &Stored<operation::Operation>| {
+        let children = children.get(&operation.id).cloned().unwrap_or_default();
+        Operation::new(operation, operation.revision, children)
+    };
+    let items = all.iter().filter(wanted).map(shown).collect();
+    Ok(At(view.revision(), Json(List { items, revision: view.revision() })))
+}
+
+/// Shows an operation, or follows it to its end.
+///
+/// With `Accept: text/event-stream` the answer is a stream of server-sent events: `id` is the operation's revision,
+/// `event` is `put` (or `delete`, if its record is gone), `data` is the operation. It ends after the final state.
+#[utoipa::path(get, path = "/v1/operations/{operation}", operation_id = "show_operation",
+    params(
+        Reading,
+        ("operation" = String, Path, description = "Its id"),
+        ("Last-Event-ID" = Option<String>, Header, description = "Streams only: the last event that was seen"),
+    ),
+    responses(
+    (status = 200, content((Operation = "application/json"), (String = "text/event-stream"))),
+    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
+))]
+async fn show(
+    State(api): State<Api>,
+    Place(id): Place<Reference>,
+    Params(reading): Params<Reading>,
+    headers: HeaderMap,
+) -> Reply<Response> {
+    let view = api.read(reading.consistency).await?;
+    let missing = || Refusal::NotFound { what: "operation", name: id.to_string(), scope: None };
+    let stored = view.get::<operation::Operation>(CLUSTER, &id)?.ok_or_else(missing)?;
+    if !wants_events(&headers) {
+        return Ok(At(view.revision(), Json(Operation::of(&view, &stored)?)).into_response());
+    }
+    let follower = Follower {
+        ledger: api.parts.ledger.clone(),
+        id: stored.id.clone(),
+        cursor: view.revision(),
+        sent: last_seen(&headers, &view),
+        over: false,
+    };
+    let heartbeat = KeepAlive::new().interval(HEARTBEAT).text("heartbeat");
+    let stream = Sse::new(follower.events()).keep_alive(heartbeat);
+    Ok(At(view.revision(), ([(BUFFERING, HeaderValue::from_static("no"))], stream)).into_response())
+}
+
+fn wants_events(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim().starts_with("text/event-stream"))
+}
+
+/// A client that has seen more than there is comes from before a restoration: it must start over.
+fn last_seen(headers: &HeaderMap, view: &View) -> Revision {
+    let seen = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    seen.filter(|seen| *seen <= view.revision()).unwrap_or(0)
+}
+
+/// One client that follows one operation.
+struct Follower {
+    /// Held because the feed lives in it.
+    ledger: Arc<dyn Ledger>,
+    id: OperationId,
+    /// Changes up to here were looked at.
+    cursor: Revision,
+    /// The operation's newest revision that the client has seen.
+    sent: Revision,
+    /// The last event is out.
+    over: bool,
+}
+
+impl Follower {
+    fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
+        stream::unfold(self, |mut follower| async move {
+            let event = follower.next().await?;
+            Some((Ok(event), follower))
+        })
+    }
+
+    async fn next(&mut self) -> Option<Event> {
+        while !self.over {
+            match self.news() {
+                Ok(Some(event)) => return Some(event),
+                Ok(None) => self.wait().await,
+                Err(refusal) => {
+                    tracing::error!(operation.id = %self.id, error = %refusal, "following an operation broke off");
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    /// What the client has not seen yet. The final state is always told, because it ends the stream.
+    fn news(&mut self) -> Ruling<Option<Event>> {
+        let view = self.ledger.view();
+        let Some(stored) = view.get::<operation::Operation>(CLUSTER, self.id.as_str())? else {
+            self.over = true;
+            let gone = Event::default().id(view.revision().to_string()).event("delete");
+            return Ok(Some(gone.data(format!(r#"{{"id":"{}"}}"#, self.id))));
+        };
+        if stored.revision <= self.sent && !stored.ended() {
+            return Ok(None);
+        }
+        self.sent = stored.revision;
+        self.over = stored.ended();
+        let document = serde_json::to_string(&Operation::of(&view, &stored)?).map_err(skep_ledger::ReadError::new)?;
+        let event = Event::default().id(stored.revision.to_string()).event("put").retry(RECONNECT_AFTER);
+        Ok(Some(event.data(document)))
+    }
+
+    /// Until the operation may have changed.
+    async fn wait(&mut self) {
+        loop {
+            let event = self.ledger.feed().watch(self.cursor).next().await;
+            match event {
+                WatchEvent::Reset(revision) => {
+                    self.cursor = revision;
+                    return;
+                }
+                WatchEvent::Changes(changes) => {
+                    self.cursor = changes.last().map_or(self.cursor, |change| change.revision);
+                    if changes.iter().any(|change| self.concerns(change)) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn concerns(&self, change: &Change) -> bool {
+        change.rows.iter().any(|row| row.key.table == operation::Operation::TABLE && row.key.id == self.id.as_str())
+    }
+}

@@ -1,0 +1,178 @@
+//! What one manager must know before it can ask anybody: `server.toml` in its data folder.
+//!
+//! Only what differs between managers, or is needed before they can agree, is in the file; everything else is
+//! replicated state. Unknown keys are refused.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+use skep_raft::{ManagerNode, Timing};
+
+/// The file's name.
+const FILE: &str = "server.toml";
+
+/// `server.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ServerConfig {
+    /// This manager's number.
+    pub(crate) node: u64,
+    /// Where other managers and agents are listened for.
+    pub(crate) peer_listen: SocketAddr,
+    /// Where the API is listened for.
+    pub(crate) api_listen: SocketAddr,
+    /// How long silence means that the leader is gone.
+    #[serde(default)]
+    pub(crate) timing: TimingPreset,
+    /// How long a draining manager goes on serving, so that load balancers notice.
+    #[serde(default = "drain_delay")]
+    pub(crate) drain_delay_secs: u64,
+    /// Where drivers that keep things on this computer keep them.
+    #[serde(default = "local_root")]
+    pub(crate) local_root: PathBuf,
+    /// The first administrator's token: only its hash.
+    pub(crate) admin_token: AdminToken,
+    /// The managers that found the cluster together, this one included.
+    pub(crate) founders: Vec<Founder>,
+}
+
+/// How long silence means that the leader is gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum TimingPreset {
+    /// Managers in one network.
+    #[default]
+    Lan,
+    /// Managers in different places.
+    Wan,
+}
+
+/// Public part and hash of a token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AdminToken {
+    /// The public part.
+    pub(crate) id: String,
+    /// SHA-256 in hexadecimal.
+    pub(crate) sha256: String,
+}
+
+/// One of the managers that found the cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Founder {
+    /// Its number.
+    pub(crate) id: u64,
+    /// Its name.
+    pub(crate) name: String,
+    /// Where its peer port is reached.
+    pub(crate) peer_address: String,
+    /// Where its API is reached.
+    pub(crate) api_url: String,
+}
+
+fn drain_delay() -> u64 {
+    10
+}
+
+fn local_root() -> PathBuf {
+    "/var/lib/skep-local".into()
+}
+
+impl ServerConfig {
+    pub(crate) fn exists(data: &Path) -> bool {
+        data.join(FILE).exists()
+    }
+
+    pub(crate) fn load(data: &Path) -> Result<ServerConfig> {
+        let path = data.join(FILE);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let config: ServerConfig = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
+        if config.founder().is_none() {
+            bail!("in {}: manager {} is not among the founders", path.display(), config.node);
+        }
+        Ok(config)
+    }
+
+    pub(crate) fn save(&self, data: &Path) -> Result<()> {
+        let path = data.join(FILE);
+        let text = toml::to_string(self).context("writing the configuration")?;
+        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// This manager among the founders.
+    pub(crate) fn founder(&self) -> Option<&Founder> {
+        self.founders.iter().find(|founder| founder.id == self.node)
+    }
+
+    pub(crate) fn founding_nodes(&self) -> BTreeMap<u64, ManagerNode> {
+        let node = |founder: &Founder| ManagerNode {
+            name: founder.name.clone(),
+            peer_address: founder.peer_address.clone(),
+            api_url: founder.api_url.clone(),
+        };
+        self.founders.iter().map(|founder| (founder.id, node(founder))).collect()
+    }
+}
+
+impl AdminToken {
+    /// The hash's bytes.
+    pub(crate) fn hash(&self) -> Result<Vec<u8>> {
+        let text = &self.sha256;
+        let pairs = (0..text.len()).step_by(2);
+        let bytes: Option<Vec<u8>> =
+            pairs.map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect();
+        bytes.with_context(|| format!("admin_token.sha256 is not hexadecimal: '{text}'"))
+    }
+}
+
+impl From<TimingPreset> for Timing {
+    fn from(preset: TimingPreset) -> Timing {
+        match preset {
+            TimingPreset::Lan => Timing::Lan,
+            TimingPreset::Wan => Timing::Wan,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> ServerConfig {
+        ServerConfig {
+            node: 1,
+            peer_listen: "127.0.0.1:8444".parse().expect("is an address"),
+            api_listen: "127.0.0.1:8443".parse().expect("is an address"),
+            timing: TimingPreset::Lan,
+            drain_delay_secs: 10,
+            local_root: local_root(),
+            admin_token: AdminToken { id: "a".into(), sha256: "00".into() },
+            founders: vec![Founder {
+                id: 1,
+                name: "m1".into(),
+                peer_address: "127.0.0.1:8444".into(),
+                api_url: "https://127.0.0.1:8443".into(),
+            }],
+        }
+    }
+
+    #[test]
+    fn it_is_read_as_it_was_written() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        config().save(dir.path()).expect("writes");
+        assert_eq!(ServerConfig::load(dir.path()).expect("reads"), config());
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let text = format!("tming = \"lan\"\n{}", toml::to_string(&config()).expect("writes"));
+        std::fs::write(dir.path().join(FILE), text).expect("writes");
+        let error = format!("{:#}", ServerConfig::load(dir.path()).expect_err("is refused"));
+        assert!(error.contains("tming") && error.contains(FILE), "{error}");
+    }
+}

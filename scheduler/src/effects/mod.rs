@@ -1,0 +1,208 @@
+//! The real world: drivers make machines, Docker engines are reached through their agents.
+//!
+//! One function per effect, each in the same three movements: look, act if it is not so, say what is so.
+
+mod machine;
+mod spec;
+mod stack;
+mod swarm;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bollard::Docker;
+use bollard::errors::Error as DockerError;
+use skep_drivers::{DRIVERS, Driver, DriverConfig, JoinFile};
+use skep_hub::Hub;
+use skep_ledger::{Term, View};
+use skep_model::CLUSTER;
+use skep_model::environment::Environment;
+use skep_model::fact::Fact;
+use skep_model::host::Host;
+use skep_model::ids::{EnvironmentId, HostId, OperationId};
+use skep_model::name::Name;
+use skep_model::operation::Operation;
+use skep_model::stack::Stack;
+use uuid::Uuid;
+
+use crate::world::{EffectError, World};
+use crate::Effect;
+
+/// What an agent on a new machine needs to find its way to us: made anew for each host, holds its one-time token.
+pub type Invitation = Arc<dyn Fn(&HostId) -> JoinFile + Send + Sync>;
+
+/// Drivers, engines, and how hosts are invited.
+pub struct RealWorld {
+    cluster: String,
+    drivers: BTreeMap<&'static str, Arc<dyn Driver>>,
+    hub: Hub,
+    invite: Invitation,
+}
+
+impl RealWorld {
+    /// The world of this manager.
+    pub fn new(drivers: &DriverConfig, hub: Hub, invite: Invitation) -> RealWorld {
+        RealWorld {
+            cluster: drivers.cluster.clone(),
+            drivers: DRIVERS.iter().map(|kind| (kind.name, (kind.build)(drivers))).collect(),
+            hub,
+            invite,
+        }
+    }
+
+    fn driver(&self, name: &str) -> Result<&Arc<dyn Driver>, EffectError> {
+        self.drivers.get(name).ok_or_else(|| EffectError::lasting(format!("there is no driver '{name}'")))
+    }
+}
+
+#[async_trait]
+impl World for RealWorld {
+    async fn perform(
+        &self,
+        effect: &Effect,
+        view: &View,
+        operation: &Operation,
+        term: Term,
+    ) -> Result<Vec<Fact>, EffectError> {
+        let site = |environment: &EnvironmentId| Site::of(view, environment, self.hub.clone(), term);
+        match effect {
+            Effect::EnsureMachine { environment, host, .. } => {
+                self.ensure_machine(site(environment)?.host(host)?).await
+            }
+            Effect::ReleaseMachine { environment, host, driver, .. } => {
+                self.release_machine(environment, host, driver).await
+            }
+            Effect::InitSwarm { environment, host, .. } => {
+                let site = site(environment)?;
+                swarm::init(&site, site.host(host)?).await
+            }
+            Effect::JoinSwarm { environment, joins } => swarm::join(&site(environment)?, joins).await,
+            Effect::SetRole { environment, host, role, .. } => {
+                let site = site(environment)?;
+                swarm::set_role(&site, site.host(host)?, *role).await
+            }
+            Effect::ObserveSwarm { environment } => swarm::observe(&site(environment)?).await,
+            Effect::DrainNode { environment, host, .. } => {
+                let site = site(environment)?;
+                swarm::drain(&site, site.host(host)?).await
+            }
+            Effect::ObserveEvacuation { environment, host, .. } => {
+                let site = site(environment)?;
+                swarm::observe_evacuation(&site, site.host(host)?).await
+            }
+            Effect::LeaveSwarm { environment, host, .. } => {
+                let site = site(environment)?;
+                swarm::leave(&site, site.host(host)?).await
+            }
+            Effect::EnsureNetworks { environment, stack, generation } => {
+                let site = site(environment)?;
+                stack::ensure_networks(&site, &site.stack(view, stack)?, *generation).await
+            }
+            Effect::EnsureServices { environment, stack, generation } => {
+                let site = site(environment)?;
+                stack::ensure_services(&site, &site.stack(view, stack)?, *generation).await
+            }
+            Effect::ObserveStack { environment, stack, generation, .. } => {
+                let site = site(environment)?;
+                stack::observe(&site, &site.stack(view, stack)?, *generation).await
+            }
+            Effect::WithdrawStack { environment, stack } => {
+                let site = site(environment)?;
+                stack::withdraw(&site, &site.stack(view, stack)?).await
+            }
+            decision => Ok(decided(decision, operation)),
+        }
+    }
+}
+
+/// Effects whose whole effect is a fact.
+pub fn decided(effect: &Effect, operation: &Operation) -> Vec<Fact> {
+    match effect {
+        Effect::OpenEnvironment(environment) => vec![Fact::EnvironmentOpened(environment.clone())],
+        Effect::RemoveHosts(environment, hosts) => hosts
+            .iter()
+            .map(|host| {
+                let id = OperationId::new(Uuid::now_v7());
+                Fact::HostRemovalWished(environment.clone(), host.clone(), id, operation.id.clone())
+            })
+            .collect(),
+        Effect::ForgetStack(environment, stack) => {
+            vec![Fact::StackForgotten(environment.clone(), stack.clone())]
+        }
+        Effect::ForgetHost(environment, host) => vec![Fact::HostForgotten(environment.clone(), host.clone())],
+        Effect::ForgetEnvironment(environment) => vec![Fact::EnvironmentForgotten(environment.clone())],
+        _ => vec![],
+    }
+}
+
+/// An environment as an effect sees it: what the ledger knows of it, and the way to its engines.
+struct Site {
+    environment: Environment,
+    hosts: Vec<Host>,
+    hub: Hub,
+    term: Term,
+}
+
+impl Site {
+    fn of(view: &View, id: &EnvironmentId, hub: Hub, term: Term) -> Result<Site, EffectError> {
+        let environment = view.get::<Environment>(CLUSTER, id.as_str()).map_err(EffectError::passing)?;
+        let hosts = view.list::<Host>(id.as_str()).map_err(EffectError::passing)?;
+        Ok(Site {
+            environment: environment.ok_or_else(|| EffectError::lasting("the environment is gone"))?.record,
+            hosts: hosts.into_iter().map(|stored| stored.record).collect(),
+            hub,
+            term,
+        })
+    }
+
+    fn host(&self, id: &HostId) -> Result<&Host, EffectError> {
+        self.hosts.iter().find(|host| host.id == *id).ok_or_else(|| EffectError::lasting("the host is gone"))
+    }
+
+    fn stack(&self, view: &View, name: &Name) -> Result<Stack, EffectError> {
+        let stack = view.get::<Stack>(self.environment.id.as_str(), name.as_str());
+        match stack.map_err(EffectError::passing)? {
+            Some(stack) => Ok(stack.record),
+            None => Err(EffectError::lasting("the stack is gone")),
+        }
+    }
+
+    fn docker(&self, host: &Host) -> Docker {
+        self.hub.docker(host.id.as_str(), Some(self.term))
+    }
+
+    /// Swarm managers whose engines can be spoken to, the swarm's leader first; `but` is left out.
+    fn managers(&self, but: Option<&Host>) -> Vec<&Host> {
+        let reachable = |host: &&Host| host.is_swarm_manager() && host.agent.connected && host.agent.engine_up;
+        let mut managers: Vec<_> =
+            self.hosts.iter().filter(reachable).filter(|host| but.is_none_or(|but| but.id != host.id)).collect();
+        managers.sort_by_key(|host| !host.membership.as_ref().is_some_and(|membership| membership.leader));
+        managers
+    }
+
+    /// A swarm manager to speak to.
+    fn manager(&self, but: Option<&Host>) -> Result<Docker, EffectError> {
+        match self.managers(but).first() {
+            Some(host) => Ok(self.docker(host)),
+            None => Err(EffectError::passing("no manager of the swarm can be reached")),
+        }
+    }
+}
+
+/// A failed call to an engine, as an effect tells it. What the engine finds wrong with the request itself would be
+/// as wrong the next time.
+fn docker_failed(doing: &str) -> impl FnOnce(DockerError) -> EffectError {
+    move |error| match error {
+        DockerError::DockerResponseServerError { status_code: 400, message } => {
+            EffectError::lasting(format!("{doing}: {message}"))
+        }
+        DockerError::DockerResponseServerError { message, .. } => EffectError::passing(format!("{doing}: {message}")),
+        error => EffectError::passing(format!("{doing}: {error}")),
+    }
+}
+
+/// Is that the engine's way of saying "there is no such thing"?
+fn not_found(error: &DockerError) -> bool {
+    matches!(error, DockerError::DockerResponseServerError { status_code: 404, .. })
+}

@@ -1,0 +1,237 @@
+//! The life of a swarm, spoken to through the engines of its hosts.
+//!
+//! What is so is always asked of the swarm itself. A node is recognized by the address of its machine, because all
+//! that a swarm tells of a node is what the node said of itself when it joined.
+
+use bollard::models::{
+    LocalNodeState, Node, NodeSpecAvailabilityEnum, NodeSpecRoleEnum, NodeState, SwarmInitRequest,
+    SwarmJoinRequest, TaskState,
+};
+use bollard::query_parameters::{DeleteNodeOptions, LeaveSwarmOptions, ListTasksOptions, UpdateNodeOptions};
+use bollard::Docker;
+use futures::future::join_all;
+use skep_model::fact::Fact;
+use skep_model::host::{Host, Membership, Role};
+use skep_model::ids::HostId;
+use skep_model::name::Name;
+
+use super::{Site, docker_failed, not_found};
+use crate::world::EffectError;
+
+/// Docker's own port for the swarm's managers.
+const SWARM_PORT: u16 = 2377;
+
+/// Begins the swarm on a host, or finds that the host is in one.
+pub(super) async fn init(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
+    let docker = site.docker(host);
+    if local_state(&docker).await?.0 != LocalNodeState::ACTIVE {
+        let request = SwarmInitRequest {
+            listen_addr: Some(format!("0.0.0.0:{SWARM_PORT}")),
+            advertise_addr: Some(address(host)?.to_owned()),
+            ..SwarmInitRequest::default()
+        };
+        docker.init_swarm(request).await.map_err(docker_failed("beginning the swarm"))?;
+    }
+    observe_through(site, &docker).await
+}
+
+/// Joins hosts, all at once; those that are in it already are left alone.
+pub(super) async fn join(site: &Site, joins: &[(HostId, Name, Role)]) -> Result<Vec<Fact>, EffectError> {
+    let manager = site.manager(None)?;
+    let swarm = manager.inspect_swarm().await.map_err(docker_failed("reading the join tokens"))?;
+    let tokens = swarm.join_tokens.unwrap_or_default();
+    let remote_addrs: Vec<_> = site
+        .managers(None)
+        .into_iter()
+        .filter_map(|host| Some(format!("{}:{SWARM_PORT}", host.machine.as_ref()?.address)))
+        .collect();
+    let joined = joins.iter().map(|(id, _, role)| {
+        let token = match role {
+            Role::Manager => tokens.manager.clone(),
+            Role::Worker => tokens.worker.clone(),
+        };
+        join_one(site, id, token, remote_addrs.clone(), swarm.id.as_deref())
+    });
+    let joined = join_all(joined).await;
+    let seen = observe_through(site, &manager).await?;
+    // Whoever has joined is recorded even if another could not; the next try is for the others only.
+    match joined.into_iter().find_map(Result::err) {
+        Some(error) if seen_members(&seen) == 0 => Err(error),
+        Some(error) => {
+            tracing::info!(%error, "a host could not join yet");
+            Ok(seen)
+        }
+        None => Ok(seen),
+    }
+}
+
+async fn join_one(
+    site: &Site,
+    id: &HostId,
+    join_token: Option<String>,
+    remote_addrs: Vec<String>,
+    swarm: Option<&str>,
+) -> Result<(), EffectError> {
+    let host = site.host(id)?;
+    let docker = site.docker(host);
+    match local_state(&docker).await? {
+        (LocalNodeState::ACTIVE, cluster) if cluster.is_none() || cluster.as_deref() == swarm => return Ok(()),
+        (LocalNodeState::ACTIVE, _) => {
+            return Err(EffectError::lasting(format!("{} is a node of another swarm", host.name)));
+        }
+        // An earlier join is still under way in the engine.
+        (LocalNodeState::PENDING, _) => return Ok(()),
+        _ => {}
+    }
+    let request = SwarmJoinRequest {
+        listen_addr: Some(format!("0.0.0.0:{SWARM_PORT}")),
+        advertise_addr: Some(address(host)?.to_owned()),
+        remote_addrs: Some(remote_addrs),
+        join_token,
+        ..SwarmJoinRequest::default()
+    };
+    docker.join_swarm(request).await.map_err(docker_failed(&format!("joining {}", host.name)))
+}
+
+/// What the swarm's managers see.
+pub(super) async fn observe(site: &Site) -> Result<Vec<Fact>, EffectError> {
+    observe_through(site, &site.manager(None)?).await
+}
+
+/// Makes a node a manager or a worker.
+pub(super) async fn set_role(site: &Site, host: &Host, role: Role) -> Result<Vec<Fact>, EffectError> {
+    let wanted = match role {
+        Role::Manager => NodeSpecRoleEnum::MANAGER,
+        Role::Worker => NodeSpecRoleEnum::WORKER,
+    };
+    let but = (role == Role::Worker).then_some(host);
+    let manager = site.manager(but)?;
+    update(&manager, host, |spec| spec.role.replace(wanted) != Some(wanted)).await?;
+    observe_through(site, &manager).await
+}
+
+/// Lets a node take no tasks.
+pub(super) async fn drain(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
+    let manager = site.manager(None)?;
+    let drain = NodeSpecAvailabilityEnum::DRAIN;
+    update(&manager, host, |spec| spec.availability.replace(drain) != Some(drain)).await?;
+    observe_through(site, &manager).await
+}
+
+/// Says when no task runs on a node any more.
+pub(super) async fn observe_evacuation(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
+    let filters = [("node".to_owned(), vec![node(host)?.to_owned()])];
+    let options = ListTasksOptions { filters: Some(filters.into()) };
+    let tasks = site.manager(None)?.list_tasks(Some(options)).await.map_err(docker_failed("listing tasks"))?;
+    let runs = |state: TaskState| matches!(state, TaskState::RUNNING | TaskState::STARTING | TaskState::PREPARING);
+    let running = tasks.iter().filter_map(|task| task.status.as_ref()?.state).filter(|state| runs(*state)).count();
+    match running {
+        0 => Ok(vec![Fact::Evacuated(host.environment.clone(), host.id.clone())]),
+        _ => Ok(vec![]),
+    }
+}
+
+/// Takes a host out of the swarm from both sides, as far as they can be reached.
+pub(super) async fn leave(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
+    if host.agent.connected && host.agent.engine_up {
+        let docker = site.docker(host);
+        if local_state(&docker).await?.0 != LocalNodeState::INACTIVE {
+            let options = LeaveSwarmOptions { force: true };
+            docker.leave_swarm(Some(options)).await.map_err(docker_failed("leaving the swarm"))?;
+        }
+    }
+    if site.environment.removal.is_none() && !site.managers(Some(host)).is_empty() {
+        let manager = site.manager(Some(host))?;
+        match manager.delete_node(node(host)?, Some(DeleteNodeOptions { force: true })).await {
+            Err(error) if !not_found(&error) => return Err(docker_failed("removing the node")(error)),
+            _ => {}
+        }
+    }
+    Ok(vec![Fact::LeftSwarm(host.environment.clone(), host.id.clone())])
+}
+
+async fn local_state(docker: &Docker) -> Result<(LocalNodeState, Option<String>), EffectError> {
+    let info = docker.info().await.map_err(docker_failed("asking the engine about its swarm"))?;
+    let swarm = info.swarm.unwrap_or_default();
+    let state = swarm.local_node_state.unwrap_or(LocalNodeState::INACTIVE);
+    Ok((state, swarm.cluster.and_then(|cluster| cluster.id)))
+}
+
+async fn observe_through(site: &Site, manager: &Docker) -> Result<Vec<Fact>, EffectError> {
+    let swarm = manager.inspect_swarm().await.map_err(docker_failed("looking at the swarm"))?;
+    let nodes = manager.list_nodes(None).await.map_err(docker_failed("listing the nodes"))?;
+    let members = site.hosts.iter().filter_map(|host| Some((host.id.clone(), membership(host, &nodes)?))).collect();
+    Ok(vec![Fact::SwarmSeen(site.environment.id.clone(), swarm.id.unwrap_or_default(), members)])
+}
+
+fn seen_members(facts: &[Fact]) -> usize {
+    facts
+        .iter()
+        .map(|fact| match fact {
+            Fact::SwarmSeen(_, _, members) => members.len(),
+            _ => 0,
+        })
+        .sum()
+}
+
+fn membership(host: &Host, nodes: &[Node]) -> Option<Membership> {
+    let address = &host.machine.as_ref()?.address;
+    let mut own: Vec<&Node> = nodes.iter().filter(|node| addresses(node).any(|found| found == *address)).collect();
+    // A host that left and came back is listed twice for a while; the node that is ready is the host.
+    own.sort_by_key(|node| !ready(node));
+    let node = own.first()?;
+    let spec = node.spec.as_ref();
+    Some(Membership {
+        node: node.id.clone()?,
+        role: match spec.and_then(|spec| spec.role) {
+            Some(NodeSpecRoleEnum::MANAGER) => Role::Manager,
+            _ => Role::Worker,
+        },
+        leader: node.manager_status.as_ref().and_then(|status| status.leader).unwrap_or(false),
+        ready: ready(node),
+        drained: spec.and_then(|spec| spec.availability) == Some(NodeSpecAvailabilityEnum::DRAIN),
+    })
+}
+
+fn ready(node: &Node) -> bool {
+    let up = node.status.as_ref().and_then(|status| status.state) == Some(NodeState::READY);
+    let wanted = node.spec.as_ref().and_then(|spec| spec.role) == Some(NodeSpecRoleEnum::MANAGER);
+    // A node that is to be a manager counts when the managers have taken it in.
+    up && (!wanted || node.manager_status.is_some())
+}
+
+/// A leader that listens on every address may tell `0.0.0.0` as its own; its manager address is right then.
+fn addresses(node: &Node) -> impl Iterator<Item = &str> {
+    let own = node.status.as_ref().and_then(|status| status.addr.as_deref());
+    let as_manager = node.manager_status.as_ref().and_then(|status| status.addr.as_deref());
+    let as_manager = as_manager.and_then(|address| address.rsplit_once(':')).map(|(address, _)| address);
+    [own, as_manager].into_iter().flatten()
+}
+
+/// Changes a node's spec, unless `change` says that it was so already.
+async fn update(
+    manager: &Docker,
+    host: &Host,
+    change: impl FnOnce(&mut bollard::models::NodeSpec) -> bool,
+) -> Result<(), EffectError> {
+    let node = node(host)?;
+    let found = manager.inspect_node(node).await.map_err(docker_failed("looking at the node"))?;
+    let mut spec = found.spec.unwrap_or_default();
+    if !change(&mut spec) {
+        return Ok(());
+    }
+    let version = found.version.and_then(|version| version.index).unwrap_or_default();
+    let version = i64::try_from(version).map_err(EffectError::lasting)?;
+    let options = UpdateNodeOptions { version };
+    manager.update_node(node, spec, options).await.map_err(docker_failed("changing the node"))
+}
+
+fn node(host: &Host) -> Result<&str, EffectError> {
+    let node = host.membership.as_ref().map(|membership| membership.node.as_str());
+    node.ok_or_else(|| EffectError::lasting(format!("{} is no node of the swarm", host.name)))
+}
+
+fn address(host: &Host) -> Result<&str, EffectError> {
+    let address = host.machine.as_ref().map(|machine| machine.address.as_str());
+    address.ok_or_else(|| EffectError::lasting(format!("{} has no machine", host.name)))
+}

@@ -1,0 +1,107 @@
+//! Planners: compare what is wished with what is, and say what should be going on. Pure.
+//!
+//! Most operations are started by the request that wishes for something, in the same transaction. Planners start
+//! what nobody asks for by name: a swarm that no longer fits its hosts, a removal that was left unfinished.
+
+mod removal;
+mod swarm;
+
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+use skep_ledger::{ReadError, Tx, View};
+use skep_model::environment::Environment;
+use skep_model::ids::{EnvironmentId, OperationId};
+use skep_model::operation::{self, Active, Operation, State, Subject};
+use skep_model::{CLUSTER, Ruling};
+
+/// After a failed operation nobody asked for, the next one is not started before.
+const RESTART_PAUSE_SECS: i64 = 30;
+
+/// Looks at the state and decides.
+pub type Planner = fn(&Picture) -> Result<Vec<Decision>, ReadError>;
+
+/// All planners. None depends on what another decides in the same pass, so their order does not matter.
+pub const PLANNERS: &[Planner] = &[swarm::plan, removal::plan];
+
+/// Start this, because of that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The workflow.
+    pub workflow: &'static str,
+    /// What it is about.
+    pub subject: Subject,
+    /// Where.
+    pub environment: EnvironmentId,
+    /// For people.
+    pub why: String,
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} for {}: {}", self.workflow, self.subject, self.why)
+    }
+}
+
+/// What planners look at.
+pub struct Picture {
+    view: View,
+    environments: Vec<Environment>,
+    active: Vec<String>,
+    failed_lately: Vec<String>,
+}
+
+impl Picture {
+    /// The state of this revision, at this time.
+    pub fn of(view: View, now: Timestamp) -> Result<Picture, ReadError> {
+        let lately = now - SignedDuration::from_secs(RESTART_PAUSE_SECS);
+        let failed_lately = |operation: &Operation| {
+            operation.state == State::Failed && operation.ended_at.is_some_and(|ended| ended > lately)
+        };
+        Ok(Picture {
+            environments: records(view.list::<Environment>(CLUSTER)?),
+            active: view.list::<Active>(CLUSTER)?.into_iter().map(|active| active.record.subject).collect(),
+            failed_lately: records(view.list::<Operation>(CLUSTER)?)
+                .iter()
+                .filter(|operation| failed_lately(operation))
+                .map(|operation| operation.subject.index())
+                .collect(),
+            view,
+        })
+    }
+
+    fn hosts(&self, environment: &Environment) -> Result<Vec<skep_model::host::Host>, ReadError> {
+        Ok(records(self.view.list(environment.id.as_str())?))
+    }
+
+    /// May an operation on it be started now?
+    fn free(&self, subject: &Subject) -> bool {
+        !self.active.contains(&subject.index()) && !self.failed_lately.contains(&subject.index())
+    }
+}
+
+/// All decisions of one pass.
+pub fn decide(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
+    let mut decisions = vec![];
+    for planner in PLANNERS {
+        decisions.extend(planner(picture)?);
+    }
+    Ok(decisions)
+}
+
+/// Writes a decision down, unless its subject is in the hands of another operation by now.
+pub fn begin(tx: &mut Tx<'_>, decision: &Decision, id: &OperationId) -> Ruling<()> {
+    let Some(environment) = tx.get::<Environment>(CLUSTER, decision.environment.as_str())? else {
+        return Ok(());
+    };
+    if tx.get::<Active>(CLUSTER, &decision.subject.index())?.is_some() {
+        return Ok(());
+    }
+    let subject = decision.subject.clone();
+    operation::start(tx, id.clone(), decision.workflow, subject, Some(&environment), None)?;
+    Ok(())
+}
+
+fn records<T>(stored: Vec<skep_ledger::Stored<T>>) -> Vec<T> {
+    stored.into_iter().map(|stored| stored.record).collect()
+}

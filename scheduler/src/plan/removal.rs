@@ -1,0 +1,28 @@
+//! Takes removals up again that came to an end without an end: whoever wished something gone sees it go.
+
+use skep_ledger::ReadError;
+use skep_model::operation::workflow;
+use skep_model::{environment, host};
+
+use super::{Decision, Picture};
+
+pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
+    let mut decisions = vec![];
+    let why = || "its removal is wished and nobody works on it".to_owned();
+    for environment in &picture.environments {
+        let subject = environment::subject(environment);
+        if environment.removal.is_some() && picture.free(&subject) {
+            let environment = environment.id.clone();
+            let workflow = workflow::REMOVE_ENVIRONMENT;
+            decisions.push(Decision { workflow, subject, environment, why: why() });
+        }
+        for host in picture.hosts(environment)? {
+            let subject = host::subject(&host);
+            if host.removal.is_some() && picture.free(&subject) {
+                let environment = environment.id.clone();
+                decisions.push(Decision { workflow: workflow::REMOVE_HOST, subject, environment, why: why() });
+            }
+        }
+    }
+    Ok(decisions)
+}

@@ -1,0 +1,39 @@
+//! Starts `form-swarm` wherever ready hosts and swarm disagree.
+
+use skep_ledger::ReadError;
+use skep_model::environment::Environment;
+use skep_model::host::Host;
+use skep_model::operation::{Subject, workflow};
+
+use super::{Decision, Picture};
+
+pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
+    let mut decisions = vec![];
+    for environment in picture.environments.iter().filter(|environment| environment.removal.is_none()) {
+        let subject = Subject::new("swarm", &environment.id, &environment.name);
+        if !picture.free(&subject) {
+            continue;
+        }
+        if let Some(why) = disagreement(environment, &picture.hosts(environment)?) {
+            let environment = environment.id.clone();
+            decisions.push(Decision { workflow: workflow::FORM_SWARM, subject, environment, why });
+        }
+    }
+    Ok(decisions)
+}
+
+fn disagreement(environment: &Environment, hosts: &[Host]) -> Option<String> {
+    if let Some(host) = hosts.iter().find(|host| host.is_ready() && host.membership.is_none()) {
+        return Some(format!("host {} is ready and in no swarm", host.name));
+    }
+    if let Some(host) = hosts.iter().find(|host| host.is_ready() && !host.is_active()) {
+        return Some(format!("the swarm does not see host {} ready", host.name));
+    }
+    let active = hosts.iter().filter(|host| host.is_active());
+    let (managers, workers): (Vec<_>, Vec<_>) = active.partition(|host| host.is_swarm_manager());
+    let wanted = usize::from(environment.swarm_managers);
+    if managers.len() > wanted || (managers.len() < wanted && !workers.is_empty()) {
+        return Some(format!("the swarm has {} managers, {wanted} are wished", managers.len()));
+    }
+    None
+}

@@ -1,0 +1,299 @@
+//! The story: one chapter after the other, each played until nothing is open any more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use skep_ledger::{Ledger, MemoryLedger, Request, Tx, transact};
+use skep_model::environment::{self, Environment, EnvironmentWish};
+use skep_model::host::{self, Inventory};
+use skep_model::ids::{EnvironmentId, HostId, OperationId, StackId};
+use skep_model::operation::{Operation, State};
+use skep_model::resource::CloudResource;
+use skep_model::stack::{self, Stack, StackWish};
+use skep_model::{CLUSTER, Ruling};
+use skep_scheduler::plan::{self, Picture};
+use skep_scheduler::{Engine, Stop, Turned};
+use uuid::Uuid;
+
+use crate::world::{Fault, SimulatedWorld, When, hosts};
+
+/// No chapter takes as many rounds; one that does is stuck.
+const ROUNDS_MAX: usize = 10_000;
+
+/// Longer than all deadlines of any workflow together.
+const DEADLINES_MAX_SECS: i64 = 4_000;
+
+/// Between two looks when nothing moves and nobody said when to look again.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// What disturbs the story.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Interruption {
+    Never,
+    At(usize, Fault),
+    LastingFrom(usize),
+    NewLeaderEveryTurn,
+}
+
+/// A story that was told to its end.
+pub(crate) struct Told {
+    /// Each chapter's end: its name, and the state of ledger and world as people would see it.
+    pub(crate) chapters: Vec<(&'static str, Vec<String>)>,
+    /// Every effect, in order.
+    pub(crate) effects: Vec<String>,
+    /// Workflows of operations that have succeeded.
+    pub(crate) succeeded: Vec<String>,
+    /// Operations that have failed, with the reason.
+    pub(crate) failed: Vec<String>,
+    /// Machines that exist without a row in the cloud ledger, after any chapter.
+    pub(crate) unaccounted: Vec<String>,
+    pub(crate) world: Arc<SimulatedWorld>,
+}
+
+pub(crate) struct Story {
+    ledger: Arc<MemoryLedger>,
+    world: Arc<SimulatedWorld>,
+    engine: Engine,
+    interruption: Interruption,
+    minted: u128,
+    told: Vec<(&'static str, Vec<String>)>,
+    unaccounted: Vec<String>,
+}
+
+const RECIPE: &str = "services:\n  web:\n    image: busybox:1\n    deploy: {replicas: 3}\n";
+const RECIPE_CHANGED: &str = "services:\n  web:\n    image: busybox:2\n    deploy: {replicas: 3}\n";
+
+impl Story {
+    pub(crate) async fn tell(interruption: Interruption) -> Told {
+        let ledger = MemoryLedger::new();
+        let when = match interruption {
+            Interruption::At(number, fault) => When::At(number, fault),
+            Interruption::LastingFrom(number) => When::From(number),
+            Interruption::Never | Interruption::NewLeaderEveryTurn => When::Never,
+        };
+        let world = SimulatedWorld::new(ledger.clone(), when);
+        let engine = Engine::new(ledger.clone(), world.clone(), "m1", ledger.term());
+        let mut story =
+            Story { ledger, world, engine, interruption, minted: 0, told: vec![], unaccounted: vec![] };
+        story.all_chapters().await;
+        story.end()
+    }
+
+    async fn all_chapters(&mut self) {
+        let (wish, host) = self.environment_wish();
+        self.chapter("an environment with three hosts", |tx| environment::wish(tx, &wish).map(drop)).await;
+        let first = self.stack_wish(RECIPE);
+        self.chapter("a stack", |tx| stack::deploy(tx, "prod", &first).map(drop)).await;
+        let second = self.stack_wish(RECIPE_CHANGED);
+        self.chapter("the stack changed", |tx| stack::deploy(tx, "prod", &second).map(drop)).await;
+        let removal = OperationId::new(self.mint());
+        self.chapter("a host removed", |tx| {
+            let environment = environment::usable(tx, "prod")?;
+            host::remove(tx, &environment, host.as_str(), removal.clone(), None).map(drop)
+        })
+        .await;
+        let removal = OperationId::new(self.mint());
+        self.chapter("the stack removed", |tx| stack::remove(tx, "prod", "shop", removal.clone()).map(drop)).await;
+        let removal = OperationId::new(self.mint());
+        self.chapter("the environment removed", |tx| environment::remove(tx, "prod", removal.clone()).map(drop))
+            .await;
+    }
+
+    fn end(self) -> Told {
+        let operations: Vec<Operation> = self.operations();
+        let of = |state: State| operations.iter().filter(move |operation| operation.state == state);
+        Told {
+            chapters: self.told,
+            effects: self.world.asked(),
+            succeeded: of(State::Succeeded).map(|operation| operation.workflow.clone()).collect(),
+            failed: of(State::Failed)
+                .map(|operation| format!("{} {}: {}", operation.workflow, operation.subject, operation.message))
+                .collect(),
+            unaccounted: self.unaccounted,
+            world: self.world,
+        }
+    }
+
+    /// Somebody wishes; then everything runs until nothing is open.
+    async fn chapter(&mut self, name: &'static str, wish: impl Fn(&mut Tx<'_>) -> Ruling<()> + Send + Sync) {
+        // After a lasting error an earlier chapter may have failed; then a wish can be refused, which is an answer.
+        let wished = transact(&*self.ledger, Request::new(), |tx| wish(tx)).await;
+        let disturbed = matches!(self.interruption, Interruption::LastingFrom(_));
+        assert!(wished.is_ok() || disturbed, "{name}: {:?}", wished.err());
+        self.settle(name).await;
+        self.world.forgive();
+        self.told.push((name, self.state()));
+        let view = self.ledger.view();
+        let known = view.list::<CloudResource>(CLUSTER).expect("reads");
+        for machine in self.world.machines() {
+            if !known.iter().any(|resource| resource.host == machine) {
+                self.unaccounted.push(format!("{name}: {machine}"));
+            }
+        }
+    }
+
+    async fn settle(&mut self, chapter: &str) {
+        let patience = self.ledger.now() + SignedDuration::from_secs(2 * DEADLINES_MAX_SECS);
+        for _ in 0..ROUNDS_MAX {
+            self.nature().await;
+            let (moved, next) = self.round().await;
+            let open = self.operations().iter().any(|operation| !operation.ended());
+            if !open && !moved {
+                return;
+            }
+            if !moved {
+                let now = self.ledger.now();
+                self.ledger.set_now(now + SignedDuration::try_from(next).expect("is short"));
+            }
+            if matches!(self.interruption, Interruption::LastingFrom(_)) && self.ledger.now() > patience {
+                return self.assert_every_operation_ends(chapter);
+            }
+        }
+        let stuck: Vec<_> = self
+            .operations()
+            .into_iter()
+            .filter(|operation| !operation.ended())
+            .map(|operation| {
+                let step = operation.current().map(|step| step.name.clone()).unwrap_or_default();
+                format!("{} {} at {step}: {}", operation.workflow, operation.subject, operation.message)
+            })
+            .collect();
+        let effects = self.world.asked();
+        panic!("{chapter} does not end ({:?}): {stuck:#?}\nthe last effects: {:#?}", self.interruption, &effects[effects.len().saturating_sub(12)..]);
+    }
+
+    /// What can never be done is tried again by planners, each time as a new operation that comes to an end.
+    fn assert_every_operation_ends(&self, chapter: &str) {
+        let longest = SignedDuration::from_secs(DEADLINES_MAX_SECS);
+        for operation in self.operations().iter().filter(|operation| !operation.ended()) {
+            let age = self.ledger.now().duration_since(operation.created_at);
+            assert!(age < longest, "{chapter}: {} {} is still open", operation.workflow, operation.subject);
+        }
+    }
+
+    /// Planners, then every open operation until it has nothing to do. Says whether anything moved, and how long
+    /// to wait otherwise.
+    async fn round(&mut self) -> (bool, Duration) {
+        let mut moved = false;
+        let mut next = LOOK;
+        let picture = Picture::of(self.ledger.view(), self.ledger.now()).expect("reads");
+        for decision in plan::decide(&picture).expect("decides") {
+            let id = OperationId::new(self.mint());
+            match self.engine.start(&decision, id).await {
+                Ok(()) => moved = true,
+                Err(stop) => self.new_leader(&stop),
+            }
+        }
+        for operation in self.operations().into_iter().filter(|operation| !operation.ended()) {
+            loop {
+                if matches!(self.interruption, Interruption::NewLeaderEveryTurn) {
+                    self.ledger.next_term();
+                    self.engine = self.engine_of_now();
+                }
+                match self.engine.turn(&operation.id).await {
+                    Ok(Turned::Moved) => moved = true,
+                    Ok(Turned::Ended) => break,
+                    Ok(Turned::Waits(most)) => {
+                        next = next.min(most.unwrap_or(next)).max(Duration::from_millis(1));
+                        break;
+                    }
+                    Err(stop) => {
+                        self.new_leader(&stop);
+                        moved = true;
+                        break;
+                    }
+                }
+            }
+        }
+        (moved, next)
+    }
+
+    /// A dead leader's writes are fenced; another takes over.
+    fn new_leader(&mut self, stop: &Stop) {
+        assert!(matches!(stop, Stop::Deposed(_)), "the engine stopped: {stop}");
+        self.engine = self.engine_of_now();
+    }
+
+    fn engine_of_now(&self) -> Engine {
+        Engine::new(self.ledger.clone(), self.world.clone(), "m2", self.ledger.term())
+    }
+
+    /// What happens by itself: agents of machines that exist register and report, those of others go silent.
+    async fn nature(&mut self) {
+        let machines = self.world.machines();
+        for host in hosts(&self.ledger.view()) {
+            let (id, exists) = (host.id.as_str().to_owned(), machines.contains(&host.id));
+            if exists == host.agent.connected {
+                continue;
+            }
+            let changed = transact(&*self.ledger, Request::new(), |tx| -> Ruling<()> {
+                if !exists {
+                    return host::disconnected(tx, &id, "s1");
+                }
+                host::register(tx, &id, b"key")?;
+                host::reported(tx, &id, "m1", "s1", Some(Inventory::default()), Ok(()))
+            });
+            changed.await.expect("agents are heard");
+        }
+    }
+
+    fn operations(&self) -> Vec<Operation> {
+        let stored = self.ledger.view().list::<Operation>(CLUSTER).expect("reads");
+        stored.into_iter().map(|stored| stored.record).collect()
+    }
+
+    /// What people would see, without times and ids.
+    fn state(&self) -> Vec<String> {
+        let view = self.ledger.view();
+        let hosts = hosts(&view);
+        let environments = view.list::<Environment>(CLUSTER).expect("reads");
+        let stacks = view.list_all::<Stack>().expect("reads");
+        let mut lines = vec![];
+        for environment in &environments {
+            let swarm = environment.swarm.as_ref().map(|swarm| (swarm.nodes, swarm.managers));
+            let state = environment.state(&hosts.iter().collect::<Vec<_>>()).0;
+            lines.push(format!("environment {} {state} {swarm:?}", environment.name));
+        }
+        for host in &hosts {
+            let role = host.membership.as_ref().map(|membership| membership.role);
+            lines.push(format!("host {} {} {role:?} {:?}", host.name, host.state().0, host.machine.is_some()));
+        }
+        for stack in stacks {
+            lines.push(format!("stack {} {} generation {}", stack.name, stack.state().0, stack.generation));
+        }
+        lines.push(format!("{} machines", self.world.machines().len()));
+        lines
+    }
+
+    fn environment_wish(&mut self) -> (EnvironmentWish, HostId) {
+        let hosts: Vec<_> =
+            (0..3).map(|_| (HostId::new(self.mint()), OperationId::new(self.mint()))).collect();
+        let last = hosts[2].0.clone();
+        let wish = EnvironmentWish {
+            id: EnvironmentId::new(self.mint()),
+            operation: OperationId::new(self.mint()),
+            name: "prod".into(),
+            template: "default".into(),
+            hosts,
+            driver: "local".into(),
+            options: Default::default(),
+        };
+        (wish, last)
+    }
+
+    fn stack_wish(&mut self, document: &str) -> StackWish {
+        StackWish {
+            id: StackId::new(self.mint()),
+            operation: OperationId::new(self.mint()),
+            name: "shop".into(),
+            document: document.into(),
+            variables: Default::default(),
+        }
+    }
+
+    fn mint(&mut self) -> Uuid {
+        self.minted += 1;
+        Uuid::from_u128(self.minted)
+    }
+}

@@ -1,0 +1,257 @@
+//! A world that behaves like drivers and engines do, remembers how often it made what, and can be made to fail at one
+//! chosen effect.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use skep_ledger::{MemoryLedger, Term, View};
+use skep_model::fact::Fact;
+use skep_model::host::{Host, Machine, Membership, Role};
+use skep_model::ids::{EnvironmentId, HostId};
+use skep_model::operation::Operation;
+use skep_model::stack::{ServiceSeen, Stack};
+use skep_scheduler::{Effect, EffectError, World, effects};
+
+/// What happens at the chosen effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It fails before anything was done.
+    ErrorBefore,
+    /// It is done, but the answer is lost.
+    ReplyLost,
+    /// The leader is gone before anything was done.
+    LeaderDiesBefore,
+    /// It is done, then the leader is gone.
+    LeaderDiesAfter,
+    /// It is done twice: an old leader and a new one at the same time.
+    DoneTwice,
+    /// It fails, and another try would fail too.
+    Lasting,
+}
+
+/// When it happens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum When {
+    Never,
+    /// At the effect with this number.
+    At(usize, Fault),
+    /// At this effect and whenever that kind of effect comes again, until the story's next chapter.
+    From(usize),
+}
+
+pub(crate) struct SimulatedWorld {
+    ledger: Arc<MemoryLedger>,
+    when: When,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Every effect that was asked for, as people read it.
+    asked: Vec<String>,
+    refused_kind: Option<std::mem::Discriminant<Effect>>,
+    /// How often a thing was made, by name.
+    made: BTreeMap<String, usize>,
+    machines: BTreeSet<HostId>,
+    swarms: BTreeMap<EnvironmentId, BTreeMap<HostId, Membership>>,
+    /// Networks and services by `stack/name`, with the generation they are of.
+    in_swarm: BTreeMap<String, u64>,
+}
+
+impl SimulatedWorld {
+    pub(crate) fn new(ledger: Arc<MemoryLedger>, when: When) -> Arc<SimulatedWorld> {
+        Arc::new(SimulatedWorld { ledger, when, state: Mutex::default() })
+    }
+
+    pub(crate) fn machines(&self) -> BTreeSet<HostId> {
+        self.lock().machines.clone()
+    }
+
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.lock().asked.clone()
+    }
+
+    /// From the next chapter on nothing is refused any more.
+    pub(crate) fn forgive(&self) {
+        self.lock().refused_kind = None;
+    }
+
+    pub(crate) fn assert_made_once(&self) {
+        for (what, times) in &self.lock().made {
+            assert_eq!(*times, 1, "{what} was made {times} times");
+        }
+    }
+
+    /// Everything that still exists.
+    pub(crate) fn left_over(&self) -> Vec<String> {
+        let state = self.lock();
+        let machines = state.machines.iter().map(|host| format!("machine of {host}"));
+        let swarms = state.swarms.values().flat_map(|nodes| nodes.keys().map(|host| format!("node {host}")));
+        machines.chain(swarms).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fault(&self, effect: &Effect) -> Option<Fault> {
+        let mut state = self.lock();
+        let number = state.asked.len();
+        state.asked.push(effect.to_string());
+        let kind = std::mem::discriminant(effect);
+        match self.when {
+            When::At(at, fault) if at == number => Some(fault),
+            When::From(at) if at == number => {
+                state.refused_kind = Some(kind);
+                Some(Fault::Lasting)
+            }
+            When::From(_) if state.refused_kind == Some(kind) => Some(Fault::Lasting),
+            _ => None,
+        }
+    }
+
+    fn act(&self, effect: &Effect, view: &View, operation: &Operation) -> Vec<Fact> {
+        let mut state = self.lock();
+        match effect {
+            Effect::EnsureMachine { environment, host, name, .. } => {
+                if state.machines.insert(host.clone()) {
+                    *state.made.entry(format!("machine {name}")).or_default() += 1;
+                }
+                let machine = Machine { id: format!("vm-{host}"), address: "10.90.0.9".into() };
+                vec![Fact::MachineExists(environment.clone(), host.clone(), machine)]
+            }
+            Effect::ReleaseMachine { environment, host, .. } => {
+                state.machines.remove(host);
+                vec![Fact::MachineGone(environment.clone(), host.clone())]
+            }
+            Effect::InitSwarm { environment, host, .. } => {
+                if !state.swarms.entry(environment.clone()).or_default().contains_key(host) {
+                    *state.made.entry(format!("swarm of {environment}")).or_default() += 1;
+                    state.enter(environment, host, Role::Manager);
+                }
+                vec![state.seen(environment)]
+            }
+            Effect::JoinSwarm { environment, joins } => {
+                for (host, _, role) in joins {
+                    state.enter(environment, host, *role);
+                }
+                vec![state.seen(environment)]
+            }
+            Effect::SetRole { environment, host, role, .. } => {
+                state.change(environment, host, |node| node.role = *role);
+                vec![state.seen(environment)]
+            }
+            Effect::ObserveSwarm { environment } => vec![state.seen(environment)],
+            Effect::DrainNode { environment, host, .. } => {
+                state.change(environment, host, |node| node.drained = true);
+                vec![state.seen(environment)]
+            }
+            Effect::ObserveEvacuation { environment, host, .. } => {
+                vec![Fact::Evacuated(environment.clone(), host.clone())]
+            }
+            Effect::LeaveSwarm { environment, host, .. } => {
+                state.swarms.entry(environment.clone()).or_default().remove(host);
+                vec![Fact::LeftSwarm(environment.clone(), host.clone())]
+            }
+            Effect::EnsureNetworks { environment, stack, generation } => {
+                state.ensure(format!("{stack}/network"), *generation);
+                vec![Fact::StackNetworksMade(environment.clone(), stack.clone(), *generation)]
+            }
+            Effect::EnsureServices { environment, stack, generation } => {
+                for service in &stack_of(view, environment, stack.as_str()).recipe.services {
+                    state.ensure(format!("{stack}/{}", service.name), *generation);
+                }
+                vec![Fact::StackServicesMade(environment.clone(), stack.clone(), *generation)]
+            }
+            Effect::ObserveStack { environment, stack, generation, .. } => {
+                let recipe = stack_of(view, environment, stack.as_str()).recipe;
+                let running = |name: &str| ServiceSeen {
+                    name: name.into(),
+                    running: 3,
+                    desired: 3,
+                    updating: false,
+                    error: String::new(),
+                };
+                let seen = recipe.services.iter().map(|service| running(&service.name)).collect();
+                vec![Fact::StackSeen(environment.clone(), stack.clone(), *generation, seen)]
+            }
+            Effect::WithdrawStack { environment, stack } => {
+                state.in_swarm.retain(|name, _| !name.starts_with(&format!("{stack}/")));
+                vec![Fact::StackWithdrawn(environment.clone(), stack.clone())]
+            }
+            decision => effects::decided(decision, operation),
+        }
+    }
+}
+
+impl State {
+    fn enter(&mut self, environment: &EnvironmentId, host: &HostId, role: Role) {
+        let nodes = self.swarms.entry(environment.clone()).or_default();
+        let leader = nodes.is_empty();
+        let node = Membership { node: format!("node-{host}"), role, leader, ready: true, drained: false };
+        nodes.entry(host.clone()).or_insert(node);
+    }
+
+    fn change(&mut self, environment: &EnvironmentId, host: &HostId, change: impl FnOnce(&mut Membership)) {
+        if let Some(node) = self.swarms.entry(environment.clone()).or_default().get_mut(host) {
+            change(node);
+        }
+    }
+
+    fn seen(&mut self, environment: &EnvironmentId) -> Fact {
+        let nodes = self.swarms.entry(environment.clone()).or_default();
+        let nodes = nodes.iter().map(|(host, node)| (host.clone(), node.clone())).collect();
+        Fact::SwarmSeen(environment.clone(), "swarm".into(), nodes)
+    }
+
+    fn ensure(&mut self, name: String, generation: u64) {
+        if self.in_swarm.insert(name.clone(), generation).is_none() {
+            *self.made.entry(name).or_default() += 1;
+        }
+    }
+}
+
+fn stack_of(view: &View, environment: &EnvironmentId, name: &str) -> Stack {
+    view.get::<Stack>(environment.as_str(), name).expect("reads").expect("the stack is there").record
+}
+
+#[async_trait]
+impl World for SimulatedWorld {
+    async fn perform(
+        &self,
+        effect: &Effect,
+        view: &View,
+        operation: &Operation,
+        _term: Term,
+    ) -> Result<Vec<Fact>, EffectError> {
+        let lost = || Err(EffectError::passing("no answer"));
+        match self.fault(effect) {
+            None => Ok(self.act(effect, view, operation)),
+            Some(Fault::ErrorBefore) => lost(),
+            Some(Fault::Lasting) => Err(EffectError::lasting("this cannot be done")),
+            Some(Fault::ReplyLost) => {
+                self.act(effect, view, operation);
+                lost()
+            }
+            Some(Fault::LeaderDiesBefore) => {
+                self.ledger.next_term();
+                lost()
+            }
+            Some(Fault::LeaderDiesAfter) => {
+                let facts = self.act(effect, view, operation);
+                self.ledger.next_term();
+                Ok(facts)
+            }
+            Some(Fault::DoneTwice) => {
+                self.act(effect, view, operation);
+                Ok(self.act(effect, view, operation))
+            }
+        }
+    }
+}
+
+/// All hosts that the ledger knows, with what people see of them.
+pub(crate) fn hosts(view: &View) -> Vec<Host> {
+    view.list_all::<Host>().expect("reads").into_iter().map(|stored| stored.record).collect()
+}
