@@ -108,7 +108,7 @@ main() {
         is_debian_like || fail "this is not a Debian or Ubuntu, so install by hand what is missing:
 $(awk -F'|' '{ printf "  %-15s %s (Debian package: %s)\n", $1, $3, $2 }' <<<"$lacking")"
         mapfile -t packages < <(cut -d'|' -f2 <<<"$lacking" | sort -u)
-        awk -F'|' '{ printf "setup: installing %-14s %s\n", $2, $3 }' <<<"$lacking" | sort -u
+        awk -F'|' '!named[$2]++ { printf "setup: installing %-14s %s\n", $2, $3 }' <<<"$lacking"
         install_packages "${packages[@]}"
         lacking=$(missing)
         [[ -z $lacking ]] || fail "still missing after the installation: $(cut -d'|' -f1 <<<"$lacking" | xargs)"

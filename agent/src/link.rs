@@ -14,7 +14,7 @@ use skep_wire::proto::agent::{Report, ReportReply, ReportStream, StreamHeader, s
 use skep_wire::{HEARTBEAT_INTERVAL, SILENCE_MAX, random};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
@@ -27,6 +27,9 @@ use crate::{AgentConfig, AgentError, inventory};
 
 /// A manager that has not answered by then is left for the next one.
 const DIAL_MAX: Duration = Duration::from_secs(5);
+
+/// How soon an engine that has come up is noticed: a new host waits for nothing else.
+const ENGINE_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Keeps a link to some manager until the host's certificate has run out; then returns the membership
 /// as it is by now.
@@ -134,7 +137,19 @@ impl Link<'_> {
                 tracing::info!(manager, "linked to a manager");
             }
             self.take_over(reply)?;
-            tokio::time::sleep(HEARTBEAT_INTERVAL).await;
+            self.pause(engine_up).await;
+        }
+    }
+
+    /// Until the next heartbeat; cut short when an engine that was down answers, because work waits for it.
+    async fn pause(&self, engine_up: bool) {
+        let due = Instant::now() + HEARTBEAT_INTERVAL;
+        while Instant::now() < due {
+            let step = if engine_up { HEARTBEAT_INTERVAL } else { ENGINE_LOOK_INTERVAL };
+            tokio::time::sleep(step).await;
+            if !engine_up && self.engine.probe().await.is_ok() {
+                return;
+            }
         }
     }
 

@@ -4,16 +4,18 @@
 //! things twice, whichever manager it reaches. What the ledger remembers of a request is its answer together with a
 //! hash of its body; a key that comes back with another body is a mistake that is told.
 
+use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request as HttpRequest};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use skep_ledger::{Check, Committed, Outcome, Request, RequestId, Revision, TransactError, Tx, Txn, transact};
+use skep_ledger::{
+    Check, Committed, Outcome, Request, RequestId, Revision, TransactError, Tx, Txn, transact,
+};
 use skep_model::ids::OperationId;
 use skep_model::{CLUSTER, Ruling, operation};
 use utoipa::IntoParams;
@@ -52,8 +54,8 @@ pub(crate) struct Changing {
 #[expect(dead_code, reason = "describes a header; it is read in `Change::of`")]
 pub(crate) struct Keyed {
     /// Repeating a request with the same key changes things once, for 24 hours.
-    #[param(rename = "Idempotency-Key")]
-    key: Option<String>,
+    #[param(rename = "Idempotency-Key", required = false)]
+    key: String,
 }
 
 /// One change as it was asked for.
@@ -126,7 +128,12 @@ impl Change {
             Some(key) => request_id(&[&principal, parts.method.as_str(), parts.uri.path(), key]),
             None => Uuid::now_v7().into_bytes(),
         };
-        Ok(Change { id, keyed: key.is_some(), dry_run, body: hash(body) })
+        Ok(Change {
+            id,
+            keyed: key.is_some(),
+            dry_run,
+            body: hash(body),
+        })
     }
 
     pub(crate) fn is_dry_run(&self) -> bool {
@@ -135,7 +142,9 @@ impl Change {
 }
 
 fn key(parts: &Parts) -> Reply<Option<String>> {
-    let Some(value) = parts.headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let Some(value) = parts.headers.get(IDEMPOTENCY_KEY) else {
+        return Ok(None);
+    };
     match value.to_str().map(str::trim) {
         Ok(key) if (1..=KEY_BYTES_MAX).contains(&key.len()) => Ok(Some(key.to_owned())),
         _ => {
@@ -172,7 +181,10 @@ impl Started {
 
 impl From<operation::Operation> for Started {
     fn from(operation: operation::Operation) -> Started {
-        Started { operation, children: vec![] }
+        Started {
+            operation,
+            children: vec![],
+        }
     }
 }
 
@@ -188,7 +200,10 @@ impl Api {
             let rehearsed = self.rehearse(rule).await?;
             let shown = |operation| Operation::new(operation, 0, rehearsed.children_of(&operation.id));
             let items = rehearsed.operations.iter().map(shown).collect();
-            let list = List { items, revision: rehearsed.revision };
+            let list = List {
+                items,
+                revision: rehearsed.revision,
+            };
             return Ok(At(rehearsed.revision, Json(list)).into_response());
         }
         let committed = self.commit(change, rule).await?;
@@ -208,8 +223,16 @@ impl Api {
     where
         A: Serialize + DeserializeOwned + Send,
     {
-        let request = Request { id: RequestId::from_bytes(change.id), fence: None };
-        let decide = |tx: &mut Tx<'_>| -> Ruling<_> { Ok(Remembered { body: change.body, answer: rule(tx)? }) };
+        let request = Request {
+            id: RequestId::from_bytes(change.id),
+            fence: None,
+        };
+        let decide = |tx: &mut Tx<'_>| -> Ruling<_> {
+            Ok(Remembered {
+                body: change.body,
+                answer: rule(tx)?,
+            })
+        };
         let committed = match transact(self.ledger(), request, decide).await {
             // A repetition is mostly refused because of what the first one did: "the name is taken".
             Err(TransactError::Refused(refusal)) if change.keyed => match self.recall(change).await? {
@@ -223,7 +246,11 @@ impl Api {
             let detail = "this Idempotency-Key was used for a request with another body";
             return Err(Problem::new(DoorCode::IdempotencyKeyReused, detail).hinting("use a new key"));
         }
-        Ok(Committed { answer, revision: committed.revision, replayed: committed.replayed })
+        Ok(Committed {
+            answer,
+            revision: committed.revision,
+            replayed: committed.replayed,
+        })
     }
 
     /// What was answered to an earlier request with this key.
@@ -231,7 +258,10 @@ impl Api {
     /// Asks by proposing a transaction under the request's id that can never be written: whether the id is known is
     /// decided before anything else. So the answer comes from the log's order and not from this replica's view.
     async fn recall<A: DeserializeOwned>(&self, change: &Change) -> Reply<Option<Committed<Remembered<A>>>> {
-        let never = Check { row: b"no such row".to_vec(), revision: Revision::MAX };
+        let never = Check {
+            row: b"no such row".to_vec(),
+            revision: Revision::MAX,
+        };
         let question = Txn {
             request: change.id.to_vec(),
             fence: None,
@@ -243,7 +273,11 @@ impl Api {
         match self.ledger().propose(question).await? {
             Outcome::Replayed(revision, bytes) => {
                 let answer = serde_json::from_slice(&bytes).map_err(skep_ledger::ReadError::new)?;
-                Ok(Some(Committed { answer, revision, replayed: true }))
+                Ok(Some(Committed {
+                    answer,
+                    revision,
+                    replayed: true,
+                }))
             }
             _ => Ok(None),
         }
@@ -260,13 +294,20 @@ impl Api {
         let all = tx.list::<operation::Operation>(CLUSTER)?;
         let written_here = all.into_iter().filter(|stored| stored.revision == 0);
         let operations = written_here.map(|stored| stored.record).collect();
-        Ok(Rehearsed { answer, revision: view.revision(), operations })
+        Ok(Rehearsed {
+            answer,
+            revision: view.revision(),
+            operations,
+        })
     }
 }
 
 impl<A> Rehearsed<A> {
     fn children_of(&self, id: &OperationId) -> Vec<OperationId> {
-        let children = self.operations.iter().filter(|operation| operation.parent.as_ref() == Some(id));
+        let children = self
+            .operations
+            .iter()
+            .filter(|operation| operation.parent.as_ref() == Some(id));
         children.map(|operation| operation.id.clone()).collect()
     }
 }
@@ -275,7 +316,9 @@ impl<A> Rehearsed<A> {
 pub(crate) fn answered<A>(committed: &Committed<A>, answer: impl IntoResponse) -> Response {
     let mut response = At(committed.revision, answer).into_response();
     if committed.replayed {
-        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+        response
+            .headers_mut()
+            .insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
     response
 }

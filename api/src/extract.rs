@@ -19,16 +19,19 @@ use crate::problem::{DoorCode, Problem, Reply};
 ///
 /// Whether it exists, or could, is for the rules to say; here it only becomes safe to look up: keys of the ledger
 /// are joined with zero bytes.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "String")]
-#[schema(value_type = String)]
 pub(crate) struct Reference(String);
 
 impl TryFrom<String> for Reference {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Reference, &'static str> {
-        if text.chars().any(char::is_control) { Err("a name has no control characters") } else { Ok(Reference(text)) }
+        if text.chars().any(char::is_control) {
+            Err("a name has no control characters")
+        } else {
+            Ok(Reference(text))
+        }
     }
 }
 
@@ -84,7 +87,7 @@ pub(crate) enum Consistency {
 pub(crate) struct Reading {
     /// How fresh the answer must be.
     #[serde(default)]
-    #[param(required = false)]
+    #[param(inline, required = false)]
     pub(crate) consistency: Consistency,
 }
 
@@ -101,9 +104,15 @@ impl Api {
 /// Reads a JSON body.
 pub(crate) fn json<T: DeserializeOwned>(headers: &HeaderMap, bytes: &Bytes) -> Reply<T> {
     if bytes.is_empty() {
-        return Err(Problem::new(DoorCode::MalformedRequest, "the request has no body; JSON is expected"));
+        return Err(Problem::new(
+            DoorCode::MalformedRequest,
+            "the request has no body; JSON is expected",
+        ));
     }
-    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("nothing");
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("nothing");
     let essence = kind.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/json") {
         let detail = format!("the body is said to be {essence}; JSON is expected");
@@ -112,7 +121,9 @@ pub(crate) fn json<T: DeserializeOwned>(headers: &HeaderMap, bytes: &Bytes) -> R
     }
     serde_json::from_slice(bytes).map_err(|error| {
         let (code, words) = match error.classify() {
-            serde_json::error::Category::Data => (DoorCode::InvalidBody, "the body is not what is expected here"),
+            serde_json::error::Category::Data => {
+                (DoorCode::InvalidBody, "the body is not what is expected here")
+            }
             _ => (DoorCode::MalformedRequest, "the body is not JSON"),
         };
         Problem::new(code, format!("{words}: {error}")).at_line(error.line(), error.to_string())

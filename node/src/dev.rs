@@ -61,6 +61,9 @@ pub(crate) struct Dev {
     /// Where everything is kept [default: /var/lib/skep-dev for root, else in the user's state folder]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Stop as if interrupted when standard input closes: whoever started this is gone then
+    #[arg(long)]
+    until_stdin_closes: bool,
     /// Leave everything as it is when stopped, managers and hosts too; the next run removes it
     #[arg(long)]
     keep: bool,
@@ -86,11 +89,10 @@ impl Dev {
         let started = Instant::now();
         let outcome = tokio::select! {
             outcome = self.live(&lab, started) => outcome,
-            () = stop_signal() => {
-                eprintln!("\nstopping");
-                Ok(())
-            }
+            () = stop_signal() => Ok(()),
+            () = stdin_closed(self.until_stdin_closes) => Ok(()),
         };
+        eprintln!("\nstopping");
         if self.keep {
             eprintln!("kept as it is: {}", lab.dir.display());
         } else {
@@ -365,6 +367,16 @@ impl Lab {
         }
         println!("  kill -9 $(cat {}/pid)   and watch the others go on\n", self.dir.join("m1").display());
     }
+}
+
+/// Never, if nobody asked for it.
+async fn stdin_closed(asked: bool) {
+    if !asked {
+        std::future::pending().await
+    }
+    let mut ignored = tokio::io::sink();
+    // An error means the same as the end.
+    let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut ignored).await;
 }
 
 fn state_folder() -> Result<PathBuf> {

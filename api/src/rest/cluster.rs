@@ -13,12 +13,14 @@ use crate::problem::Problem;
 use crate::rest::List;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(show)).routes(routes!(members))
+    OpenApiRouter::new()
+        .routes(routes!(show))
+        .routes(routes!(members))
 }
 
 /// Shows leader, quorum and every manager.
 #[utoipa::path(get, path = "/v1/cluster", operation_id = "show_cluster", params(Reading), responses(
-    (status = 200, body = ClusterStatus),
+    (status = 200, body = ClusterStatus, description = "As it is"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
 ))]
 async fn show(State(api): State<Api>, _reading: Params<Reading>) -> At<Json<ClusterStatus>> {
@@ -28,10 +30,16 @@ async fn show(State(api): State<Api>, _reading: Params<Reading>) -> At<Json<Clus
 
 /// Lists the managers.
 #[utoipa::path(get, path = "/v1/cluster/members", operation_id = "list_members", params(Reading), responses(
-    (status = 200, body = List<MemberStatus>),
+    (status = 200, body = List<MemberStatus>, description = "All of them"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
 ))]
 async fn members(State(api): State<Api>, _reading: Params<Reading>) -> At<Json<List<MemberStatus>>> {
     let status = api.parts.cluster.status().await;
-    At(status.revision, Json(List { items: status.members, revision: status.revision }))
+    At(
+        status.revision,
+        Json(List {
+            items: status.members,
+            revision: status.revision,
+        }),
+    )
 }

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use crate::Api;
 use crate::dress::At;
 use crate::extract::{Params, Reading};
-use crate::problem::{Problem, Reply};
+use crate::problem::Problem;
 use crate::rest::List;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
@@ -37,23 +37,32 @@ struct Driver {
 impl Driver {
     fn new(kind: &DriverKind, config: &DriverConfig) -> Driver {
         let reason = (kind.available)(config).err().map(|error| error.to_string());
-        Driver { name: kind.name, description: kind.description, available: reason.is_none(), reason }
+        Driver {
+            name: kind.name,
+            description: kind.description,
+            available: reason.is_none(),
+            reason,
+        }
     }
 }
 
 /// Refuses what a driver could not bring about: an unknown driver, unknown options, a driver that cannot work here.
 pub(crate) fn check(api: &Api, driver: &str, options: &BTreeMap<String, String>) -> Result<(), Refusal> {
-    skep_drivers::check(&api.parts.drivers, driver, options)
-        .map_err(|error| Refusal::Driver { detail: error.to_string() })
+    skep_drivers::check(&api.parts.drivers, driver, options).map_err(|error| Refusal::Driver {
+        detail: error.to_string(),
+    })
 }
 
 /// Lists the drivers.
 #[utoipa::path(get, path = "/v1/drivers", operation_id = "list_drivers", params(Reading), responses(
-    (status = 200, body = List<Driver>),
+    (status = 200, body = List<Driver>, description = "All of them"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
 ))]
-async fn list(State(api): State<Api>, _reading: Params<Reading>) -> Reply<At<Json<List<Driver>>>> {
+async fn list(State(api): State<Api>, _reading: Params<Reading>) -> At<Json<List<Driver>>> {
     let revision = api.ledger().view().revision();
-    let items = DRIVERS.iter().map(|kind| Driver::new(kind, &api.parts.drivers)).collect();
-    Ok(At(revision, Json(List { items, revision })))
+    let items = DRIVERS
+        .iter()
+        .map(|kind| Driver::new(kind, &api.parts.drivers))
+        .collect();
+    At(revision, Json(List { items, revision }))
 }

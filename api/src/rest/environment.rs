@@ -24,7 +24,9 @@ use crate::rest::operation::Operation;
 use crate::rest::{List, Metadata, driver};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, remove))
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(show, remove))
 }
 
 /// An isolated swarm with its hosts and stacks.
@@ -90,6 +92,7 @@ struct EnvironmentWish {
     /// Unique in the cluster.
     name: String,
     /// The template's name.
+    #[schema(value_type = String)]
     template: Reference,
     /// Hosts to begin with, named `NAME-1`, `NAME-2`, ….
     #[serde(default)]
@@ -152,7 +155,10 @@ impl EnvironmentWish {
     fn minted(self) -> Result<environment::EnvironmentWish, Refusal> {
         let hosts = self.hosts.unwrap_or_default();
         if hosts.count > HOSTS_PER_ENVIRONMENT_MAX {
-            return Err(Refusal::TooMany { what: "hosts in an environment", limit: HOSTS_PER_ENVIRONMENT_MAX });
+            return Err(Refusal::TooMany {
+                what: "hosts in an environment",
+                limit: HOSTS_PER_ENVIRONMENT_MAX,
+            });
         }
         let host = |_| (HostId::new(Uuid::now_v7()), OperationId::new(Uuid::now_v7()));
         Ok(environment::EnvironmentWish {
@@ -169,21 +175,33 @@ impl EnvironmentWish {
 
 /// Lists the environments.
 #[utoipa::path(get, path = "/v1/environments", operation_id = "list_environments", params(Reading), responses(
-    (status = 200, body = List<Environment>),
+    (status = 200, body = List<Environment>, description = "All of them"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
 ))]
-async fn list(State(api): State<Api>, Params(reading): Params<Reading>) -> Reply<At<Json<List<Environment>>>> {
+async fn list(
+    State(api): State<Api>,
+    Params(reading): Params<Reading>,
+) -> Reply<At<Json<List<Environment>>>> {
     let view = api.read(reading.consistency).await?;
     let mut all = view.list::<environment::Environment>(CLUSTER)?;
     all.sort_by(|a, b| a.name.cmp(&b.name));
-    let items = all.iter().map(|stored| Environment::new(&view, stored)).collect::<Ruling<_>>()?;
-    Ok(At(view.revision(), Json(List { items, revision: view.revision() })))
+    let items = all
+        .iter()
+        .map(|stored| Environment::new(&view, stored))
+        .collect::<Ruling<_>>()?;
+    Ok(At(
+        view.revision(),
+        Json(List {
+            items,
+            revision: view.revision(),
+        }),
+    ))
 }
 
 /// Shows an environment.
 #[utoipa::path(get, path = "/v1/environments/{environment}", operation_id = "show_environment",
     params(Reading, ("environment" = String, Path, description = "Its name or id")), responses(
-    (status = 200, body = Environment),
+    (status = 200, body = Environment, description = "As it is"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
 ))]
 async fn show(
@@ -199,7 +217,7 @@ async fn show(
 /// Asks for an environment.
 #[utoipa::path(post, path = "/v1/environments", operation_id = "create_environment", params(Changing, Keyed),
     request_body = EnvironmentWish, responses(
-    (status = 202, body = Operation),
+    (status = 202, body = Operation, description = "Accepted: follow the operation"),
     (status = 200, body = List<Operation>, description = "Dry run: what would be started"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
 ))]
@@ -209,10 +227,17 @@ async fn create(State(api): State<Api>, Asked { change, wish }: Asked<Environmen
         true => Ok(()),
         false => driver::check(&api, &wish.driver, &wish.options),
     };
-    let children: Vec<_> = wish.hosts.iter().map(|(_, operation)| operation.clone()).collect();
+    let children: Vec<_> = wish
+        .hosts
+        .iter()
+        .map(|(_, operation)| operation.clone())
+        .collect();
     api.start(&change, |tx| {
         driver.clone()?;
-        Ok(Started::with_children(environment::wish(tx, &wish)?, children.clone()))
+        Ok(Started::with_children(
+            environment::wish(tx, &wish)?,
+            children.clone(),
+        ))
     })
     .await
 }
@@ -220,11 +245,18 @@ async fn create(State(api): State<Api>, Asked { change, wish }: Asked<Environmen
 /// Asks for an environment to be removed with everything in it.
 #[utoipa::path(delete, path = "/v1/environments/{environment}", operation_id = "remove_environment",
     params(Changing, Keyed, ("environment" = String, Path, description = "Its name or id")), responses(
-    (status = 202, body = Operation),
+    (status = 202, body = Operation, description = "Accepted: follow the operation"),
     (status = 200, body = List<Operation>, description = "Dry run: what would be started"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
 ))]
-async fn remove(State(api): State<Api>, Place(reference): Place<Reference>, change: Change) -> Reply<Response> {
+async fn remove(
+    State(api): State<Api>,
+    Place(reference): Place<Reference>,
+    change: Change,
+) -> Reply<Response> {
     let id = OperationId::new(Uuid::now_v7());
-    api.start(&change, |tx| Ok(environment::remove(tx, &reference, id.clone())?.into())).await
+    api.start(&change, |tx| {
+        Ok(environment::remove(tx, &reference, id.clone())?.into())
+    })
+    .await
 }

@@ -24,7 +24,9 @@ use crate::rest::operation::Operation;
 use crate::rest::{List, Metadata, driver};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, remove))
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(show, remove))
 }
 
 /// A machine in an environment.
@@ -139,7 +141,11 @@ impl Host {
                 created_at: Some(stored.created_at),
                 updated_at: Some(stored.removal.unwrap_or(stored.created_at)),
             },
-            spec: HostSpec { driver: stored.driver.clone(), role: "auto", options: stored.options.clone() },
+            spec: HostSpec {
+                driver: stored.driver.clone(),
+                role: "auto",
+                options: stored.options.clone(),
+            },
             status: HostStatus::new(stored, operation),
         })
     }
@@ -190,7 +196,7 @@ impl HostInventory {
 /// Lists the hosts of an environment.
 #[utoipa::path(get, path = "/v1/environments/{environment}/hosts", operation_id = "list_hosts",
     params(Reading, ("environment" = String, Path, description = "Its name or id")), responses(
-    (status = 200, body = List<Host>),
+    (status = 200, body = List<Host>, description = "All of them"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
 ))]
 async fn list(
@@ -202,8 +208,17 @@ async fn list(
     let environment = environment::find(&view, &reference)?;
     let mut all = view.list::<host::Host>(environment.id.as_str())?;
     all.sort_by(|a, b| a.name.cmp(&b.name));
-    let items = all.iter().map(|stored| Host::new(&view, &environment, stored)).collect::<Ruling<_>>()?;
-    Ok(At(view.revision(), Json(List { items, revision: view.revision() })))
+    let items = all
+        .iter()
+        .map(|stored| Host::new(&view, &environment, stored))
+        .collect::<Ruling<_>>()?;
+    Ok(At(
+        view.revision(),
+        Json(List {
+            items,
+            revision: view.revision(),
+        }),
+    ))
 }
 
 /// Shows a host.
@@ -214,7 +229,7 @@ async fn list(
         ("host" = String, Path, description = "Its name or id"),
     ),
     responses(
-    (status = 200, body = Host),
+    (status = 200, body = Host, description = "As it is"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
 ))]
 async fn show(
@@ -225,14 +240,17 @@ async fn show(
     let view = api.read(reading.consistency).await?;
     let environment = environment::find(&view, &environment)?;
     let stored = host::find(&view, &environment, &host)?;
-    Ok(At(view.revision(), Json(Host::new(&view, &environment, &stored)?)))
+    Ok(At(
+        view.revision(),
+        Json(Host::new(&view, &environment, &stored)?),
+    ))
 }
 
 /// Asks for a host.
 #[utoipa::path(post, path = "/v1/environments/{environment}/hosts", operation_id = "create_host",
     params(Changing, Keyed, ("environment" = String, Path, description = "Its name or id")),
     request_body = HostWish, responses(
-    (status = 202, body = Operation),
+    (status = 202, body = Operation, description = "Accepted: follow the operation"),
     (status = 200, body = List<Operation>, description = "Dry run: what would be started"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
 ))]
@@ -266,7 +284,7 @@ async fn create(
         ("host" = String, Path, description = "Its name or id"),
     ),
     responses(
-    (status = 202, body = Operation),
+    (status = 202, body = Operation, description = "Accepted: follow the operation"),
     (status = 200, body = List<Operation>, description = "Dry run: what would be started"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
 ))]

@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 
 use crate::auth::Principal;
 use crate::extract::{Params, Reading};
-use crate::problem::{Problem, Reply};
+use crate::problem::Problem;
 use crate::{Api, openapi};
 
 /// A cluster that was never restored from a snapshot is in its first epoch. Revisions are comparable within one
@@ -20,7 +20,10 @@ use crate::{Api, openapi};
 const EPOCH: u64 = 1;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(meta)).routes(routes!(whoami)).routes(routes!(description))
+    OpenApiRouter::new()
+        .routes(routes!(meta))
+        .routes(routes!(whoami))
+        .routes(routes!(description))
 }
 
 /// The answering manager.
@@ -35,6 +38,7 @@ struct Meta {
     /// Revisions are comparable within one epoch.
     epoch: u64,
     /// The newest revision that the manager has applied.
+    #[schema(value_type = u64)]
     revision: Revision,
 }
 
@@ -47,7 +51,7 @@ struct Whoami {
 
 /// Says which manager of which cluster answers. Works without a leader.
 #[utoipa::path(get, path = "/v1/meta", params(Reading), responses(
-    (status = 200, body = Meta),
+    (status = 200, body = Meta, description = "As it is"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
 ))]
 async fn meta(State(api): State<Api>, _reading: Params<Reading>) -> Json<Meta> {
@@ -62,11 +66,13 @@ async fn meta(State(api): State<Api>, _reading: Params<Reading>) -> Json<Meta> {
 
 /// Says whose token this is.
 #[utoipa::path(get, path = "/v1/whoami", params(Reading), responses(
-    (status = 200, body = Whoami),
+    (status = 200, body = Whoami, description = "As it is"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
 ))]
-async fn whoami(Extension(Principal(principal)): Extension<Principal>, _reading: Params<Reading>) -> Reply<Json<Whoami>> {
-    Ok(Json(Whoami { principal }))
+async fn whoami(Extension(principal): Extension<Principal>, _reading: Params<Reading>) -> Json<Whoami> {
+    Json(Whoami {
+        principal: principal.0,
+    })
 }
 
 /// This document.

@@ -80,6 +80,7 @@ pub(crate) struct Operation {
     /// Why it failed.
     error: Option<Problem>,
     /// The operation's last change; zero for one that was only rehearsed.
+    #[schema(value_type = u64)]
     revision: Revision,
 }
 
@@ -148,12 +149,26 @@ struct Listing {
     state: Option<OperationState>,
     /// How fresh the answer must be.
     #[serde(default)]
-    #[param(required = false)]
+    #[param(inline, required = false)]
     consistency: Consistency,
 }
 
+/// The header of a stream that goes on.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "describes a header; it is read in `last_seen`")]
+struct Resuming {
+    /// Streams only: the last event that was seen.
+    #[param(rename = "Last-Event-ID", required = false)]
+    seen: u64,
+}
+
 impl Operation {
-    pub(crate) fn new(operation: &operation::Operation, revision: Revision, children: Vec<OperationId>) -> Operation {
+    pub(crate) fn new(
+        operation: &operation::Operation,
+        revision: Revision,
+        children: Vec<OperationId>,
+    ) -> Operation {
         Operation {
             id: operation.id.to_string(),
             workflow: operation.workflow.clone(),
@@ -180,8 +195,14 @@ impl Operation {
 
     fn of(view: &View, stored: &Stored<operation::Operation>) -> Ruling<Operation> {
         let all = view.list::<operation::Operation>(CLUSTER)?;
-        let children = all.into_iter().filter(|other| other.parent.as_ref() == Some(&stored.id));
-        Ok(Operation::new(stored, stored.revision, children.map(|child| child.record.id).collect()))
+        let children = all
+            .into_iter()
+            .filter(|other| other.parent.as_ref() == Some(&stored.id));
+        Ok(Operation::new(
+            stored,
+            stored.revision,
+            children.map(|child| child.record.id).collect(),
+        ))
     }
 }
 
@@ -230,7 +251,7 @@ impl From<operation::StepState> for StepState {
 
 /// Lists the operations, oldest first.
 #[utoipa::path(get, path = "/v1/operations", operation_id = "list_operations", params(Listing), responses(
-    (status = 200, body = List<Operation>),
+    (status = 200, body = List<Operation>, description = "All of them"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
 ))]
 async fn list(State(api): State<Api>, Params(listing): Params<Listing>) -> Reply<At<Json<List<Operation>>>> {
@@ -250,7 +271,13 @@ async fn list(State(api): State<Api>, Params(listing): Params<Listing>) -> Reply
         Operation::new(operation, operation.revision, children)
     };
     let items = all.iter().filter(wanted).map(shown).collect();
-    Ok(At(view.revision(), Json(List { items, revision: view.revision() })))
+    Ok(At(
+        view.revision(),
+        Json(List {
+            items,
+            revision: view.revision(),
+        }),
+    ))
 }
 
 /// Shows an operation, or follows it to its end.
@@ -261,10 +288,11 @@ async fn list(State(api): State<Api>, Params(listing): Params<Listing>) -> Reply
     params(
         Reading,
         ("operation" = String, Path, description = "Its id"),
-        ("Last-Event-ID" = Option<String>, Header, description = "Streams only: the last event that was seen"),
+        Resuming,
     ),
     responses(
-    (status = 200, content((Operation = "application/json"), (String = "text/event-stream"))),
+    (status = 200, description = "As it is, or a stream of what becomes of it",
+        content((Operation = "application/json"), (String = "text/event-stream"))),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
 ))]
 async fn show(
@@ -274,8 +302,14 @@ async fn show(
     headers: HeaderMap,
 ) -> Reply<Response> {
     let view = api.read(reading.consistency).await?;
-    let missing = || Refusal::NotFound { what: "operation", name: id.to_string(), scope: None };
-    let stored = view.get::<operation::Operation>(CLUSTER, &id)?.ok_or_else(missing)?;
+    let missing = || Refusal::NotFound {
+        what: "operation",
+        name: id.to_string(),
+        scope: None,
+    };
+    let stored = view
+        .get::<operation::Operation>(CLUSTER, &id)?
+        .ok_or_else(missing)?;
     if !wants_events(&headers) {
         return Ok(At(view.revision(), Json(Operation::of(&view, &stored)?)).into_response());
     }
@@ -288,17 +322,28 @@ async fn show(
     };
     let heartbeat = KeepAlive::new().interval(HEARTBEAT).text("heartbeat");
     let stream = Sse::new(follower.events()).keep_alive(heartbeat);
-    Ok(At(view.revision(), ([(BUFFERING, HeaderValue::from_static("no"))], stream)).into_response())
+    Ok(At(
+        view.revision(),
+        ([(BUFFERING, HeaderValue::from_static("no"))], stream),
+    )
+    .into_response())
 }
 
 fn wants_events(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim().starts_with("text/event-stream"))
+    let accepted = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    accepted
+        .flat_map(|value| value.split(','))
+        .any(|kind| kind.trim().starts_with("text/event-stream"))
 }
 
 /// A client that has seen more than there is comes from before a restoration: it must start over.
 fn last_seen(headers: &HeaderMap, view: &View) -> Revision {
-    let seen = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let seen = headers
+        .get(LAST_EVENT_ID)
+        .and_then(|value| value.to_str().ok()?.trim().parse().ok());
     seen.filter(|seen| *seen <= view.revision()).unwrap_or(0)
 }
 
@@ -350,8 +395,12 @@ impl Follower {
         }
         self.sent = stored.revision;
         self.over = stored.ended();
-        let document = serde_json::to_string(&Operation::of(&view, &stored)?).map_err(skep_ledger::ReadError::new)?;
-        let event = Event::default().id(stored.revision.to_string()).event("put").retry(RECONNECT_AFTER);
+        let document =
+            serde_json::to_string(&Operation::of(&view, &stored)?).map_err(skep_ledger::ReadError::new)?;
+        let event = Event::default()
+            .id(stored.revision.to_string())
+            .event("put")
+            .retry(RECONNECT_AFTER);
         Ok(Some(event.data(document)))
     }
 
@@ -375,6 +424,9 @@ impl Follower {
     }
 
     fn concerns(&self, change: &Change) -> bool {
-        change.rows.iter().any(|row| row.key.table == operation::Operation::TABLE && row.key.id == self.id.as_str())
+        change
+            .rows
+            .iter()
+            .any(|row| row.key.table == operation::Operation::TABLE && row.key.id == self.id.as_str())
     }
 }

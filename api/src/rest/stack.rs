@@ -24,7 +24,9 @@ use crate::rest::operation::Operation;
 use crate::rest::{List, Metadata};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show, deploy, remove))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(show, deploy, remove))
 }
 
 /// A recipe that became services.
@@ -108,7 +110,11 @@ struct StackWish {
 }
 
 impl Stack {
-    fn new(view: &View, environment: &environment::Environment, stored: &Stored<stack::Stack>) -> Ruling<Stack> {
+    fn new(
+        view: &View,
+        environment: &environment::Environment,
+        stored: &Stored<stack::Stack>,
+    ) -> Ruling<Stack> {
         let (state, message) = stored.state();
         let operation = operation::active(view, "stack", stored.id.as_str())?;
         let seen = |service: &stack::ServiceSeen| StackServiceSeen {
@@ -171,7 +177,7 @@ impl StackPort {
 /// Lists the stacks of an environment.
 #[utoipa::path(get, path = "/v1/environments/{environment}/stacks", operation_id = "list_stacks",
     params(Reading, ("environment" = String, Path, description = "Its name or id")), responses(
-    (status = 200, body = List<Stack>),
+    (status = 200, body = List<Stack>, description = "All of them"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
 ))]
 async fn list(
@@ -182,8 +188,17 @@ async fn list(
     let view = api.read(reading.consistency).await?;
     let environment = environment::find(&view, &reference)?;
     let all = view.list::<stack::Stack>(environment.id.as_str())?;
-    let items = all.iter().map(|stored| Stack::new(&view, &environment, stored)).collect::<Ruling<_>>()?;
-    Ok(At(view.revision(), Json(List { items, revision: view.revision() })))
+    let items = all
+        .iter()
+        .map(|stored| Stack::new(&view, &environment, stored))
+        .collect::<Ruling<_>>()?;
+    Ok(At(
+        view.revision(),
+        Json(List {
+            items,
+            revision: view.revision(),
+        }),
+    ))
 }
 
 /// Shows a stack.
@@ -194,7 +209,7 @@ async fn list(
         ("stack" = String, Path, description = "Its name"),
     ),
     responses(
-    (status = 200, body = Stack),
+    (status = 200, body = Stack, description = "As it is"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
 ))]
 async fn show(
@@ -205,7 +220,10 @@ async fn show(
     let view = api.read(reading.consistency).await?;
     let environment = environment::find(&view, &environment)?;
     let stored = stack::find(&view, &environment, &stack)?;
-    Ok(At(view.revision(), Json(Stack::new(&view, &environment, &stored)?)))
+    Ok(At(
+        view.revision(),
+        Json(Stack::new(&view, &environment, &stored)?),
+    ))
 }
 
 /// Asks for a stack to be deployed, new or again.
@@ -217,7 +235,7 @@ async fn show(
         ("stack" = String, Path, description = "Its name"),
     ),
     request_body = StackWish, responses(
-    (status = 202, body = Operation),
+    (status = 202, body = Operation, description = "Accepted: follow the operation"),
     (status = 200, body = List<Operation>, description = "Dry run: what would be started"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
 ))]
@@ -233,7 +251,8 @@ async fn deploy(
         document: wish.recipe,
         variables: wish.variables,
     };
-    api.start(&change, |tx| Ok(stack::deploy(tx, &environment, &wish)?.into())).await
+    api.start(&change, |tx| Ok(stack::deploy(tx, &environment, &wish)?.into()))
+        .await
 }
 
 /// Asks for a stack to be removed.
@@ -245,7 +264,7 @@ async fn deploy(
         ("stack" = String, Path, description = "Its name"),
     ),
     responses(
-    (status = 202, body = Operation),
+    (status = 202, body = Operation, description = "Accepted: follow the operation"),
     (status = 200, body = List<Operation>, description = "Dry run: what would be started"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
 ))]
@@ -255,5 +274,8 @@ async fn remove(
     change: Change,
 ) -> Reply<Response> {
     let id = OperationId::new(Uuid::now_v7());
-    api.start(&change, |tx| Ok(stack::remove(tx, &environment, &stack, id.clone())?.into())).await
+    api.start(&change, |tx| {
+        Ok(stack::remove(tx, &environment, &stack, id.clone())?.into())
+    })
+    .await
 }

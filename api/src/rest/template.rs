@@ -19,7 +19,9 @@ use crate::problem::{Problem, Reply};
 use crate::rest::{List, Metadata};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list, import)).routes(routes!(show))
+    OpenApiRouter::new()
+        .routes(routes!(list, import))
+        .routes(routes!(show))
 }
 
 /// What a new environment starts from.
@@ -77,19 +79,28 @@ impl Template {
 
 /// Lists the templates, built in and imported.
 #[utoipa::path(get, path = "/v1/templates", operation_id = "list_templates", params(Reading), responses(
-    (status = 200, body = List<Template>),
+    (status = 200, body = List<Template>, description = "All of them"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
 ))]
 async fn list(State(api): State<Api>, Params(reading): Params<Reading>) -> Reply<At<Json<List<Template>>>> {
     let view = api.read(reading.consistency).await?;
-    let items = template::list(&view)?.iter().map(|(template, revision)| Template::new(template, *revision)).collect();
-    Ok(At(view.revision(), Json(List { items, revision: view.revision() })))
+    let items = template::list(&view)?
+        .iter()
+        .map(|(template, revision)| Template::new(template, *revision))
+        .collect();
+    Ok(At(
+        view.revision(),
+        Json(List {
+            items,
+            revision: view.revision(),
+        }),
+    ))
 }
 
 /// Shows a template.
 #[utoipa::path(get, path = "/v1/templates/{template}", operation_id = "show_template",
     params(Reading, ("template" = String, Path, description = "Its name")), responses(
-    (status = 200, body = Template),
+    (status = 200, body = Template, description = "As it is"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
 ))]
 async fn show(
@@ -100,7 +111,11 @@ async fn show(
     let view = api.read(reading.consistency).await?;
     let all = template::list(&view)?;
     let found = all.iter().find(|(template, _)| template.name.as_str() == &*name);
-    let missing = || Refusal::NotFound { what: "template", name: name.to_string(), scope: None };
+    let missing = || Refusal::NotFound {
+        what: "template",
+        name: name.to_string(),
+        scope: None,
+    };
     let (template, revision) = found.ok_or_else(missing)?;
     Ok(At(view.revision(), Json(Template::new(template, *revision))))
 }
@@ -108,7 +123,7 @@ async fn show(
 /// Imports a template.
 #[utoipa::path(post, path = "/v1/templates", operation_id = "import_template", params(Changing, Keyed),
     request_body = TemplateWish, responses(
-    (status = 201, body = Template),
+    (status = 201, body = Template, description = "Imported"),
     (status = 200, body = Template, description = "Dry run: what would be imported"),
     (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
 ))]
@@ -119,7 +134,10 @@ async fn import(State(api): State<Api>, asked: Asked<TemplateWish>) -> Reply<Res
         return Ok(At(rehearsed.revision, Json(Template::new(&rehearsed.answer, 0))).into_response());
     }
     let committed = api.commit(&asked.change, rule).await?;
-    let location = [(header::LOCATION, format!("/v1/templates/{}", committed.answer.name))];
+    let location = [(
+        header::LOCATION,
+        format!("/v1/templates/{}", committed.answer.name),
+    )];
     let document = Json(Template::new(&committed.answer, committed.revision));
     Ok(answered(&committed, (StatusCode::CREATED, location, document)))
 }

@@ -140,7 +140,7 @@ pub(super) async fn leave(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectE
             docker.leave_swarm(Some(options)).await.map_err(docker_failed("leaving the swarm"))?;
         }
     }
-    if site.environment.removal.is_none() && !site.managers(Some(host)).is_empty() {
+    if !site.managers(Some(host)).is_empty() {
         let manager = site.manager(Some(host))?;
         match manager.delete_node(node(host)?, Some(DeleteNodeOptions { force: true })).await {
             Err(error) if !not_found(&error) => return Err(docker_failed("removing the node")(error)),

@@ -61,7 +61,8 @@ fn demote(at: &At) -> Next {
 }
 
 fn leave(at: &At) -> Next {
-    match at.host().filter(|host| host.membership.is_some()) {
+    // A swarm that goes as a whole needs no goodbyes, and its last managers could not agree on them.
+    match at.host().filter(|host| host.membership.is_some() && !at.environment_goes()) {
         None => Next::Done,
         Some(host) => Next::Do(Effect::LeaveSwarm {
             environment: host.environment.clone(),

@@ -7,61 +7,28 @@ use crate::repository::{File, Repository};
 
 pub(super) const RULE: &str = "places";
 
-/// Something that is not the same everywhere.
-struct Place {
-    text: &'static str,
+/// Things that are not the same everywhere.
+struct Places {
+    texts: &'static [&'static str],
     instead: &'static str,
 }
 
-const PLACES: &[Place] = &[
-    Place {
-        text: "/work/",
-        instead: A_PATH,
+const PLACES: &[Places] = &[
+    Places {
+        texts: &["/work/", "/root/", "/tmp/design"],
+        instead: "write a path below the repository, a folder made for the purpose, or $HOME",
     },
-    Place {
-        text: "/tmp/design",
-        instead: A_PATH,
-    },
-    Place {
-        text: "/home/",
-        instead: A_PATH,
-    },
-    Place {
-        text: "/root/",
-        instead: A_PATH,
-    },
-    Place {
-        text: "/Users/",
-        instead: A_PATH,
-    },
-    Place {
-        text: "index.crates.io",
-        instead: A_MIRROR,
-    },
-    Place {
-        text: "static.crates.io",
-        instead: A_MIRROR,
-    },
-    Place {
-        text: "registry-1.docker.io",
-        instead: A_MIRROR,
-    },
-    Place {
-        text: "registry.npmjs.org",
-        instead: A_MIRROR,
-    },
-    Place {
-        text: "deb.debian.org",
-        instead: A_MIRROR,
-    },
-    Place {
-        text: "CARGO_REGISTRIES_",
-        instead: A_MIRROR,
+    Places {
+        texts: &[
+            "index.crates.io",
+            "static.crates.io",
+            "registry-1.docker.io",
+            "registry.npmjs.org",
+            "deb.debian.org",
+        ],
+        instead: "which mirror packages come from is set on each computer, outside of the repository",
     },
 ];
-
-const A_PATH: &str = "write a path below the repository, a folder made for the purpose, or $HOME";
-const A_MIRROR: &str = "which mirror packages come from is set on each computer, outside of the repository";
 
 /// Written by cargo.
 const LOCK_FILE: &str = "Cargo.lock";
@@ -76,22 +43,16 @@ pub(super) fn check(repository: &Repository) -> Result<Vec<Finding>> {
 }
 
 fn mentions(file: &File) -> Vec<Finding> {
-    let places = |(number, line): (usize, &str)| {
-        let places = PLACES.iter().filter(|place| line.contains(place.text));
-        let found: Vec<_> = places
-            .map(|place| {
-                Finding::new(
-                    RULE,
-                    &file.path,
-                    number,
-                    format!("'{}'", place.text),
-                    place.instead,
-                )
-            })
-            .collect();
-        found
-    };
-    file.lines().flat_map(places).collect()
+    let mut findings = vec![];
+    for (number, line) in file.lines() {
+        for places in PLACES {
+            let found = places.texts.iter().filter(|text| line.contains(*text));
+            findings.extend(
+                found.map(|text| Finding::new(RULE, &file.path, number, format!("'{text}'"), places.instead)),
+            );
+        }
+    }
+    findings
 }
 
 #[cfg(test)]

@@ -27,7 +27,11 @@ struct Longer {
     reason: &'static str,
 }
 
-const LONGER: &[Longer] = &[];
+const LONGER: &[Longer] = &[Longer {
+    name: "cli/src/client.rs",
+    lines_max: 640,
+    reason: "tries, judging and idempotency of one request belong together; the HTTP helpers at its end can leave",
+}];
 
 pub(super) fn check(repository: &Repository) -> Result<Vec<Finding>> {
     compare(repository, LONGER)
@@ -147,7 +151,7 @@ mod tests {
         let product = "//! a\n".repeat(601);
         let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", "use a;\n".repeat(601));
         let repository = Repository::of(&[("product.rs", &product), ("tested.rs", &tests)]);
-        let paths: Vec<_> = check(&repository)
+        let paths: Vec<_> = compare(&repository, &[])
             .expect("checks")
             .into_iter()
             .map(|finding| finding.path)

@@ -1,0 +1,91 @@
+//! What is written down about the API is what the API is.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use http::Method;
+
+use crate::support::{Ask, Door};
+
+fn reference(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../docs/reference")
+        .join(file)
+}
+
+#[test]
+fn the_openapi_document_is_checked_in() {
+    let path = reference("openapi.json");
+    if std::env::var_os("UPDATE_OPENAPI").is_some() {
+        std::fs::write(&path, skep_api::document()).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == skep_api::document(),
+        "docs/reference/openapi.json is out of date; write it anew: UPDATE_OPENAPI=1 cargo test -p skep-api"
+    );
+}
+
+#[tokio::test]
+async fn the_openapi_document_is_served() {
+    let door = Door::new().await;
+    let answer = door
+        .send(&Ask::new(Method::GET, "/v1/openapi.json").without_token())
+        .await;
+    assert_eq!(
+        answer.body,
+        serde_json::from_str::<serde_json::Value>(skep_api::document()).unwrap()
+    );
+    assert_eq!(answer.body["openapi"], "3.1.0");
+}
+
+#[test]
+fn every_operation_of_the_document_has_a_summary_and_an_id_of_its_own() {
+    let document: serde_json::Value = serde_json::from_str(skep_api::document()).unwrap();
+    let mut ids = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            assert!(operation["summary"].is_string(), "{method} {path}");
+            assert_eq!(operation["tags"].as_array().unwrap().len(), 1, "{method} {path}");
+            let id = operation["operationId"].as_str().unwrap();
+            assert!(ids.insert(id.to_owned()), "{id} is there twice");
+        }
+    }
+}
+
+#[test]
+fn the_document_holds_together() {
+    let document: serde_json::Value = serde_json::from_str(skep_api::document()).unwrap();
+    let text = skep_api::document();
+    for reference in text
+        .split("\"$ref\": \"#")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap())
+    {
+        assert!(document.pointer(reference).is_some(), "{reference} is nowhere");
+    }
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for response in item
+            .as_object()
+            .unwrap()
+            .values()
+            .flat_map(|it| it["responses"].as_object().unwrap())
+        {
+            assert!(response.1["description"].is_string(), "{path} {}", response.0);
+        }
+    }
+}
+
+/// `## SKP-1001 MALFORMED_REQUEST (400)` and a paragraph, for each code, in order.
+#[test]
+fn every_code_has_a_paragraph() {
+    let text = std::fs::read_to_string(reference("errors.md")).unwrap();
+    let mut sections = text.split("\n## ").skip(1);
+    for (code, reason, status) in skep_api::problem::codes() {
+        let section = sections.next().unwrap_or_default();
+        let (heading, paragraph) = section.split_once('\n').unwrap_or((section, ""));
+        assert_eq!(heading, format!("{code} {reason} ({status})"));
+        assert!(paragraph.trim().len() > 60, "{code}: {paragraph}");
+    }
+    assert_eq!(sections.next(), None);
+}

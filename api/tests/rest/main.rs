@@ -1,0 +1,13 @@
+//! The REST door as its clients see it: requests in, status, headers and JSON out.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+#![allow(unreachable_pub, reason = "the modules of a test have no outside")]
+
+mod access;
+mod changes;
+mod documents;
+mod engines;
+mod leaderless;
+mod operations;
+mod probes;
+mod reads;
+mod support;

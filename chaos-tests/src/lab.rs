@@ -1,0 +1,266 @@
+//! A cluster on this machine, started with `skep dev` and used through the command line.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// From nothing to managers that answer; an earlier cluster of the name may be busy removing itself meanwhile.
+const START_MAX: Duration = Duration::from_secs(90);
+
+/// Whatever is waited for in a lab comes within this time or not at all.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A running cluster. Dropping it stops it and removes everything it made.
+pub struct Lab {
+    name: String,
+    dir: PathBuf,
+    binary: PathBuf,
+    dev: Child,
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit code; -1 if a signal ended it.
+    pub code: i32,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained about.
+    pub stderr: String,
+}
+
+impl Lab {
+    /// Starts `managers` managers and no hosts. `port` is the first API port.
+    pub fn start(name: &str, managers: usize, port: u16) -> Result<Lab> {
+        let binary = skep()?;
+        let root = PathBuf::from("/var/lib/skep-dev");
+        let deadline = Instant::now() + START_MAX;
+        loop {
+            let dev = Command::new(&binary)
+                .args(["dev", "--hosts", "0", "--until-stdin-closes", "--name", name])
+                .arg("--dir")
+                .arg(&root)
+                .args(["--managers", &managers.to_string(), "--port", &port.to_string()])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .process_group(0)
+                .spawn()
+                .context("starting skep dev")?;
+            let mut lab = Lab { name: name.into(), dir: root.join(name), binary: binary.clone(), dev };
+            match lab.ready(deadline)? {
+                None => return Ok(lab),
+                Some(refusal) if refusal.contains("is running") && Instant::now() < deadline => {
+                    std::thread::sleep(LOOK * 10);
+                }
+                Some(refusal) => bail!("skep dev did not start: {refusal}"),
+            }
+        }
+    }
+
+    /// `None` when the managers answer; what `skep dev` said if it has ended instead.
+    fn ready(&mut self, deadline: Instant) -> Result<Option<String>> {
+        loop {
+            if self.dev.try_wait().context("waiting for skep dev")?.is_some() {
+                let mut said = String::new();
+                if let Some(stderr) = &mut self.dev.stderr {
+                    std::io::Read::read_to_string(stderr, &mut said).context("reading what skep dev said")?;
+                }
+                return Ok(Some(said));
+            }
+            // The settings are written anew by this run; an older file leads to managers that do not answer.
+            if self.dir.join("env").exists() && self.skep(&["cluster", "status", "-q"])?.code == 0 {
+                return Ok(None);
+            }
+            if Instant::now() > deadline {
+                bail!("the managers did not answer within {} s", START_MAX.as_secs());
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Runs a client command to its end.
+    pub fn skep(&self, arguments: &[&str]) -> Result<Ran> {
+        ran(self.client(arguments))
+    }
+
+    /// Runs a client command and insists that it succeeds.
+    pub fn succeed(&self, arguments: &[&str]) -> Result<String> {
+        let ran = self.skep(arguments)?;
+        if ran.code != 0 {
+            bail!("skep {} ended with {}: {}", arguments.join(" "), ran.code, ran.stderr);
+        }
+        Ok(ran.stdout)
+    }
+
+    /// Runs a client command and reads what it prints as JSON.
+    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let text = self.succeed(&[arguments, &["-o", "json"]].concat())?;
+        serde_json::from_str(&text).with_context(|| format!("reading the answer of skep {}", arguments.join(" ")))
+    }
+
+    /// Starts a client command.
+    pub fn spawn(&self, arguments: &[&str]) -> Result<Child> {
+        let mut command = self.client(arguments);
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().context("starting a client")
+    }
+
+    fn client(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments).stdin(Stdio::null()).env_remove("SKEP_ENV");
+        for (name, value) in self.settings() {
+            command.env(name, value);
+        }
+        command
+    }
+
+    /// The client's settings as `skep dev` wrote them.
+    pub fn settings(&self) -> Vec<(String, String)> {
+        let text = fs::read_to_string(self.dir.join("env")).unwrap_or_default();
+        let pairs = text.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
+        pairs
+            .filter(|(name, _)| *name != "SKEP_ENV")
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    }
+
+    /// The managers' API addresses.
+    pub fn urls(&self) -> Vec<String> {
+        let settings = self.settings();
+        let urls = settings.iter().find(|(name, _)| name == "SKEP_URL").map(|(_, urls)| urls.as_str());
+        urls.unwrap_or_default().split(',').map(str::to_owned).collect()
+    }
+
+    /// The leader's name; waits until there is one.
+    pub fn leader(&self) -> Result<String> {
+        self.wait_for("a leader", || {
+            let status = self.json(&["cluster", "status"])?;
+            Ok(status["leader"].as_str().map(str::to_owned))
+        })
+    }
+
+    /// Ends a manager without a warning.
+    pub fn sigkill(&self, manager: &str) -> Result<()> {
+        let pid = fs::read_to_string(self.dir.join(manager).join("pid")).context("reading a process id")?;
+        let pid = pid.trim().parse().context("reading a process id")?;
+        kill(Pid::from_raw(pid), Signal::SIGKILL).with_context(|| format!("killing {manager}"))
+    }
+
+    /// Waits until every manager is there, follows the leader and has applied all of its log.
+    pub fn all_managers_caught_up(&self) -> Result<()> {
+        self.wait_for("all managers to have caught up", || {
+            let status = self.json(&["cluster", "status"])?;
+            let caught_up = |member: &Value| member["state"] != "unreachable" && member["lag_entries"] == 0;
+            let members = status["members"].as_array().is_some_and(|members| members.iter().all(caught_up));
+            Ok((members && !status["leader"].is_null()).then_some(()))
+        })
+    }
+
+    /// Runs the `docker` program on the socket of a host's own engine.
+    pub fn docker(&self, host_id: &str, arguments: &[&str]) -> Result<String> {
+        let socket = self.socket(host_id)?;
+        let mut command = Command::new("docker");
+        let ran = ran({
+            command.arg("-H").arg(format!("unix://{}", socket.display())).args(arguments);
+            command
+        })?;
+        if ran.code != 0 {
+            bail!("docker {} on {host_id} ended with {}: {}", arguments.join(" "), ran.code, ran.stderr);
+        }
+        Ok(ran.stdout)
+    }
+
+    fn socket(&self, host_id: &str) -> Result<PathBuf> {
+        let clusters = fs::read_dir(self.dir.join("hosts")).context("looking for the hosts' folders")?;
+        let sockets = clusters.flatten().map(|cluster| cluster.path().join("hosts").join(host_id).join("docker.sock"));
+        sockets.filter(|socket| socket.exists()).last().with_context(|| format!("{host_id} has no engine"))
+    }
+
+    /// Processes of engines that belong to this cluster's hosts, counted in /proc.
+    pub fn engines(&self) -> usize {
+        let ours = self.dir.join("hosts").display().to_string();
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        processes
+            .filter(|entry| {
+                let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                let line = String::from_utf8_lossy(&line);
+                let program = line.split('\0').next().unwrap_or_default();
+                program.ends_with("dockerd") && line.contains(&ours)
+            })
+            .count()
+    }
+
+    /// Waits until `look` finds something; says what was missing otherwise.
+    pub fn wait_for<T>(&self, what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+        let deadline = Instant::now() + WAIT_MAX;
+        loop {
+            let found = look();
+            match found {
+                Ok(Some(found)) => return Ok(found),
+                Err(error) if Instant::now() > deadline => return Err(error.context(format!("waiting for {what}"))),
+                Ok(None) if Instant::now() > deadline => {
+                    bail!("waited {} s for {what}", WAIT_MAX.as_secs())
+                }
+                _ => std::thread::sleep(LOOK),
+            }
+        }
+    }
+
+    /// The cluster's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Stops everything; says what could not be removed.
+    pub fn stop(mut self) -> Result<()> {
+        self.end()?;
+        match self.engines() {
+            0 if !self.dir.exists() => Ok(()),
+            engines => bail!("{engines} engines are left, and {} is there: {}", self.dir.display(), self.dir.exists()),
+        }
+    }
+
+    fn end(&mut self) -> Result<()> {
+        // Closing its standard input is the sign; see `--until-stdin-closes`.
+        drop(self.dev.stdin.take());
+        self.dev.wait().context("waiting for skep dev to clean up").map(drop)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+/// The `skep` program that was built together with this one.
+pub fn skep() -> Result<PathBuf> {
+    let here = std::env::current_exe().context("finding this program")?;
+    let found = here.ancestors().skip(1).take(2).map(|folder| folder.join("skep")).find(|path| path.is_file());
+    found.with_context(|| {
+        format!("there is no skep beside {}: build it with 'cargo build --workspace'", here.display())
+    })
+}
+
+/// Runs a command to its end.
+pub fn ran(mut command: Command) -> Result<Ran> {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("running {}", Path::new(command.get_program()).display()))?;
+    Ok(Ran {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
