@@ -26,8 +26,7 @@ impl Dialing {
             self.round = managers.to_vec();
             random::shuffle(&mut self.round);
             // The one that has just failed is dialled last.
-            self.round
-                .sort_by_key(|manager| self.last.as_ref() != Some(manager));
+            self.round.sort_by_key(|manager| self.last.as_ref() != Some(manager));
         }
         let manager = self.round.pop()?;
         self.last = Some(manager.clone());
@@ -49,9 +48,7 @@ impl Dialing {
         let Some(doublings) = self.failures.checked_sub(2) else {
             return Duration::ZERO;
         };
-        let bound = WAIT_MIN
-            .saturating_mul(2u32.saturating_pow(doublings.min(16) + 1))
-            .min(WAIT_MAX);
+        let bound = WAIT_MIN.saturating_mul(2u32.saturating_pow(doublings.min(16) + 1)).min(WAIT_MAX);
         let span = bound.saturating_sub(WAIT_MIN).as_millis() as u64;
         WAIT_MIN + Duration::from_millis(random::below(span + 1))
     }

@@ -47,21 +47,14 @@ pub(crate) struct EngineVersion {
 
 impl Engine {
     pub(crate) fn new(socket: PathBuf, terms: Terms) -> Engine {
-        Engine {
-            socket,
-            terms,
-            version: Arc::default(),
-        }
+        Engine { socket, terms, version: Arc::default() }
     }
 
     /// Asks the engine who it is; the error is why it does not say.
     pub(crate) async fn probe(&self) -> Result<EngineVersion, String> {
-        let answer = timeout(PROBE_MAX, self.ask_version()).await.unwrap_or_else(|_| {
-            Err(format!(
-                "the engine did not answer within {} s",
-                PROBE_MAX.as_secs()
-            ))
-        });
+        let answer = timeout(PROBE_MAX, self.ask_version())
+            .await
+            .unwrap_or_else(|_| Err(format!("the engine did not answer within {} s", PROBE_MAX.as_secs())));
         self.remember(answer.as_ref().ok().cloned());
         answer
     }
@@ -76,32 +69,19 @@ impl Engine {
     }
 
     async fn relay(&self, stream: &mut MuxStream) -> io::Result<()> {
-        let header = timeout(
-            HEADER_MAX,
-            read_message::<StreamHeader, _>(stream, MESSAGE_BYTES_MAX),
-        )
-        .await
-        .map_err(|_| io::ErrorKind::TimedOut)?
-        .map_err(io::Error::other)?;
+        let header = timeout(HEADER_MAX, read_message::<StreamHeader, _>(stream, MESSAGE_BYTES_MAX))
+            .await
+            .map_err(|_| io::ErrorKind::TimedOut)?
+            .map_err(io::Error::other)?;
         let Some(Purpose::Docker(docker)) = header.purpose else {
-            return Err(io::Error::other(
-                "a manager opened a stream for something unknown",
-            ));
+            return Err(io::Error::other("a manager opened a stream for something unknown"));
         };
         let opened = self.open(docker.term).await;
         let ready = match &opened {
-            Ok((_, engine_api)) => StreamReady {
-                engine_api: engine_api.clone(),
-                error: None,
-            },
-            Err(error) => StreamReady {
-                engine_api: String::new(),
-                error: Some(error.clone()),
-            },
+            Ok((_, engine_api)) => StreamReady { engine_api: engine_api.clone(), error: None },
+            Err(error) => StreamReady { engine_api: String::new(), error: Some(error.clone()) },
         };
-        write_message(stream, &ready, MESSAGE_BYTES_MAX)
-            .await
-            .map_err(io::Error::other)?;
+        write_message(stream, &ready, MESSAGE_BYTES_MAX).await.map_err(io::Error::other)?;
         if let Ok((mut socket, _)) = opened {
             copy_bidirectional_with_sizes(stream, &mut socket, COPY_BUFFER_BYTES, COPY_BUFFER_BYTES).await?;
         }
@@ -111,10 +91,7 @@ impl Engine {
     /// A connection to the engine for somebody who acts in this term, with the engine's API version.
     async fn open(&self, term: Option<u64>) -> Result<(UnixStream, String), StreamError> {
         if let Some(term) = term {
-            self.terms
-                .obey(term)
-                .await
-                .map_err(|refusal| refused(term, refusal))?;
+            self.terms.obey(term).await.map_err(|refusal| refused(term, refusal))?;
         }
         let socket = timeout(CONNECT_MAX, UnixStream::connect(&self.socket))
             .await
@@ -135,11 +112,8 @@ impl Engine {
     async fn ask_version(&self) -> Result<EngineVersion, String> {
         let socket = self.socket.to_string_lossy();
         let docker = Docker::connect_with_unix(&socket, PROBE_MAX.as_secs(), API_DEFAULT_VERSION);
-        let version = docker
-            .map_err(|error| error.to_string())?
-            .version()
-            .await
-            .map_err(|error| error.to_string())?;
+        let version =
+            docker.map_err(|error| error.to_string())?.version().await.map_err(|error| error.to_string())?;
         match (version.version, version.api_version) {
             (Some(version), Some(api)) => Ok(EngineVersion { version, api }),
             _ => Err("the engine does not say its version".into()),
@@ -152,10 +126,7 @@ impl Engine {
     }
 
     fn remembered(&self) -> Option<EngineVersion> {
-        self.version
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.version.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -171,9 +142,5 @@ fn refused(term: u64, refusal: TermRefusal) -> StreamError {
 }
 
 fn engine_failure(message: String) -> StreamError {
-    StreamError {
-        failure: StreamFailure::Engine.into(),
-        message,
-        obeyed_term: 0,
-    }
+    StreamError { failure: StreamFailure::Engine.into(), message, obeyed_term: 0 }
 }

@@ -39,12 +39,7 @@ const FEATURES: &[Feature] = &[
     // Overlay networks between hosts.
     Feature {
         name: "vxlan",
-        parts: &[Part {
-            paths: &[],
-            filesystem: None,
-            module: "vxlan",
-            option: "CONFIG_VXLAN",
-        }],
+        parts: &[Part { paths: &[], filesystem: None, module: "vxlan", option: "CONFIG_VXLAN" }],
     },
     // Images and containers.
     Feature {
@@ -60,30 +55,10 @@ const FEATURES: &[Feature] = &[
     Feature {
         name: "xfrm",
         parts: &[
-            Part {
-                paths: &[],
-                filesystem: None,
-                module: "xfrm_user",
-                option: "CONFIG_XFRM_USER",
-            },
-            Part {
-                paths: &[],
-                filesystem: None,
-                module: "esp4",
-                option: "CONFIG_INET_ESP",
-            },
-            Part {
-                paths: &[],
-                filesystem: None,
-                module: "gcm",
-                option: "CONFIG_CRYPTO_GCM",
-            },
-            Part {
-                paths: &[],
-                filesystem: None,
-                module: "seqiv",
-                option: "CONFIG_CRYPTO_SEQIV",
-            },
+            Part { paths: &[], filesystem: None, module: "xfrm_user", option: "CONFIG_XFRM_USER" },
+            Part { paths: &[], filesystem: None, module: "esp4", option: "CONFIG_INET_ESP" },
+            Part { paths: &[], filesystem: None, module: "gcm", option: "CONFIG_CRYPTO_GCM" },
+            Part { paths: &[], filesystem: None, module: "seqiv", option: "CONFIG_CRYPTO_SEQIV" },
         ],
     },
 ];
@@ -122,10 +97,7 @@ struct Kernel<'a> {
 impl<'a> Kernel<'a> {
     fn read(root: &'a Path) -> Kernel<'a> {
         let text = |path: &str| fs::read_to_string(root.join(path)).ok();
-        let release = text("proc/sys/kernel/osrelease")
-            .unwrap_or_default()
-            .trim()
-            .to_owned();
+        let release = text("proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
         Kernel {
             root,
             filesystems: text("proc/filesystems").unwrap_or_default(),
@@ -153,22 +125,15 @@ impl<'a> Kernel<'a> {
         let module_dir = format!("sys/module/{}", part.module);
         part.paths.iter().any(|path| self.root.join(path).exists())
             || self.root.join(module_dir).exists()
-            || self
-                .loaded
-                .lines()
-                .any(|line| line.split_whitespace().next() == Some(part.module))
+            || self.loaded.lines().any(|line| line.split_whitespace().next() == Some(part.module))
             || part.filesystem.is_some_and(|name| {
-                self.filesystems
-                    .lines()
-                    .any(|line| line.split_whitespace().next_back() == Some(name))
+                self.filesystems.lines().any(|line| line.split_whitespace().next_back() == Some(name))
             })
     }
 
     fn configured(&self, option: &str) -> Option<Configured> {
         let config = self.config.as_ref()?;
-        let value = config
-            .lines()
-            .find_map(|line| line.strip_prefix(option)?.strip_prefix('='));
+        let value = config.lines().find_map(|line| line.strip_prefix(option)?.strip_prefix('='));
         Some(match value {
             Some("y") => Configured::BuiltIn,
             Some("m") => Configured::Module,
@@ -185,10 +150,7 @@ impl<'a> Kernel<'a> {
             let name = file.split(".ko").next().unwrap_or(file);
             name == module || name == dashed
         };
-        let loadable = loadable
-            .lines()
-            .filter_map(|line| line.split(':').next())
-            .any(is_it);
+        let loadable = loadable.lines().filter_map(|line| line.split(':').next()).any(is_it);
         Some(loadable || built_in.lines().any(is_it))
     }
 }
@@ -204,17 +166,9 @@ fn unpack(path: &Path) -> Option<String> {
     if !path.exists() {
         return None;
     }
-    let unpacked = Command::new("gzip")
-        .arg("-dc")
-        .arg(path)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    unpacked
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&unpacked.stdout).into_owned())
+    let unpacked =
+        Command::new("gzip").arg("-dc").arg(path).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    unpacked.status.success().then(|| String::from_utf8_lossy(&unpacked.stdout).into_owned())
 }
 
 #[cfg(test)]
@@ -236,10 +190,7 @@ mod tests {
     #[test]
     fn what_cannot_be_found_out_is_left_out() {
         assert_eq!(detected(&[]), BTreeMap::new());
-        assert_eq!(
-            detected(&[("boot/config-6.1.0", "CONFIG_VXLAN=m\n")]).get("vxlan"),
-            None
-        );
+        assert_eq!(detected(&[("boot/config-6.1.0", "CONFIG_VXLAN=m\n")]).get("vxlan"), None);
     }
 
     #[test]
@@ -249,10 +200,7 @@ mod tests {
             ("proc/modules", "vxlan 126976 0 - Live 0x0\n"),
             ("proc/filesystems", "nodev\tsysfs\nnodev\toverlay\n"),
         ]);
-        assert_eq!(
-            found,
-            BTreeMap::from([("ip_vs", true), ("vxlan", true), ("overlay", true)])
-        );
+        assert_eq!(found, BTreeMap::from([("ip_vs", true), ("vxlan", true), ("overlay", true)]));
     }
 
     #[test]
@@ -260,10 +208,7 @@ mod tests {
         let config = "CONFIG_VXLAN=y\n# CONFIG_IP_VS is not set\nCONFIG_XFRM_USER=y\nCONFIG_INET_ESP=y\nCONFIG_OVERLAY_FS=m\n";
         let found = detected(&[("boot/config-6.1.0", config)]);
         // Without the cipher there is no encryption; whether overlay's module is installed is not known.
-        assert_eq!(
-            found,
-            BTreeMap::from([("ip_vs", false), ("vxlan", true), ("xfrm", false)])
-        );
+        assert_eq!(found, BTreeMap::from([("ip_vs", false), ("vxlan", true), ("xfrm", false)]));
     }
 
     #[test]
@@ -273,19 +218,11 @@ mod tests {
                 "lib/modules/6.1.0/modules.dep",
                 "kernel/net/netfilter/ipvs/ip_vs.ko.xz: kernel/lib/libcrc32c.ko\nkernel/fs/overlayfs/overlay.ko:\n",
             ),
-            (
-                "lib/modules/6.1.0/modules.builtin",
-                "kernel/drivers/net/vxlan/vxlan.ko\n",
-            ),
+            ("lib/modules/6.1.0/modules.builtin", "kernel/drivers/net/vxlan/vxlan.ko\n"),
         ]);
         assert_eq!(
             found,
-            BTreeMap::from([
-                ("ip_vs", true),
-                ("vxlan", true),
-                ("overlay", true),
-                ("xfrm", false)
-            ])
+            BTreeMap::from([("ip_vs", true), ("vxlan", true), ("overlay", true), ("xfrm", false)])
         );
     }
 }

@@ -24,20 +24,12 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), AgentError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("removing", &new)(error)),
         _ => {}
     }
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&new);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new);
     let mut file = file.map_err(failed("creating", &new))?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .map_err(failed("writing", &new))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed("writing", &new))?;
     fs::rename(&new, path).map_err(failed("replacing", path))?;
     let Some(dir) = path.parent() else { return Ok(()) };
-    fs::File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(failed("syncing", dir))
+    fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("syncing", dir))
 }
 
 pub(crate) fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AgentError {

@@ -13,20 +13,11 @@ pub(crate) async fn of_this_host(address: IpAddr, mtu: u32) -> Inventory {
     // A dozen small files, and a kernel configuration that has to be unpacked.
     let read = tokio::task::spawn_blocking(|| read_host(Path::new("/"))).await;
     let host = read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-    Inventory {
-        address: address.to_string(),
-        mtu,
-        ..host
-    }
+    Inventory { address: address.to_string(), mtu, ..host }
 }
 
 fn read_host(root: &Path) -> Inventory {
-    let line = |path: &str| {
-        fs::read_to_string(root.join(path))
-            .unwrap_or_default()
-            .trim()
-            .to_owned()
-    };
+    let line = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default().trim().to_owned();
     Inventory {
         cpus: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
         memory_bytes: memory_bytes(&line("proc/meminfo")),
@@ -34,10 +25,7 @@ fn read_host(root: &Path) -> Inventory {
         architecture: std::env::consts::ARCH.to_owned(),
         os: os_name(&line("etc/os-release")),
         hostname: line("proc/sys/kernel/hostname"),
-        features: features::detect(root)
-            .into_iter()
-            .map(|(name, there)| (name.to_owned(), there))
-            .collect(),
+        features: features::detect(root).into_iter().map(|(name, there)| (name.to_owned(), there)).collect(),
         ..Inventory::default()
     }
 }
@@ -45,17 +33,13 @@ fn read_host(root: &Path) -> Inventory {
 /// `MemTotal:  16384 kB`
 fn memory_bytes(meminfo: &str) -> u64 {
     let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = total
-        .and_then(|rest| rest.split_whitespace().next())
-        .and_then(|kib| kib.parse::<u64>().ok());
+    let kib = total.and_then(|rest| rest.split_whitespace().next()).and_then(|kib| kib.parse::<u64>().ok());
     kib.unwrap_or_default() * 1024
 }
 
 /// `PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"`
 fn os_name(os_release: &str) -> String {
-    let name = os_release
-        .lines()
-        .find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    let name = os_release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
     name.unwrap_or("Linux").trim_matches(['"', '\'']).to_owned()
 }
 
@@ -65,10 +49,7 @@ mod tests {
 
     #[test]
     fn values_are_found_in_their_files() {
-        assert_eq!(
-            memory_bytes("MemTotal:       16384 kB\nMemFree: 1 kB"),
-            16384 * 1024
-        );
+        assert_eq!(memory_bytes("MemTotal:       16384 kB\nMemFree: 1 kB"), 16384 * 1024);
         assert_eq!(memory_bytes(""), 0);
         assert_eq!(
             os_name("ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n"),

@@ -25,16 +25,9 @@ pub struct JoinFile {
 impl JoinFile {
     /// Reads the file.
     pub fn load(path: &Path) -> Result<JoinFile, AgentError> {
-        let content = |reason: String| AgentError::Content {
-            path: path.to_owned(),
-            reason,
-        };
+        let content = |reason: String| AgentError::Content { path: path.to_owned(), reason };
         let bytes = files::read(path)?.ok_or_else(|| content("there is no such file".into()))?;
         let join: JoinFile = serde_json::from_slice(&bytes).map_err(|error| content(error.to_string()))?;
-        if join.managers.is_empty() {
-            Err(content("it names no manager".into()))
-        } else {
-            Ok(join)
-        }
+        if join.managers.is_empty() { Err(content("it names no manager".into())) } else { Ok(join) }
     }
 }

@@ -40,13 +40,7 @@ pub(crate) async fn keep(
 ) -> Result<Membership, AgentError> {
     let engine = Engine::new(config.docker_socket.clone(), Terms::load(state.term_path())?);
     let key_pem = state.key_pem()?;
-    let mut link = Link {
-        state,
-        engine,
-        key_pem,
-        membership,
-        dialing: Dialing::default(),
-    };
+    let mut link = Link { state, engine, key_pem, membership, dialing: Dialing::default() };
     while pki::still_valid(&link.membership.certificate_pem)? {
         let Some((manager, wait)) = link.dialing.next(&link.membership.managers) else {
             return Err(AgentError::NotJoined);
@@ -74,9 +68,7 @@ pub(crate) async fn dial(
         tcp.set_nodelay(true)?;
         TlsConnector::from(tls).connect(name, tcp).await
     };
-    timeout(DIAL_MAX, dialing)
-        .await
-        .map_err(|_| io::ErrorKind::TimedOut)?
+    timeout(DIAL_MAX, dialing).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
 struct Link<'a> {
@@ -158,10 +150,7 @@ impl Link<'_> {
         if !pki::past_half_life(&self.membership.certificate_pem)? {
             return Ok(None);
         }
-        Ok(Some(pki::certificate_request(
-            &self.key_pem,
-            &self.membership.host_id,
-        )?))
+        Ok(Some(pki::certificate_request(&self.key_pem, &self.membership.host_id)?))
     }
 
     /// Remembers new managers and a new certificate; the latter is shown with the next link.
@@ -172,11 +161,7 @@ impl Link<'_> {
         }
         if let Some(certificate_pem) = reply.certificate_pem {
             // A certificate that cannot be used must not replace one that can.
-            pki::client_config(
-                &membership.ca_pem,
-                Some((&certificate_pem, &self.key_pem)),
-                &[ALPN_AGENT],
-            )?;
+            pki::client_config(&membership.ca_pem, Some((&certificate_pem, &self.key_pem)), &[ALPN_AGENT])?;
             membership.certificate_pem = certificate_pem;
             tracing::info!("this host's certificate was renewed");
         }
@@ -192,9 +177,7 @@ impl Link<'_> {
 
 async fn open_report_stream(mux: &Mux) -> Result<MuxStream, LinkError> {
     let mut stream = mux.open().await?;
-    let header = StreamHeader {
-        purpose: Some(Purpose::Report(ReportStream {})),
-    };
+    let header = StreamHeader { purpose: Some(Purpose::Report(ReportStream {})) };
     write_message(&mut stream, &header, MESSAGE_BYTES_MAX).await?;
     Ok(stream)
 }
@@ -223,21 +206,13 @@ impl Route {
     /// The kernel is asked about this connection rather than about interfaces: it has already chosen the
     /// right one, also in a network namespace whose `/sys` is another's.
     fn of(tcp: &TcpStream) -> io::Result<Route> {
-        let mtu = getsockopt(tcp, IpMtu)
-            .ok()
-            .and_then(|mtu| u32::try_from(mtu).ok())
-            .unwrap_or_default();
-        Ok(Route {
-            address: tcp.local_addr()?.ip(),
-            mtu,
-        })
+        let mtu = getsockopt(tcp, IpMtu).ok().and_then(|mtu| u32::try_from(mtu).ok()).unwrap_or_default();
+        Ok(Route { address: tcp.local_addr()?.ip(), mtu })
     }
 }
 
 fn milliseconds_since_1970() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64)
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// Why there is no link, or none any more.

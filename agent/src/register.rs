@@ -40,18 +40,11 @@ pub(crate) async fn register(
         let (manager, wait) = dialing.next(&managers).ok_or(AgentError::NotJoined)?;
         tokio::time::sleep(wait).await;
         match ask(&manager, join, &request).await {
-            Ok(Registered {
-                certificate_pem,
-                managers,
-            }) => {
+            Ok(Registered { certificate_pem, managers }) => {
                 let membership = Membership {
                     cluster: join.cluster.clone(),
                     host_id: join.host_id.clone(),
-                    managers: if managers.is_empty() {
-                        join.managers.clone()
-                    } else {
-                        managers
-                    },
+                    managers: if managers.is_empty() { join.managers.clone() } else { managers },
                     ca_pem: join.ca_pem.clone(),
                     certificate_pem,
                 };
@@ -75,9 +68,7 @@ async fn ask(manager: &str, join: &JoinFile, request: &RegisterRequest) -> Resul
         write_message(&mut stream, request, MESSAGE_BYTES_MAX).await?;
         read_message::<RegisterReply, _>(&mut stream, MESSAGE_BYTES_MAX).await
     };
-    let reply = timeout(ANSWER_MAX, exchange)
-        .await
-        .map_err(|_| AskError::Silence)??;
+    let reply = timeout(ANSWER_MAX, exchange).await.map_err(|_| AskError::Silence)??;
     match reply.outcome {
         Some(Outcome::Registered(registered)) => Ok(registered),
         Some(Outcome::Refused(refused)) => Err(AskError::Refused(refused)),

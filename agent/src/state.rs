@@ -40,10 +40,7 @@ impl StateDir {
         let lock_path = path.join("lock");
         let lock = fs::File::create(&lock_path).map_err(failed("creating", &lock_path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(StateDir {
-                path: path.to_owned(),
-                _lock: lock,
-            }),
+            Ok(()) => Ok(StateDir { path: path.to_owned(), _lock: lock }),
             Err(fs::TryLockError::WouldBlock) => Err(AgentError::Locked(path.to_owned())),
             Err(fs::TryLockError::Error(error)) => Err(failed("locking", &lock_path)(error)),
         }
@@ -54,10 +51,8 @@ impl StateDir {
     pub(crate) fn key_pem(&self) -> Result<String, AgentError> {
         let path = self.path.join("agent.key");
         if let Some(bytes) = read(&path)? {
-            return String::from_utf8(bytes).map_err(|_| AgentError::Content {
-                path,
-                reason: "it is not a key".into(),
-            });
+            return String::from_utf8(bytes)
+                .map_err(|_| AgentError::Content { path, reason: "it is not a key".into() });
         }
         let key_pem = pki::generate_key()?;
         replace(&path, key_pem.as_bytes())?;
@@ -69,19 +64,15 @@ impl StateDir {
         let Some(bytes) = read(&path)? else {
             return Ok(None);
         };
-        let membership = serde_json::from_slice(&bytes).map_err(|error| AgentError::Content {
-            path,
-            reason: error.to_string(),
-        })?;
+        let membership = serde_json::from_slice(&bytes)
+            .map_err(|error| AgentError::Content { path, reason: error.to_string() })?;
         Ok(Some(membership))
     }
 
     pub(crate) fn save(&self, membership: &Membership) -> Result<(), AgentError> {
         let path = self.path.join("membership.json");
-        let bytes = serde_json::to_vec_pretty(membership).map_err(|error| AgentError::Content {
-            path: path.clone(),
-            reason: error.to_string(),
-        })?;
+        let bytes = serde_json::to_vec_pretty(membership)
+            .map_err(|error| AgentError::Content { path: path.clone(), reason: error.to_string() })?;
         replace(&path, &bytes)
     }
 
@@ -135,9 +126,6 @@ mod tests {
             ca_pem: String::new(),
             token: String::new(),
         };
-        assert!(matches!(
-            kept.check_same_host(&join),
-            Err(AgentError::OtherHost { .. })
-        ));
+        assert!(matches!(kept.check_same_host(&join), Err(AgentError::OtherHost { .. })));
     }
 }

@@ -30,22 +30,11 @@ impl Terms {
     pub(crate) fn load(path: PathBuf) -> Result<Terms, AgentError> {
         let highest = match files::read(&path)? {
             None => 0,
-            Some(bytes) => {
-                String::from_utf8_lossy(&bytes)
-                    .trim()
-                    .parse()
-                    .map_err(|_| AgentError::Content {
-                        path: path.clone(),
-                        reason: "it is not a number".into(),
-                    })?
-            }
+            Some(bytes) => String::from_utf8_lossy(&bytes).trim().parse().map_err(|_| {
+                AgentError::Content { path: path.clone(), reason: "it is not a number".into() }
+            })?,
         };
-        Ok(Terms {
-            shared: Arc::new(Shared {
-                path,
-                highest: Mutex::new(highest),
-            }),
-        })
+        Ok(Terms { shared: Arc::new(Shared { path, highest: Mutex::new(highest) }) })
     }
 
     /// Obeys the term or refuses it. A new term is on disk before this returns.
@@ -86,10 +75,7 @@ mod tests {
         terms.obey(7).await.expect("higher");
 
         let terms = Terms::load(path).expect("loaded again");
-        assert!(matches!(
-            terms.obey(6).await,
-            Err(TermRefusal::Lower { obeyed: 7 })
-        ));
+        assert!(matches!(terms.obey(6).await, Err(TermRefusal::Lower { obeyed: 7 })));
         terms.obey(7).await.expect("the same");
     }
 

@@ -43,9 +43,7 @@ async fn principal(api: &Api, headers: &HeaderMap) -> Reply<Principal> {
         return Ok(Principal(known));
     }
     let fresh = api.ledger().fresh_view().await?;
-    access::principal(&fresh, token)?
-        .map(Principal)
-        .ok_or_else(Problem::unauthenticated)
+    access::principal(&fresh, token)?.map(Principal).ok_or_else(Problem::unauthenticated)
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

@@ -13,9 +13,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use skep_ledger::{
-    Check, Committed, Outcome, Request, RequestId, Revision, TransactError, Tx, Txn, transact,
-};
+use skep_ledger::{Committed, Request, RequestId, Revision, Tx, transact};
 use skep_model::ids::OperationId;
 use skep_model::{CLUSTER, Ruling, operation};
 use utoipa::IntoParams;
@@ -61,7 +59,6 @@ pub(crate) struct Keyed {
 /// One change as it was asked for.
 pub(crate) struct Change {
     id: [u8; 16],
-    keyed: bool,
     dry_run: bool,
     body: BodyHash,
 }
@@ -120,20 +117,13 @@ impl Change {
     async fn of(parts: &mut Parts, api: &Api, body: &[u8]) -> Reply<Change> {
         let Params(Changing { dry_run }) = Params::from_request_parts(parts, api).await?;
         // Auth stands before every handler of a change; without it nobody has asked.
-        let Extension(Principal(principal)) = Extension::from_request_parts(parts, api)
-            .await
-            .map_err(|_| Problem::unauthenticated())?;
-        let key = key(parts)?;
-        let id = match &key {
-            Some(key) => request_id(&[&principal, parts.method.as_str(), parts.uri.path(), key]),
+        let Extension(Principal(principal)) =
+            Extension::from_request_parts(parts, api).await.map_err(|_| Problem::unauthenticated())?;
+        let id = match key(parts)? {
+            Some(key) => request_id(&[&principal, parts.method.as_str(), parts.uri.path(), &key]),
             None => Uuid::now_v7().into_bytes(),
         };
-        Ok(Change {
-            id,
-            keyed: key.is_some(),
-            dry_run,
-            body: hash(body),
-        })
+        Ok(Change { id, dry_run, body: hash(body) })
     }
 
     pub(crate) fn is_dry_run(&self) -> bool {
@@ -181,10 +171,7 @@ impl Started {
 
 impl From<operation::Operation> for Started {
     fn from(operation: operation::Operation) -> Started {
-        Started {
-            operation,
-            children: vec![],
-        }
+        Started { operation, children: vec![] }
     }
 }
 
@@ -200,10 +187,7 @@ impl Api {
             let rehearsed = self.rehearse(rule).await?;
             let shown = |operation| Operation::new(operation, 0, rehearsed.children_of(&operation.id));
             let items = rehearsed.operations.iter().map(shown).collect();
-            let list = List {
-                items,
-                revision: rehearsed.revision,
-            };
+            let list = List { items, revision: rehearsed.revision };
             return Ok(At(rehearsed.revision, Json(list)).into_response());
         }
         let committed = self.commit(change, rule).await?;
@@ -223,64 +207,16 @@ impl Api {
     where
         A: Serialize + DeserializeOwned + Send,
     {
-        let request = Request {
-            id: RequestId::from_bytes(change.id),
-            fence: None,
-        };
-        let decide = |tx: &mut Tx<'_>| -> Ruling<_> {
-            Ok(Remembered {
-                body: change.body,
-                answer: rule(tx)?,
-            })
-        };
-        let committed = match transact(self.ledger(), request, decide).await {
-            // A repetition is mostly refused because of what the first one did: "the name is taken".
-            Err(TransactError::Refused(refusal)) if change.keyed => match self.recall(change).await? {
-                Some(committed) => committed,
-                None => return Err(refusal.into()),
-            },
-            decided => decided?,
-        };
+        let request = Request { id: RequestId::from_bytes(change.id), fence: None };
+        let decide =
+            |tx: &mut Tx<'_>| -> Ruling<_> { Ok(Remembered { body: change.body, answer: rule(tx)? }) };
+        let committed = transact(self.ledger(), request, decide).await?;
         let Remembered { body, answer } = committed.answer;
         if body != change.body {
             let detail = "this Idempotency-Key was used for a request with another body";
             return Err(Problem::new(DoorCode::IdempotencyKeyReused, detail).hinting("use a new key"));
         }
-        Ok(Committed {
-            answer,
-            revision: committed.revision,
-            replayed: committed.replayed,
-        })
-    }
-
-    /// What was answered to an earlier request with this key.
-    ///
-    /// Asks by proposing a transaction under the request's id that can never be written: whether the id is known is
-    /// decided before anything else. So the answer comes from the log's order and not from this replica's view.
-    async fn recall<A: DeserializeOwned>(&self, change: &Change) -> Reply<Option<Committed<Remembered<A>>>> {
-        let never = Check {
-            row: b"no such row".to_vec(),
-            revision: Revision::MAX,
-        };
-        let question = Txn {
-            request: change.id.to_vec(),
-            fence: None,
-            at_ms: self.ledger().now().as_millisecond(),
-            checks: vec![never],
-            ops: vec![],
-            answer: vec![],
-        };
-        match self.ledger().propose(question).await? {
-            Outcome::Replayed(revision, bytes) => {
-                let answer = serde_json::from_slice(&bytes).map_err(skep_ledger::ReadError::new)?;
-                Ok(Some(Committed {
-                    answer,
-                    revision,
-                    replayed: true,
-                }))
-            }
-            _ => Ok(None),
-        }
+        Ok(Committed { answer, revision: committed.revision, replayed: committed.replayed })
     }
 
     /// Lets a rule decide on the newest state and forgets what it wrote.
@@ -294,20 +230,13 @@ impl Api {
         let all = tx.list::<operation::Operation>(CLUSTER)?;
         let written_here = all.into_iter().filter(|stored| stored.revision == 0);
         let operations = written_here.map(|stored| stored.record).collect();
-        Ok(Rehearsed {
-            answer,
-            revision: view.revision(),
-            operations,
-        })
+        Ok(Rehearsed { answer, revision: view.revision(), operations })
     }
 }
 
 impl<A> Rehearsed<A> {
     fn children_of(&self, id: &OperationId) -> Vec<OperationId> {
-        let children = self
-            .operations
-            .iter()
-            .filter(|operation| operation.parent.as_ref() == Some(id));
+        let children = self.operations.iter().filter(|operation| operation.parent.as_ref() == Some(id));
         children.map(|operation| operation.id.clone()).collect()
     }
 }
@@ -316,9 +245,7 @@ impl<A> Rehearsed<A> {
 pub(crate) fn answered<A>(committed: &Committed<A>, answer: impl IntoResponse) -> Response {
     let mut response = At(committed.revision, answer).into_response();
     if committed.replayed {
-        response
-            .headers_mut()
-            .insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
     response
 }

@@ -61,10 +61,7 @@ fn write(response: &mut Response, problem: &Problem) {
     // Strings and numbers only: nothing in a problem can fail to serialize.
     let body = serde_json::to_vec(problem).unwrap_or_default();
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/problem+json"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     *response.body_mut() = Body::from(body);
 }

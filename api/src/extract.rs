@@ -104,15 +104,9 @@ impl Api {
 /// Reads a JSON body.
 pub(crate) fn json<T: DeserializeOwned>(headers: &HeaderMap, bytes: &Bytes) -> Reply<T> {
     if bytes.is_empty() {
-        return Err(Problem::new(
-            DoorCode::MalformedRequest,
-            "the request has no body; JSON is expected",
-        ));
+        return Err(Problem::new(DoorCode::MalformedRequest, "the request has no body; JSON is expected"));
     }
-    let kind = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or("nothing");
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("nothing");
     let essence = kind.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/json") {
         let detail = format!("the body is said to be {essence}; JSON is expected");

@@ -59,9 +59,7 @@ pub struct Api {
 impl Api {
     /// A door to these parts.
     pub fn new(parts: Parts) -> Api {
-        Api {
-            parts: Arc::new(parts),
-        }
+        Api { parts: Arc::new(parts) }
     }
 
     fn ledger(&self) -> &dyn Ledger {

@@ -27,18 +27,13 @@ pub(crate) fn empty() -> OpenApi {
          Errors are application/problem+json (RFC 9457).",
     ));
     let token = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-    let tags = rest::RESOURCES.iter().map(|resource| {
-        TagBuilder::new()
-            .name(resource.name)
-            .description(Some(resource.about))
-            .build()
-    });
+    let tags = rest::RESOURCES
+        .iter()
+        .map(|resource| TagBuilder::new().name(resource.name).description(Some(resource.about)).build());
     OpenApiBuilder::new()
         .openapi(OpenApiVersion::Version31)
         .info(info.build())
-        .components(Some(
-            ComponentsBuilder::new().security_scheme(BEARER, token).build(),
-        ))
+        .components(Some(ComponentsBuilder::new().security_scheme(BEARER, token).build()))
         .security(Some([SecurityRequirement::new::<_, _, &str>(BEARER, [])]))
         .tags(Some(tags))
         .build()
@@ -47,11 +42,8 @@ pub(crate) fn empty() -> OpenApi {
 fn text() -> String {
     let (_, mut document) = rest::routes().split_for_parts();
     for path in auth::OPEN {
-        if let Some(get) = document
-            .paths
-            .paths
-            .get_mut(*path)
-            .and_then(|item: &mut PathItem| item.get.as_mut())
+        if let Some(get) =
+            document.paths.paths.get_mut(*path).and_then(|item: &mut PathItem| item.get.as_mut())
         {
             get.security = Some(vec![SecurityRequirement::default()]);
         }

@@ -142,17 +142,13 @@ impl DoorCode {
             DoorCode::UnknownRoute => ("SKP-1002", "UNKNOWN_ROUTE", StatusCode::NOT_FOUND),
             DoorCode::MethodNotAllowed => ("SKP-1003", "METHOD_NOT_ALLOWED", StatusCode::METHOD_NOT_ALLOWED),
             DoorCode::BodyTooLarge => ("SKP-1004", "BODY_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE),
-            DoorCode::UnsupportedMediaType => (
-                "SKP-1005",
-                "UNSUPPORTED_MEDIA_TYPE",
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            ),
+            DoorCode::UnsupportedMediaType => {
+                ("SKP-1005", "UNSUPPORTED_MEDIA_TYPE", StatusCode::UNSUPPORTED_MEDIA_TYPE)
+            }
             DoorCode::InvalidBody => ("SKP-1006", "INVALID_BODY", StatusCode::UNPROCESSABLE_ENTITY),
-            DoorCode::IdempotencyKeyReused => (
-                "SKP-1007",
-                "IDEMPOTENCY_KEY_REUSED",
-                StatusCode::UNPROCESSABLE_ENTITY,
-            ),
+            DoorCode::IdempotencyKeyReused => {
+                ("SKP-1007", "IDEMPOTENCY_KEY_REUSED", StatusCode::UNPROCESSABLE_ENTITY)
+            }
             DoorCode::Unauthenticated => ("SKP-1101", "UNAUTHENTICATED", StatusCode::UNAUTHORIZED),
             DoorCode::Conflict => ("SKP-1304", "CONFLICT", StatusCode::CONFLICT),
             DoorCode::ChangeTooLarge => ("SKP-1402", "CHANGE_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE),
@@ -207,9 +203,7 @@ const REFUSED_WITH: &[(&str, StatusCode)] = &[
 
 /// Every code that the API answers with, its reason and its status; sorted.
 pub fn codes() -> Vec<(&'static str, &'static str, u16)> {
-    let of_rules = Refusal::CODES
-        .iter()
-        .map(|(code, reason)| (*code, *reason, refused_with(code).as_u16()));
+    let of_rules = Refusal::CODES.iter().map(|(code, reason)| (*code, *reason, refused_with(code).as_u16()));
     let of_doors = DoorCode::ALL
         .iter()
         .map(|code| code.entry())
@@ -242,11 +236,7 @@ impl Problem {
 
     /// Names a line of the request that is wrong.
     pub(crate) fn at_line(mut self: Box<Problem>, line: usize, detail: impl Into<String>) -> Box<Problem> {
-        self.errors.push(ProblemPlace {
-            pointer: String::new(),
-            line: Some(line),
-            detail: detail.into(),
-        });
+        self.errors.push(ProblemPlace { pointer: String::new(), line: Some(line), detail: detail.into() });
         self
     }
 
@@ -281,10 +271,7 @@ impl Problem {
         mut self: Box<Problem>,
         params: impl IntoIterator<Item = (&'static str, Value)>,
     ) -> Box<Problem> {
-        self.params = params
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect();
+        self.params = params.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         self
     }
 }
@@ -314,29 +301,18 @@ fn place(error: &RecipeError) -> ProblemPlace {
         Some(hint) => format!("{}; {hint}", error.message),
         None => error.message.clone(),
     };
-    ProblemPlace {
-        pointer: error.pointer.clone(),
-        line: error.line,
-        detail,
-    }
+    ProblemPlace { pointer: error.pointer.clone(), line: error.line, detail }
 }
 
 fn params(refusal: &Refusal) -> Vec<(&'static str, Value)> {
     match refusal {
         Refusal::InvalidName { what, name } => vec![("what", json!(what)), ("name", json!(name))],
         Refusal::InvalidValue { what, value, allowed } => {
-            vec![
-                ("what", json!(what)),
-                ("value", json!(value)),
-                ("allowed", json!(allowed)),
-            ]
+            vec![("what", json!(what)), ("value", json!(value)), ("allowed", json!(allowed))]
         }
         Refusal::NameTaken { what, name, scope } | Refusal::NotFound { what, name, scope } => {
             let scope = scope.iter().map(|scope| ("environment", json!(scope)));
-            [("what", json!(what)), ("name", json!(name))]
-                .into_iter()
-                .chain(scope)
-                .collect()
+            [("what", json!(what)), ("name", json!(name))].into_iter().chain(scope).collect()
         }
         Refusal::BeingRemoved { what, name } => vec![("what", json!(what)), ("name", json!(name))],
         Refusal::NoHosts { environment } => vec![("environment", json!(environment))],
@@ -424,9 +400,7 @@ impl IntoResponse for Box<Problem> {
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
             }
             StatusCode::SERVICE_UNAVAILABLE => {
-                response
-                    .headers_mut()
-                    .insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+                response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
             }
             _ => {}
         }
@@ -462,18 +436,9 @@ mod tests {
     #[test]
     fn what_is_said_about_a_change_is_what_is_known() {
         let outcome = |unavailable: Unavailable| Box::<Problem>::from(unavailable).outcome;
-        assert_eq!(
-            outcome(Unavailable::NotStarted("x".into())),
-            Some(ProblemOutcome::NotStarted)
-        );
-        assert_eq!(
-            outcome(Unavailable::Unknown("x".into())),
-            Some(ProblemOutcome::Unknown)
-        );
+        assert_eq!(outcome(Unavailable::NotStarted("x".into())), Some(ProblemOutcome::NotStarted));
+        assert_eq!(outcome(Unavailable::Unknown("x".into())), Some(ProblemOutcome::Unknown));
         let conflict = TransactError::<Refusal>::Conflict { what: "x".into() };
-        assert_eq!(
-            Box::<Problem>::from(conflict).outcome,
-            Some(ProblemOutcome::NotStarted)
-        );
+        assert_eq!(Box::<Problem>::from(conflict).outcome, Some(ProblemOutcome::NotStarted));
     }
 }

@@ -1,8 +1,8 @@
 //! A cluster on this machine, started with `skep dev` and used through the command line.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -106,7 +106,8 @@ impl Lab {
     /// Runs a client command and reads what it prints as JSON.
     pub fn json(&self, arguments: &[&str]) -> Result<Value> {
         let text = self.succeed(&[arguments, &["-o", "json"]].concat())?;
-        serde_json::from_str(&text).with_context(|| format!("reading the answer of skep {}", arguments.join(" ")))
+        serde_json::from_str(&text)
+            .with_context(|| format!("reading the answer of skep {}", arguments.join(" ")))
     }
 
     /// Starts a client command.
@@ -182,7 +183,8 @@ impl Lab {
 
     fn socket(&self, host_id: &str) -> Result<PathBuf> {
         let clusters = fs::read_dir(self.dir.join("hosts")).context("looking for the hosts' folders")?;
-        let sockets = clusters.flatten().map(|cluster| cluster.path().join("hosts").join(host_id).join("docker.sock"));
+        let sockets =
+            clusters.flatten().map(|cluster| cluster.path().join("hosts").join(host_id).join("docker.sock"));
         sockets.filter(|socket| socket.exists()).last().with_context(|| format!("{host_id} has no engine"))
     }
 
@@ -207,7 +209,9 @@ impl Lab {
             let found = look();
             match found {
                 Ok(Some(found)) => return Ok(found),
-                Err(error) if Instant::now() > deadline => return Err(error.context(format!("waiting for {what}"))),
+                Err(error) if Instant::now() > deadline => {
+                    return Err(error.context(format!("waiting for {what}")));
+                }
                 Ok(None) if Instant::now() > deadline => {
                     bail!("waited {} s for {what}", WAIT_MAX.as_secs())
                 }
@@ -226,7 +230,11 @@ impl Lab {
         self.end()?;
         match self.engines() {
             0 if !self.dir.exists() => Ok(()),
-            engines => bail!("{engines} engines are left, and {} is there: {}", self.dir.display(), self.dir.exists()),
+            engines => bail!(
+                "{engines} engines are left, and {} is there: {}",
+                self.dir.display(),
+                self.dir.exists()
+            ),
         }
     }
 
@@ -248,7 +256,8 @@ impl Drop for Lab {
 /// The `skep` program that was built together with this one.
 pub fn skep() -> Result<PathBuf> {
     let here = std::env::current_exe().context("finding this program")?;
-    let found = here.ancestors().skip(1).take(2).map(|folder| folder.join("skep")).find(|path| path.is_file());
+    let found =
+        here.ancestors().skip(1).take(2).map(|folder| folder.join("skep")).find(|path| path.is_file());
     found.with_context(|| {
         format!("there is no skep beside {}: build it with 'cargo build --workspace'", here.display())
     })

@@ -39,8 +39,16 @@ pub struct Stage {
 /// The whole story, in order.
 pub const STAGES: &[Stage] = &[
     Stage { title: "three managers elect a leader", measures: false, tell: elect },
-    Stage { title: "an environment with three hosts; the leader is killed meanwhile", measures: false, tell: provision },
-    Stage { title: "the hosts are one swarm of three managers, each made once", measures: false, tell: verify_swarm },
+    Stage {
+        title: "an environment with three hosts; the leader is killed meanwhile",
+        measures: false,
+        tell: provision,
+    },
+    Stage {
+        title: "the hosts are one swarm of three managers, each made once",
+        measures: false,
+        tell: verify_swarm,
+    },
     Stage { title: "an image is loaded into every host", measures: false, tell: load_image },
     Stage { title: "a recipe with three replicas runs and answers", measures: false, tell: deploy },
     Stage { title: "every replica tells the same state", measures: false, tell: read_everywhere },
@@ -48,7 +56,11 @@ pub const STAGES: &[Stage] = &[
     Stage { title: "a manager's memory", measures: true, tell: memory },
     Stage { title: "leader killed, until the next accepted write", measures: true, tell: failover },
     Stage { title: "the environment is removed and nothing is left", measures: false, tell: remove },
-    Stage { title: "three hosts in a swarm, against a script doing it by hand", measures: true, tell: compare },
+    Stage {
+        title: "three hosts in a swarm, against a script doing it by hand",
+        measures: true,
+        tell: compare,
+    },
 ];
 
 /// A story being told.
@@ -132,7 +144,11 @@ fn provision(story: &mut Story) -> Result<String> {
     owners.sort();
     owners.dedup();
     ensure!(owners.iter().any(|owner| *owner != leader), "only {leader} has worked: {owners:?}");
-    Ok(format!("{leader} was killed, the next write was accepted after {}; worked on by {}", seconds(accepted), owners.join(", ")))
+    Ok(format!(
+        "{leader} was killed, the next write was accepted after {}; worked on by {}",
+        seconds(accepted),
+        owners.join(", ")
+    ))
 }
 
 fn finished(mut child: Child) -> Result<()> {
@@ -152,7 +168,9 @@ fn verify_swarm(story: &mut Story) -> Result<String> {
     let format = "{{.Hostname}} {{.Status}} {{.ManagerStatus}}";
     let listed = story.lab.docker(witness, &["node", "ls", "--format", format])?;
     let nodes: Vec<_> = listed.lines().collect();
-    let managers = nodes.iter().filter(|line| line.contains("Ready") && (line.ends_with("Leader") || line.ends_with("Reachable")));
+    let managers = nodes
+        .iter()
+        .filter(|line| line.contains("Ready") && (line.ends_with("Leader") || line.ends_with("Reachable")));
     ensure!(nodes.len() == 3 && managers.count() == 3, "docker node ls shows:\n{listed}");
     ensure!(story.lab.engines() == 3, "{} engines run, three were wished", story.lab.engines());
     for operation in story.operations("create-host")? {
@@ -167,7 +185,8 @@ fn load_image(story: &mut Story) -> Result<String> {
     let archive = archive.display().to_string();
     story.lab.succeed(&["image", "load", &archive, "--import", "skep-demo/busybox:1", "-e", ENVIRONMENT])?;
     for host in story.hosts(ENVIRONMENT)? {
-        let listed = story.lab.docker(id(&host)?, &["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"])?;
+        let listed =
+            story.lab.docker(id(&host)?, &["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"])?;
         ensure!(listed.contains("skep-demo/busybox:1"), "{} has only: {listed}", host["metadata"]["name"]);
     }
     Ok("skep-demo/busybox:1 on three hosts".into())
@@ -201,7 +220,8 @@ fn deploy(story: &mut Story) -> Result<String> {
     answers.dedup();
     ensure!(answers.len() == 3, "three replicas should answer, each with its own name: {answers:?}");
     let tasks = story.lab.json(&["ps", "whoami", "-e", ENVIRONMENT])?;
-    let running = tasks["items"].as_array().into_iter().flatten().filter(|task| task["state"] == "running").count();
+    let running =
+        tasks["items"].as_array().into_iter().flatten().filter(|task| task["state"] == "running").count();
     ensure!(running == 3, "{running} tasks run");
     Ok("three replicas on three hosts answer over HTTP, each with its own name".into())
 }
@@ -236,7 +256,12 @@ fn remove_host(story: &mut Story) -> Result<String> {
     let name = format!("{ENVIRONMENT}-3");
     story.lab.succeed(&["host", "rm", &name, "-y", "-e", ENVIRONMENT])?;
     let hosts = story.hosts(ENVIRONMENT)?;
-    ensure!(hosts.len() == 2 && story.lab.engines() == 2, "{} hosts, {} engines", hosts.len(), story.lab.engines());
+    ensure!(
+        hosts.len() == 2 && story.lab.engines() == 2,
+        "{} hosts, {} engines",
+        hosts.len(),
+        story.lab.engines()
+    );
     let listed = story.lab.docker(id(&hosts[0])?, &["node", "ls", "--format", "{{.Hostname}}"])?;
     ensure!(listed.lines().count() == 2 && !listed.contains(&name), "docker node ls shows:\n{listed}");
     Ok(format!("{name} left the swarm, its machine is gone"))
@@ -280,7 +305,17 @@ fn compare(story: &mut Story) -> Result<String> {
         engines.push(script.0);
         let name = format!("speed-{round}");
         let since = Instant::now();
-        story.lab.succeed(&["env", "create", &name, "--template", "default", "--hosts", "3", "--driver", "local"])?;
+        story.lab.succeed(&[
+            "env",
+            "create",
+            &name,
+            "--template",
+            "default",
+            "--hosts",
+            "3",
+            "--driver",
+            "local",
+        ])?;
         ours.push(since.elapsed());
         story.lab.succeed(&["env", "rm", &name, "--confirm", &name])?;
     }
@@ -305,7 +340,9 @@ fn by_hand() -> Result<(Duration, Duration)> {
     let figure = |name: &str| {
         let line = ran.stdout.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         let seconds = line.and_then(|figure| figure.trim().parse().ok());
-        seconds.map(Duration::from_secs_f64).with_context(|| format!("the script did not say {name}: {}", ran.stdout))
+        seconds
+            .map(Duration::from_secs_f64)
+            .with_context(|| format!("the script did not say {name}: {}", ran.stdout))
     };
     Ok((figure("engines_ready_seconds")?, figure("swarm_ready_seconds")?))
 }

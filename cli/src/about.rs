@@ -25,9 +25,7 @@ pub(crate) async fn version(session: &Session) -> Result<(), Failure> {
         Ok(meta) => about_server(meta),
         Err(failure) => format!("- ({failure})"),
     };
-    session
-        .screen
-        .result(&format!("client  {VERSION}\nserver  {server}\n"));
+    session.screen.result(&format!("client  {VERSION}\nserver  {server}\n"));
     Ok(())
 }
 
@@ -36,20 +34,12 @@ pub(crate) async fn whoami(session: &Session) -> Result<(), Failure> {
     let answer = session.client()?.get(&["v1", "whoami"], &[]).await?;
     match session.output(Output::Table) {
         Output::Json => session.print_json(&answer),
-        _ => session.screen.result(&format!(
-            "{}\n",
-            text_at(&answer, "/principal").unwrap_or_default()
-        )),
+        _ => session.screen.result(&format!("{}\n", text_at(&answer, "/principal").unwrap_or_default())),
     }
     Ok(())
 }
 
 fn about_server(meta: &Value) -> String {
     let text = |pointer: &str| text_at(meta, pointer).unwrap_or_else(|| "?".into());
-    format!(
-        "{} (cluster {}, manager {})",
-        text("/version"),
-        text("/cluster"),
-        text("/node")
-    )
+    format!("{} (cluster {}, manager {})", text("/version"), text("/cluster"), text("/node"))
 }

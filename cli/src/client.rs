@@ -125,20 +125,17 @@ impl Client {
 
     /// Reads an object or a list.
     pub(crate) async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, Failure> {
-        self.read(path, query, self.shared.consistency, self.shared.retry_for)
-            .await
+        self.read(path, query, self.shared.consistency, self.shared.retry_for).await
     }
 
     /// Reads what any manager knows by itself, without a leader and without patience.
     pub(crate) async fn get_stale(&self, path: &[&str]) -> Result<Value, Failure> {
-        self.read(path, &[], Some(Consistency::Stale), Duration::ZERO)
-            .await
+        self.read(path, &[], Some(Consistency::Stale), Duration::ZERO).await
     }
 
     /// As [`Client::get`], but asks every manager at most once.
     pub(crate) async fn get_at_once(&self, path: &[&str]) -> Result<Value, Failure> {
-        self.read(path, &[], self.shared.consistency, Duration::ZERO)
-            .await
+        self.read(path, &[], self.shared.consistency, Duration::ZERO).await
     }
 
     async fn read(
@@ -150,19 +147,8 @@ impl Client {
     ) -> Result<Value, Failure> {
         let mut query = query.to_vec();
         query.extend(consistency.map(|mode| ("consistency", mode.as_str())));
-        let call = Call {
-            method: Method::GET,
-            path,
-            query: &query,
-            payload: Payload::Nothing,
-        };
-        let exchange = Exchange {
-            client: self,
-            call: &call,
-            key: None,
-            events: None,
-            retry_for,
-        };
+        let call = Call { method: Method::GET, path, query: &query, payload: Payload::Nothing };
+        let exchange = Exchange { client: self, call: &call, key: None, events: None, retry_for };
         exchange.run().await?.into_json()
     }
 
@@ -185,20 +171,9 @@ impl Client {
 
     /// Opens an event stream at the first manager that answers, after what was seen last.
     pub(crate) async fn events(&self, path: &[&str], seen: Option<&str>) -> Result<EventStream, Failure> {
-        let call = Call {
-            method: Method::GET,
-            path,
-            query: &[],
-            payload: Payload::Nothing,
-        };
+        let call = Call { method: Method::GET, path, query: &[], payload: Payload::Nothing };
         let events = Some(LastSeen(seen));
-        let exchange = Exchange {
-            client: self,
-            call: &call,
-            key: None,
-            events,
-            retry_for: Duration::ZERO,
-        };
+        let exchange = Exchange { client: self, call: &call, key: None, events, retry_for: Duration::ZERO };
         exchange.run().await?.into_events()
     }
 
@@ -209,10 +184,7 @@ impl Client {
 
     /// The key of the write that has been sent and not answered, if there is one.
     pub(crate) fn write_under_way(&self) -> Option<Uuid> {
-        self.shared
-            .write_under_way
-            .load(Ordering::SeqCst)
-            .then_some(self.shared.key)
+        self.shared.write_under_way.load(Ordering::SeqCst).then_some(self.shared.key)
     }
 
     /// The nth write of an invocation has the nth neighbour of its key, so that repeating the whole command with
@@ -225,10 +197,7 @@ impl Client {
     /// Moves on unless somebody else who saw the same has done so already.
     fn move_on_from(&self, index: usize) {
         let next = (index + 1) % self.shared.managers.len();
-        let _ = self
-            .shared
-            .current
-            .compare_exchange(index, next, Ordering::SeqCst, Ordering::SeqCst);
+        let _ = self.shared.current.compare_exchange(index, next, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     /// Tells a person whom we wait for if the first answer takes long.
@@ -326,11 +295,9 @@ impl Exchange<'_> {
     fn verdict(&self, lost: Option<String>, refused: Option<Box<Refusal>>, tried: Vec<String>) -> Failure {
         match (self.key, lost, refused) {
             // The key of the invocation, not of this write: the whole command is what people repeat.
-            (Some(_), Some(last), _) => Failure::OutcomeUnknown {
-                request: self.request(),
-                key: self.client.shared.key,
-                last,
-            },
+            (Some(_), Some(last), _) => {
+                Failure::OutcomeUnknown { request: self.request(), key: self.client.shared.key, last }
+            }
             (_, _, Some(refusal)) => Failure::Refused(refusal),
             (_, _, None) => Failure::Unreachable { tried },
         }
@@ -349,12 +316,9 @@ impl Exchange<'_> {
             None => Ok(sending.await),
         };
         match &response {
-            Ok(Ok(response)) => self.trace(
-                manager,
-                began,
-                &format!("{}", response.status().as_u16()),
-                response.headers(),
-            ),
+            Ok(Ok(response)) => {
+                self.trace(manager, began, &format!("{}", response.status().as_u16()), response.headers())
+            }
             Ok(Err(error)) => self.trace(manager, began, &reason(error), &HeaderMap::new()),
             Err(_) => self.trace(manager, began, "no answer", &HeaderMap::new()),
         }
@@ -387,18 +351,16 @@ impl Exchange<'_> {
         request = match self.events {
             None => request.header(ACCEPT, "application/json"),
             Some(LastSeen(None)) => request.header(ACCEPT, "text/event-stream"),
-            Some(LastSeen(Some(id))) => request
-                .header(ACCEPT, "text/event-stream")
-                .header("last-event-id", id),
+            Some(LastSeen(Some(id))) => {
+                request.header(ACCEPT, "text/event-stream").header("last-event-id", id)
+            }
         };
         request = match &self.call.payload {
             Payload::Nothing => request,
             Payload::Json(value) => request.json(value),
             Payload::Stream(open) => {
-                let body = open().map_err(|source| Failure::File {
-                    doing: "read the file to send".into(),
-                    source,
-                })?;
+                let body = open()
+                    .map_err(|source| Failure::File { doing: "read the file to send".into(), source })?;
                 request.header(CONTENT_TYPE, "application/x-tar").body(body)
             }
         };
@@ -432,12 +394,7 @@ impl Exchange<'_> {
         let problem: Option<Value> = serde_json::from_slice(&body).ok().filter(Value::is_object);
         let by_skep = problem.is_some();
         let problem = problem.unwrap_or_else(|| foreign_problem(status, &body));
-        let refusal = Box::new(Refusal {
-            status,
-            problem,
-            write: self.key.is_some(),
-            node,
-        });
+        let refusal = Box::new(Refusal { status, problem, write: self.key.is_some(), node });
         // Our own earlier try may still be running under this key; its result will be the answer.
         let own_first_try = status == 409 && sent_before && refusal.problem["retryable"] == true;
         match status {
@@ -478,10 +435,7 @@ impl Exchange<'_> {
     }
 
     fn unreadable(&self, detail: &str) -> Failure {
-        Failure::Unreadable {
-            request: self.request(),
-            detail: detail.to_owned(),
-        }
+        Failure::Unreadable { request: self.request(), detail: detail.to_owned() }
     }
 
     /// The request as people write it. Never with headers: the token is one.
@@ -493,17 +447,9 @@ impl Exchange<'_> {
         if !self.client.shared.verbose {
             return;
         }
-        let query: Vec<String> = self
-            .call
-            .query
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        let query = if query.is_empty() {
-            String::new()
-        } else {
-            format!("?{}", query.join("&"))
-        };
+        let query: Vec<String> =
+            self.call.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
         let mut line = format!(
             "{} {}{query} -> {outcome} in {} ms",
             self.request(),
@@ -553,10 +499,8 @@ fn http_client(settings: &Settings) -> Result<reqwest::Client, Failure> {
             doing: format!("read the CA file {}", path.display()),
             source,
         })?;
-        let certificates = Certificate::from_pem_bundle(&pem)
-            .ok()
-            .filter(|found| !found.is_empty())
-            .ok_or_else(|| {
+        let certificates =
+            Certificate::from_pem_bundle(&pem).ok().filter(|found| !found.is_empty()).ok_or_else(|| {
                 Failure::usage(
                     format!("{} holds no certificate", path.display()),
                     "give the cluster's CA as PEM",
@@ -617,11 +561,7 @@ fn foreign_problem(status: u16, body: &[u8]) -> Value {
     let text = String::from_utf8_lossy(body);
     let excerpt: String = text.trim().chars().take(EXCERPT_CHARS_MAX).collect();
     let title = format!("the server answered {status}");
-    let detail = if excerpt.is_empty() {
-        title.clone()
-    } else {
-        format!("{title}: {excerpt}")
-    };
+    let detail = if excerpt.is_empty() { title.clone() } else { format!("{title}: {excerpt}") };
     json!({"title": title, "detail": detail, "status": status})
 }
 
@@ -645,10 +585,7 @@ mod tests {
     fn names_cannot_leave_their_segment() {
         let manager = Url::parse("https://m1:8443/base/").expect("an address");
         let url = address(&manager, &["v1", "environments", "../a b?c#d/é"]);
-        assert_eq!(
-            url.as_str(),
-            "https://m1:8443/base/v1/environments/..%2Fa%20b%3Fc%23d%2F%C3%A9"
-        );
+        assert_eq!(url.as_str(), "https://m1:8443/base/v1/environments/..%2Fa%20b%3Fc%23d%2F%C3%A9");
     }
 
     #[test]

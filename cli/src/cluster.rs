@@ -69,10 +69,9 @@ async fn status(session: &Session) -> Result<(), Failure> {
     let cluster = read(session, &["v1", "cluster"]).await?;
     match session.output(Output::Table) {
         Output::Json => session.print_json(&cluster),
-        Output::Name => session.screen.result(&format!(
-            "cluster/{}\n",
-            text_at(&cluster, "/cluster").unwrap_or_default()
-        )),
+        Output::Name => {
+            session.screen.result(&format!("cluster/{}\n", text_at(&cluster, "/cluster").unwrap_or_default()))
+        }
         output => {
             session.screen.result(&summary(&cluster));
             session.print_table(MANAGER.columns, list_at(&cluster, "/members"), output);
@@ -90,9 +89,7 @@ async fn read(session: &Session, path: &[&str]) -> Result<Value, Failure> {
     match client.get_at_once(path).await {
         Err(Failure::Refused(refusal)) if refusal.status == 503 => {
             let answer = client.get_stale(path).await?;
-            session
-                .screen
-                .note("no leader answers: this is one manager's own view, and may be old");
+            session.screen.note("no leader answers: this is one manager's own view, and may be old");
             Ok(answer)
         }
         answer => answer,

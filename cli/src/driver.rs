@@ -15,10 +15,7 @@ pub(crate) const DRIVER: Noun = Noun {
     columns: &[
         Column::new("NAME", Show::Text("/name")),
         Column::new("AVAILABLE", Show::Text("/available")),
-        Column::new(
-            "DESCRIPTION",
-            Show::With(|driver| text_at(driver, "/description")),
-        ),
+        Column::new("DESCRIPTION", Show::With(|driver| text_at(driver, "/description"))),
         Column::new("REASON", Show::Free("/reason")),
     ],
     when_none: "",

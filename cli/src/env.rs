@@ -98,12 +98,7 @@ pub(crate) async fn run(command: Env, session: &Session) -> Result<(), Failure> 
         Verb::Ls => session.print_list(&ENV, &client.get(&["v1", "environments"], &[]).await?),
         Verb::Create(wish) => create(wish, session).await?,
         Verb::Inspect { name } => {
-            session.print_one(
-                &ENV,
-                &client
-                    .get(&["v1", "environments", ENV.named(&name)?], &[])
-                    .await?,
-            );
+            session.print_one(&ENV, &client.get(&["v1", "environments", ENV.named(&name)?], &[]).await?);
         }
         Verb::Rm { name } => remove(ENV.named(&name)?, session).await?,
     }
@@ -122,16 +117,7 @@ async fn create(wish: Create, session: &Session) -> Result<(), Failure> {
         payload: Payload::Json(&body),
     };
     let operation = session.client()?.write(call).await;
-    session
-        .finish(
-            &ENV,
-            "created",
-            vec![Started {
-                name: wish.name,
-                operation,
-            }],
-        )
-        .await
+    session.finish(&ENV, "created", vec![Started { name: wish.name, operation }]).await
 }
 
 async fn remove(name: &str, session: &Session) -> Result<(), Failure> {
@@ -139,48 +125,25 @@ async fn remove(name: &str, session: &Session) -> Result<(), Failure> {
     let path = ["v1", "environments", name];
     let environment = client.get(&path, &[]).await?;
     let stacks = client.get(&["v1", "environments", name, "stacks"], &[]).await?;
-    let hosts = environment
-        .pointer("/status/hosts/total")
-        .and_then(Value::as_u64)
-        .unwrap_or(0);
+    let hosts = environment.pointer("/status/hosts/total").and_then(Value::as_u64).unwrap_or(0);
     let what = format!(
         "Environment {name} is destroyed with {hosts} hosts and {} stacks, and everything on them",
         items(&stacks).len()
     );
     session.confirm_by_name(&what, name).await?;
-    let call = Call {
-        method: Method::DELETE,
-        path: &path,
-        query: &[],
-        payload: Payload::Nothing,
-    };
+    let call = Call { method: Method::DELETE, path: &path, query: &[], payload: Payload::Nothing };
     let operation = client.write(call).await;
-    session
-        .finish(
-            &ENV,
-            "removed",
-            vec![Started {
-                name: name.to_owned(),
-                operation,
-            }],
-        )
-        .await
+    session.finish(&ENV, "removed", vec![Started { name: name.to_owned(), operation }]).await
 }
 
 /// Active of all hosts.
 fn hosts(environment: &Value) -> Option<String> {
     let active = text_at(environment, "/status/hosts/active")?;
-    Some(format!(
-        "{active}/{}",
-        text_at(environment, "/status/hosts/total")?
-    ))
+    Some(format!("{active}/{}", text_at(environment, "/status/hosts/total")?))
 }
 
 /// Swarm managers there are, of those wanted.
 fn managers(environment: &Value) -> Option<String> {
     let there = text_at(environment, "/status/swarm/managers").unwrap_or_else(|| "0".into());
-    Some(format!(
-        "{there}/{}",
-        text_at(environment, "/spec/swarm_managers")?
-    ))
+    Some(format!("{there}/{}", text_at(environment, "/spec/swarm_managers")?))
 }

@@ -45,26 +45,14 @@ pub struct Meaning {
 
 /// All exit codes, in numeric order.
 pub const EXIT_CODES: &[Meaning] = &[
-    Meaning {
-        exit: Exit::Done,
-        meaning: "done; when waiting, the wanted state was reached",
-    },
-    Meaning {
-        exit: Exit::Failed,
-        meaning: "failed, no better class",
-    },
+    Meaning { exit: Exit::Done, meaning: "done; when waiting, the wanted state was reached" },
+    Meaning { exit: Exit::Failed, meaning: "failed, no better class" },
     Meaning {
         exit: Exit::Usage,
         meaning: "wrong usage: unknown flag, bad argument, invalid file; nothing was changed",
     },
-    Meaning {
-        exit: Exit::NotFound,
-        meaning: "not found",
-    },
-    Meaning {
-        exit: Exit::NotAllowed,
-        meaning: "not signed in, or not allowed",
-    },
+    Meaning { exit: Exit::NotFound, meaning: "not found" },
+    Meaning { exit: Exit::NotAllowed, meaning: "not signed in, or not allowed" },
     Meaning {
         exit: Exit::Conflict,
         meaning: "conflict: already exists, changed meanwhile, or a precondition does not hold",
@@ -73,10 +61,7 @@ pub const EXIT_CODES: &[Meaning] = &[
         exit: Exit::WaitedTooLong,
         meaning: "waited too long; the operation continues (its id is printed)",
     },
-    Meaning {
-        exit: Exit::OperationFailed,
-        meaning: "the operation ran and failed (its id is printed)",
-    },
+    Meaning { exit: Exit::OperationFailed, meaning: "the operation ran and failed (its id is printed)" },
     Meaning {
         exit: Exit::Unreachable,
         meaning: "cluster unreachable, no leader, or no quorum; nothing known to have been changed",
@@ -85,10 +70,7 @@ pub const EXIT_CODES: &[Meaning] = &[
         exit: Exit::Unknown,
         meaning: "outcome unknown: request sent, answer lost; repeating it with the printed idempotency key is safe",
     },
-    Meaning {
-        exit: Exit::Partly,
-        meaning: "partly done: several targets, some failed; a table names each",
-    },
+    Meaning { exit: Exit::Partly, meaning: "partly done: several targets, some failed; a table names each" },
     Meaning {
         exit: Exit::Interrupted,
         meaning: "interrupted (Ctrl-C); work that had been accepted goes on in the cluster",
@@ -96,14 +78,8 @@ pub const EXIT_CODES: &[Meaning] = &[
 ];
 
 /// What a command that only reads can end with.
-pub(crate) const READS: &[Exit] = &[
-    Exit::Done,
-    Exit::Usage,
-    Exit::NotFound,
-    Exit::NotAllowed,
-    Exit::Unreachable,
-    Exit::Interrupted,
-];
+pub(crate) const READS: &[Exit] =
+    &[Exit::Done, Exit::Usage, Exit::NotFound, Exit::NotAllowed, Exit::Unreachable, Exit::Interrupted];
 
 /// What a command that changes something and is done with the answer can end with.
 pub(crate) const WRITES: &[Exit] = &[
@@ -176,10 +152,7 @@ pub(crate) fn help(exits: &[Exit]) -> String {
 /// The help topic `exit-codes`.
 pub(crate) fn topic() -> String {
     let every: Vec<Exit> = EXIT_CODES.iter().map(|row| row.exit).collect();
-    format!(
-        "{}\n\nAll other numbers are free: a later version may give them a meaning.",
-        help(&every)
-    )
+    format!("{}\n\nAll other numbers are free: a later version may give them a meaning.", help(&every))
 }
 
 /// The reference page `docs/reference/exit-codes.md`.
@@ -220,11 +193,7 @@ mod tests {
             (504, None, 1),
         ];
         for (status, outcome, wanted) in table {
-            assert_eq!(
-                of_answer(*status, *outcome) as u8,
-                *wanted,
-                "{status} {outcome:?}"
-            );
+            assert_eq!(of_answer(*status, *outcome) as u8, *wanted, "{status} {outcome:?}");
         }
     }
 

@@ -35,11 +35,7 @@ pub(crate) enum Failure {
     Unreachable { tried: Vec<String> },
     /// A write was sent and its answer was lost, on every manager that was tried.
     #[error("the outcome is unknown: the request was sent, its answer was lost")]
-    OutcomeUnknown {
-        request: String,
-        key: Uuid,
-        last: String,
-    },
+    OutcomeUnknown { request: String, key: Uuid, last: String },
     /// The answer is not what the API promises.
     #[error("cannot read the answer to {request}: {detail}")]
     Unreadable { request: String, detail: String },
@@ -48,16 +44,10 @@ pub(crate) enum Failure {
     OperationFailed(Box<Value>),
     /// The waiting ended before the operation.
     #[error("waited {} for {}", seconds(*.after), .operations.join(", "))]
-    WaitedTooLong {
-        after: Duration,
-        operations: Vec<String>,
-    },
+    WaitedTooLong { after: Duration, operations: Vec<String> },
     /// Ctrl-C.
     #[error("interrupted")]
-    Interrupted {
-        running: Vec<String>,
-        write_under_way: Option<Uuid>,
-    },
+    Interrupted { running: Vec<String>, write_under_way: Option<Uuid> },
     /// Some of several targets failed; each was reported already.
     #[error("{failed} of {total} failed")]
     Partly { failed: usize, total: usize },
@@ -82,10 +72,7 @@ pub(crate) struct Refusal {
 
 impl Failure {
     pub(crate) fn usage(what: impl Into<String>, fix: impl Into<String>) -> Failure {
-        Failure::Usage {
-            what: what.into(),
-            fix: fix.into(),
-        }
+        Failure::Usage { what: what.into(), fix: fix.into() }
     }
 
     /// The process's exit code.
@@ -134,16 +121,9 @@ impl Failure {
     pub(crate) fn text(&self) -> String {
         match self {
             // Not an error: the person stopped looking, the cluster goes on.
-            Failure::Interrupted {
-                running,
-                write_under_way: None,
-            } if !running.is_empty() => {
+            Failure::Interrupted { running, write_under_way: None } if !running.is_empty() => {
                 let commands: Vec<String> = running.iter().map(|id| format!("skep op watch {id}")).collect();
-                format!(
-                    "Still running: {}. Resume: {}",
-                    running.join(", "),
-                    commands.join("; ")
-                )
+                format!("Still running: {}. Resume: {}", running.join(", "), commands.join("; "))
             }
             _ => self.report().render(),
         }
@@ -175,11 +155,9 @@ impl Failure {
             | Failure::File { .. }
             | Failure::Unreachable { .. }
             | Failure::Declined => Some("not_started"),
-            Failure::OutcomeUnknown { .. }
-            | Failure::Interrupted {
-                write_under_way: Some(_),
-                ..
-            } => Some("unknown"),
+            Failure::OutcomeUnknown { .. } | Failure::Interrupted { write_under_way: Some(_), .. } => {
+                Some("unknown")
+            }
             _ => None,
         }
     }
@@ -192,10 +170,8 @@ impl Failure {
             Failure::Refused(refusal) => refusal.fill(&mut report),
             Failure::Unreachable { tried } => fill_unreachable(&mut report, tried),
             Failure::OutcomeUnknown { request, key, last } => {
-                report.details = vec![
-                    ("request".into(), request.clone()),
-                    ("last seen".into(), last.clone()),
-                ];
+                report.details =
+                    vec![("request".into(), request.clone()), ("last seen".into(), last.clone())];
                 report.fix = Some(format!(
                     "repeat the same command with --idempotency-key {key} (safe for 24 h: it is done at most once)"
                 ));
@@ -207,10 +183,7 @@ impl Failure {
                 report.fix = Some(resume(operations));
                 report.state = Some("the operation continues in the cluster".into());
             }
-            Failure::Interrupted {
-                running,
-                write_under_way,
-            } => {
+            Failure::Interrupted { running, write_under_way } => {
                 report.fix = (!running.is_empty()).then(|| resume(running));
                 report.state = Some(match write_under_way {
                     Some(key) => format!("a request was under way; repeat it with --idempotency-key {key}"),
@@ -276,10 +249,7 @@ struct Report {
 
 impl Report {
     fn new(sentence: String) -> Report {
-        Report {
-            sentence,
-            ..Report::default()
-        }
+        Report { sentence, ..Report::default() }
     }
 
     fn take_problem(&mut self, problem: &Value) {
@@ -290,10 +260,7 @@ impl Report {
                 Some(line) => format!("{place} line {line}"),
                 None => place,
             };
-            self.details.push((
-                place.trim().to_owned(),
-                text_at(error, "/detail").unwrap_or_default(),
-            ));
+            self.details.push((place.trim().to_owned(), text_at(error, "/detail").unwrap_or_default()));
         }
         // Parameters mostly stand in the sentence already; only what is new is worth a line.
         for (name, value) in problem["params"].as_object().into_iter().flatten() {
@@ -304,8 +271,7 @@ impl Report {
         }
         self.fix = text_at(problem, "/hint").filter(|hint| !hint.is_empty());
         self.more = text_at(problem, "/type").filter(|page| page.starts_with("https://"));
-        self.origin
-            .extend(text_at(problem, "/request_id").map(|id| format!("request {id}")));
+        self.origin.extend(text_at(problem, "/request_id").map(|id| format!("request {id}")));
     }
 
     fn render(&self) -> String {
@@ -334,10 +300,7 @@ impl Report {
 }
 
 fn fill_unreachable(report: &mut Report, tried: &[String]) {
-    report.details = tried
-        .iter()
-        .map(|attempt| ("tried".to_owned(), attempt.clone()))
-        .collect();
+    report.details = tried.iter().map(|attempt| ("tried".to_owned(), attempt.clone())).collect();
     let distrusted = tried.iter().any(|attempt| attempt.contains("certificate"));
     report.fix = Some(if distrusted {
         "name the cluster's certificate authority: --ca-file FILE or SKEP_CA_FILE".to_owned()
@@ -366,11 +329,7 @@ fn operation_sentence(operation: &Value) -> String {
 fn fill_operation(report: &mut Report, operation: &Value) {
     report.take_problem(&operation["error"]);
     let id = text_at(operation, "/id").unwrap_or_default();
-    for (state, label) in [
-        ("failed", "failed step"),
-        ("undone", "undone"),
-        ("done", "stays done"),
-    ] {
+    for (state, label) in [("failed", "failed step"), ("undone", "undone"), ("done", "stays done")] {
         let steps: Vec<String> = list_at(operation, "/steps")
             .iter()
             .filter(|step| step["state"] == state)
@@ -380,17 +339,12 @@ fn fill_operation(report: &mut Report, operation: &Value) {
             report.details.push((label.to_owned(), steps.join(", ")));
         }
     }
-    report
-        .fix
-        .get_or_insert_with(|| format!("see what happened: skep op inspect {id}"));
+    report.fix.get_or_insert_with(|| format!("see what happened: skep op inspect {id}"));
     report.origin.insert(0, format!("operation {id}"));
 }
 
 fn resume(operations: &[String]) -> String {
-    let commands: Vec<String> = operations
-        .iter()
-        .map(|id| format!("skep op watch {id}"))
-        .collect();
+    let commands: Vec<String> = operations.iter().map(|id| format!("skep op watch {id}")).collect();
     format!("resume watching: {}", commands.join("; "))
 }
 
@@ -403,12 +357,7 @@ mod tests {
     use super::*;
 
     fn refusal(status: u16, problem: Value) -> Failure {
-        Failure::Refused(Box::new(Refusal {
-            status,
-            problem,
-            write: true,
-            node: Some("m2".into()),
-        }))
+        Failure::Refused(Box::new(Refusal { status, problem, write: true, node: Some("m2".into()) }))
     }
 
     #[test]
@@ -444,21 +393,14 @@ mod tests {
             last: "connection closed".into(),
         };
         assert_eq!(failure.exit(), Exit::Unknown);
-        assert!(
-            failure.text().contains(&format!("--idempotency-key {key}")),
-            "{}",
-            failure.text()
-        );
+        assert!(failure.text().contains(&format!("--idempotency-key {key}")), "{}", failure.text());
         assert_eq!(failure.problem()["outcome"], "unknown");
     }
 
     #[test]
     fn a_server_error_on_a_write_does_not_promise_that_nothing_changed() {
         let text = refusal(500, json!({"title": "Bug"})).text();
-        assert!(
-            text.contains("it is not known whether anything was changed"),
-            "{text}"
-        );
+        assert!(text.contains("it is not known whether anything was changed"), "{text}");
     }
 
     #[test]
@@ -485,52 +427,15 @@ mod tests {
         let ids = || vec!["op_1".to_owned()];
         let table = [
             (Failure::usage("a", "b"), 2),
-            (
-                Failure::File {
-                    doing: "read x".into(),
-                    source: io::Error::other("gone"),
-                },
-                2,
-            ),
+            (Failure::File { doing: "read x".into(), source: io::Error::other("gone") }, 2),
             (Failure::Unreachable { tried: ids() }, 8),
-            (
-                Failure::OutcomeUnknown {
-                    request: "r".into(),
-                    key: Uuid::nil(),
-                    last: "l".into(),
-                },
-                9,
-            ),
-            (
-                Failure::Unreadable {
-                    request: "r".into(),
-                    detail: "d".into(),
-                },
-                1,
-            ),
+            (Failure::OutcomeUnknown { request: "r".into(), key: Uuid::nil(), last: "l".into() }, 9),
+            (Failure::Unreadable { request: "r".into(), detail: "d".into() }, 1),
             (Failure::OperationFailed(Box::new(json!({}))), 7),
-            (
-                Failure::WaitedTooLong {
-                    after: Duration::from_secs(1),
-                    operations: ids(),
-                },
-                6,
-            ),
-            (
-                Failure::Interrupted {
-                    running: ids(),
-                    write_under_way: None,
-                },
-                130,
-            ),
+            (Failure::WaitedTooLong { after: Duration::from_secs(1), operations: ids() }, 6),
+            (Failure::Interrupted { running: ids(), write_under_way: None }, 130),
             (Failure::Partly { failed: 1, total: 2 }, 11),
-            (
-                Failure::EachFailed {
-                    total: 2,
-                    exit: Exit::Conflict,
-                },
-                5,
-            ),
+            (Failure::EachFailed { total: 2, exit: Exit::Conflict }, 5),
             (Failure::Declined, 1),
         ];
         for (failure, code) in table {

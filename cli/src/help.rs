@@ -9,10 +9,7 @@ struct Topic {
 }
 
 /// Every topic.
-const TOPICS: &[Topic] = &[Topic {
-    name: "exit-codes",
-    text: exit::topic,
-}];
+const TOPICS: &[Topic] = &[Topic { name: "exit-codes", text: exit::topic }];
 
 /// The text of `skep help WORDS…` for a program with these commands: a topic, or the long help of a command.
 ///
@@ -28,11 +25,7 @@ pub fn help(root: &mut clap::Command, words: &[String]) -> Result<String, String
     for word in words {
         let unknown = || {
             let topics: Vec<&str> = TOPICS.iter().map(|topic| topic.name).collect();
-            format!(
-                "no command or topic '{}' (topics: {})",
-                words.join(" "),
-                topics.join(", ")
-            )
+            format!("no command or topic '{}' (topics: {})", words.join(" "), topics.join(", "))
         };
         command = command.find_subcommand_mut(word).ok_or_else(unknown)?;
     }
@@ -52,21 +45,10 @@ mod tests {
 
     #[test]
     fn a_topic_or_a_command_or_nothing() {
-        assert!(
-            help_of(&["exit-codes"])
-                .expect("a topic")
-                .contains("  130  interrupted")
-        );
+        assert!(help_of(&["exit-codes"]).expect("a topic").contains("  130  interrupted"));
         let text = help_of(&["hosts", "create"]).expect("a command by its alias");
         assert!(text.starts_with("Examples:\n  skep host create"), "{text}");
-        assert!(
-            text.trim_end().lines().last().expect("a line").contains("130"),
-            "{text}"
-        );
-        assert!(
-            help_of(&["hots"])
-                .expect_err("no such thing")
-                .contains("exit-codes")
-        );
+        assert!(text.trim_end().lines().last().expect("a line").contains("130"), "{text}");
+        assert!(help_of(&["hots"]).expect_err("no such thing").contains("exit-codes"));
     }
 }

@@ -99,10 +99,7 @@ pub(crate) async fn run(command: Host, session: &Session) -> Result<(), Failure>
     let client = session.client()?;
     let env = session.environment()?;
     match command.verb.unwrap_or(Verb::Ls) {
-        Verb::Ls => session.print_list(
-            &HOST,
-            &client.get(&["v1", "environments", env, "hosts"], &[]).await?,
-        ),
+        Verb::Ls => session.print_list(&HOST, &client.get(&["v1", "environments", env, "hosts"], &[]).await?),
         Verb::Create(wish) => create(wish, env, session).await?,
         Verb::Inspect { name } => {
             let path = ["v1", "environments", env, "hosts", HOST.named(&name)?];
@@ -120,12 +117,7 @@ async fn create(wish: Create, env: &str, session: &Session) -> Result<(), Failur
         let body = json!({"name": name, "driver": wish.driver, "options": options});
         let path = ["v1", "environments", env, "hosts"];
         client
-            .write(Call {
-                method: Method::POST,
-                path: &path,
-                query: &[],
-                payload: Payload::Json(&body),
-            })
+            .write(Call { method: Method::POST, path: &path, query: &[], payload: Payload::Json(&body) })
             .await
     })
     .await?;
@@ -137,24 +129,15 @@ async fn remove(names: &[String], env: &str, session: &Session) -> Result<(), Fa
     let names = targets::named(&HOST, names)?;
     if !session.settings.yes && session.may_ask() {
         for name in &names {
-            let host = client
-                .get(&["v1", "environments", env, "hosts", name], &[])
-                .await?;
+            let host = client.get(&["v1", "environments", env, "hosts", name], &[]).await?;
             session.screen.note(&format!("  {}", about(name, &host)));
         }
     }
-    session
-        .confirm(&format!("Removing from environment {env}: {}", names.join(", ")))
-        .await?;
+    session.confirm(&format!("Removing from environment {env}: {}", names.join(", "))).await?;
     let started: Vec<Started> = targets::start(&names, async |name| {
         let path = ["v1", "environments", env, "hosts", name];
         client
-            .write(Call {
-                method: Method::DELETE,
-                path: &path,
-                query: &[],
-                payload: Payload::Nothing,
-            })
+            .write(Call { method: Method::DELETE, path: &path, query: &[], payload: Payload::Nothing })
             .await
     })
     .await?;
@@ -165,19 +148,13 @@ async fn remove(names: &[String], env: &str, session: &Session) -> Result<(), Fa
 fn about(name: &str, host: &Value) -> String {
     let state = text_at(host, "/status/state").unwrap_or_else(|| "unknown".into());
     let role = swarm(host).unwrap_or_else(|| "not in the swarm".into());
-    format!(
-        "{name}: {state}, {role}, driver {}",
-        text_at(host, "/spec/driver").unwrap_or_default()
-    )
+    format!("{name}: {state}, {role}, driver {}", text_at(host, "/spec/driver").unwrap_or_default())
 }
 
 /// `manager*leader`, `manager`, `worker`.
 fn swarm(host: &Value) -> Option<String> {
     let role = text_at(host, "/status/swarm/role")?;
-    let leads = host
-        .pointer("/status/swarm/leader")
-        .and_then(Value::as_bool)
-        .unwrap_or(false);
+    let leads = host.pointer("/status/swarm/leader").and_then(Value::as_bool).unwrap_or(false);
     Some(if leads { format!("{role}*leader") } else { role })
 }
 
@@ -209,13 +186,7 @@ mod tests {
                               "agent": {"connected": false, "manager": null}, "inventory": null}}),
         ];
         let now = "2026-11-20T10:00:00Z".parse().expect("a time");
-        let look = Look {
-            now,
-            relative: true,
-            width: None,
-            color: false,
-            wide: false,
-        };
+        let look = Look { now, relative: true, width: None, color: false, wide: false };
         assert_eq!(
             render(HOST.columns, &hosts, &look),
             "NAME      STATE     SWARM            ADDRESS     CPU   MEM       DOCKER   DRIVER   AGE   MESSAGE\n\
@@ -224,9 +195,6 @@ mod tests {
         );
         assert_eq!(agent(&hosts[0]).as_deref(), Some("m2"));
         assert_eq!(agent(&hosts[1]).as_deref(), Some("away"));
-        assert_eq!(
-            about("edge-02", &hosts[1]),
-            "edge-02: joining, not in the swarm, driver local"
-        );
+        assert_eq!(about("edge-02", &hosts[1]), "edge-02: joining, not in the swarm, driver local");
     }
 }

@@ -72,21 +72,14 @@ async fn load(wish: Load, session: &Session) -> Result<(), Failure> {
     let opened = AtomicBool::new(false);
     let open = || {
         if opened.swap(true, Ordering::SeqCst) && input::is_stdin(&wish.file) {
-            return Err(io::Error::other(
-                "it has been sent already, and cannot be read twice",
-            ));
+            return Err(io::Error::other("it has been sent already, and cannot be read twice"));
         }
         input::body(&wish.file)
     };
     let query: Vec<(&str, &str)> = wish.import.iter().map(|name| ("import", name.as_str())).collect();
     let path = ["v1", "environments", env, "images"];
     let answer = client
-        .write(Call {
-            method: Method::POST,
-            path: &path,
-            query: &query,
-            payload: Payload::Stream(&open),
-        })
+        .write(Call { method: Method::POST, path: &path, query: &query, payload: Payload::Stream(&open) })
         .await?;
     session.print_list(&IMAGE, &answer);
     verdict(items(&answer))
@@ -96,10 +89,7 @@ fn verdict(hosts: &[Value]) -> Result<(), Failure> {
     let total = hosts.len();
     match hosts.iter().filter(|host| host["ok"] != true).count() {
         0 => Ok(()),
-        failed if failed == total => Err(Failure::EachFailed {
-            total,
-            exit: Exit::Failed,
-        }),
+        failed if failed == total => Err(Failure::EachFailed { total, exit: Exit::Failed }),
         failed => Err(Failure::Partly { failed, total }),
     }
 }
@@ -113,10 +103,7 @@ mod tests {
     fn partly_loaded_is_told_from_not_loaded() {
         let (well, ill) = (json!({"ok": true}), json!({"ok": false}));
         assert!(verdict(&[well.clone(), well.clone()]).is_ok());
-        assert_eq!(
-            verdict(&[well, ill.clone()]).expect_err("one failed").exit(),
-            Exit::Partly
-        );
+        assert_eq!(verdict(&[well, ill.clone()]).expect_err("one failed").exit(), Exit::Partly);
         assert_eq!(verdict(&[ill]).expect_err("all failed").exit(), Exit::Failed);
     }
 }

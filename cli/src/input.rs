@@ -24,18 +24,13 @@ const TEXT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The text of a file, or of standard input for `-`.
 pub(crate) async fn text(path: &Path) -> Result<String, Failure> {
-    let failed = |source| Failure::File {
-        doing: format!("read {}", name_of(path)),
-        source,
-    };
+    let failed = |source| Failure::File { doing: format!("read {}", name_of(path)), source };
     let path = path.to_path_buf();
-    off_runtime(move || {
-        if is_stdin(&path) {
-            bounded_text(io::stdin())
-        } else {
-            bounded_text(File::open(path)?)
-        }
-    })
+    off_runtime(
+        move || {
+            if is_stdin(&path) { bounded_text(io::stdin()) } else { bounded_text(File::open(path)?) }
+        },
+    )
     .await
     .map_err(failed)
 }
@@ -55,10 +50,7 @@ pub(crate) fn body(path: &Path) -> io::Result<reqwest::Body> {
         return Ok(stdin_body());
     }
     let file = tokio::fs::File::from_std(File::open(path)?);
-    Ok(reqwest::Body::wrap_stream(ReaderStream::with_capacity(
-        file,
-        CHUNK_BYTES,
-    )))
+    Ok(reqwest::Body::wrap_stream(ReaderStream::with_capacity(file, CHUNK_BYTES)))
 }
 
 pub(crate) fn is_stdin(path: &Path) -> bool {
@@ -67,11 +59,7 @@ pub(crate) fn is_stdin(path: &Path) -> bool {
 
 /// What to call the file in messages.
 pub(crate) fn name_of(path: &Path) -> String {
-    if is_stdin(path) {
-        "standard input".to_owned()
-    } else {
-        path.display().to_string()
-    }
+    if is_stdin(path) { "standard input".to_owned() } else { path.display().to_string() }
 }
 
 fn stdin_body() -> reqwest::Body {
@@ -94,12 +82,10 @@ fn stdin_body() -> reqwest::Body {
             }
         }
     });
-    let chunks = futures::stream::unfold(
-        receiver,
-        |mut receiver: mpsc::Receiver<io::Result<Bytes>>| async move {
+    let chunks =
+        futures::stream::unfold(receiver, |mut receiver: mpsc::Receiver<io::Result<Bytes>>| async move {
             receiver.recv().await.map(|chunk| (chunk, receiver))
-        },
-    );
+        });
     reqwest::Body::wrap_stream(chunks)
 }
 
@@ -119,7 +105,5 @@ async fn off_runtime<T: Send + 'static>(
     std::thread::spawn(move || {
         let _ = sender.send(read());
     });
-    receiver
-        .await
-        .unwrap_or_else(|_| Err(io::Error::other("the reading thread ended early")))
+    receiver.await.unwrap_or_else(|_| Err(io::Error::other("the reading thread ended early")))
 }

@@ -4,10 +4,7 @@
 //! managers as one), `wait` and `progress` (following operations), `failure` and `exit` (how commands end).
 //! This crate knows the API as a stranger would; it shares no type with the managers, so an older client keeps working.
 
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on may panic"))]
 
 mod about;
 mod client;
@@ -141,14 +138,7 @@ pub async fn run(command: Command, flags: GlobalFlags) -> u8 {
             std::future::pending::<()>().await;
         }
     };
-    run_until(
-        command,
-        flags,
-        Variables::of_process(),
-        Screen::of_process(),
-        interrupt,
-    )
-    .await
+    run_until(command, flags, Variables::of_process(), Screen::of_process(), interrupt).await
 }
 
 /// Runs a command with the given environment variables and streams, until its end or the interrupt.

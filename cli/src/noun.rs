@@ -20,10 +20,7 @@ pub(crate) struct Noun {
 }
 
 /// Every kind of thing.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the contract test of the tables walks it")
-)]
+#[cfg_attr(not(test), expect(dead_code, reason = "the contract test of the tables walks it"))]
 pub(crate) const NOUNS: &[&Noun] = &[
     &cluster::MANAGER,
     &env::ENV,
@@ -39,10 +36,8 @@ pub(crate) const NOUNS: &[&Noun] = &[
 impl Noun {
     /// The name in `NAME` or `WORD/NAME`, as `-o name` prints it.
     pub(crate) fn named<'a>(&self, reference: &'a str) -> Result<&'a str, Failure> {
-        let name = reference
-            .strip_prefix(self.word)
-            .and_then(|rest| rest.strip_prefix('/'))
-            .unwrap_or(reference);
+        let name =
+            reference.strip_prefix(self.word).and_then(|rest| rest.strip_prefix('/')).unwrap_or(reference);
         // As segments of a path these would name something else.
         if matches!(name, "" | "." | "..") {
             return Err(Failure::usage(
@@ -73,23 +68,12 @@ mod tests {
     fn every_table_begins_with_a_name_and_ends_with_an_age_or_free_text() {
         for noun in NOUNS {
             let first = noun.columns.first().expect("a column");
-            assert!(
-                matches!(first.show, Show::Text(pointer) if pointer == noun.name),
-                "{}",
-                noun.word
-            );
+            assert!(matches!(first.show, Show::Text(pointer) if pointer == noun.name), "{}", noun.word);
             assert!(!first.wide, "{}", noun.word);
             let last = noun.columns.last().expect("a column");
-            assert!(
-                matches!(last.show, Show::Age(_) | Show::Free(_)) && !last.wide,
-                "{}",
-                noun.word
-            );
+            assert!(matches!(last.show, Show::Age(_) | Show::Free(_)) && !last.wide, "{}", noun.word);
             let titles: Vec<&str> = noun.columns.iter().map(|column| column.title).collect();
-            assert!(
-                titles.iter().all(|title| *title == title.to_uppercase()),
-                "{titles:?}"
-            );
+            assert!(titles.iter().all(|title| *title == title.to_uppercase()), "{titles:?}");
         }
     }
 

@@ -87,9 +87,7 @@ pub(crate) async fn run(command: Operation, session: &Session) -> Result<(), Fai
             session.print_list(&OPERATION, &client.get(&["v1", "operations"], &query).await?);
         }
         Verb::Inspect { id } => {
-            let operation = client
-                .get(&["v1", "operations", OPERATION.named(&id)?], &[])
-                .await?;
+            let operation = client.get(&["v1", "operations", OPERATION.named(&id)?], &[]).await?;
             session.print_one(&OPERATION, &operation);
         }
         Verb::Watch { id } => watch(OPERATION.named(&id)?, session).await?,
@@ -116,29 +114,14 @@ async fn watch(id: &str, session: &Session) -> Result<(), Failure> {
 /// The step it is at, and how far that is.
 fn step(operation: &Value) -> Option<String> {
     let steps = list_at(operation, "/steps");
-    let at = steps
-        .iter()
-        .position(|step| matches!(step["state"].as_str(), Some("running" | "failed")))?;
-    Some(format!(
-        "{} {}/{}",
-        text_at(&steps[at], "/name")?,
-        at + 1,
-        steps.len()
-    ))
+    let at = steps.iter().position(|step| matches!(step["state"].as_str(), Some("running" | "failed")))?;
+    Some(format!("{} {}/{}", text_at(&steps[at], "/name")?, at + 1, steps.len()))
 }
 
 /// Who has worked on it, and in how many attempts: a change of leader is visible here.
 fn managers(operation: &Value) -> Option<String> {
-    let attempts = operation["attempts_by_node"]
-        .as_object()
-        .filter(|attempts| !attempts.is_empty())?;
-    Some(
-        attempts
-            .iter()
-            .map(|(node, count)| format!("{node}:{count}"))
-            .collect::<Vec<_>>()
-            .join(","),
-    )
+    let attempts = operation["attempts_by_node"].as_object().filter(|attempts| !attempts.is_empty())?;
+    Some(attempts.iter().map(|(node, count)| format!("{node}:{count}")).collect::<Vec<_>>().join(","))
 }
 
 #[cfg(test)]

@@ -12,10 +12,8 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
 
 /// All of them as a JSON object; a later one wins over an earlier one of the same key.
 pub(crate) fn object(pairs: &[(String, String)]) -> Value {
-    let object: Map<String, Value> = pairs
-        .iter()
-        .map(|(key, value)| (key.clone(), Value::String(value.clone())))
-        .collect();
+    let object: Map<String, Value> =
+        pairs.iter().map(|(key, value)| (key.clone(), Value::String(value.clone()))).collect();
     Value::Object(object)
 }
 

@@ -47,9 +47,7 @@ pub(crate) fn changes(before: Option<&Value>, after: &Value, now: Timestamp) -> 
     for step in list_at(after, "/steps") {
         let before = earlier.iter().find(|earlier| earlier["name"] == step["name"]);
         let moved = match before {
-            Some(before) => ["state", "attempt", "owner"]
-                .iter()
-                .any(|field| before[*field] != step[*field]),
+            Some(before) => ["state", "attempt", "owner"].iter().any(|field| before[*field] != step[*field]),
             None => step["state"] != "pending",
         };
         if moved {
@@ -67,10 +65,7 @@ pub(crate) fn changes(before: Option<&Value>, after: &Value, now: Timestamp) -> 
 
 /// Whether nothing more will happen to the operation.
 pub(crate) fn is_final(operation: &Value) -> bool {
-    matches!(
-        operation["state"].as_str(),
-        Some("succeeded" | "failed" | "cancelled")
-    )
+    matches!(operation["state"].as_str(), Some("succeeded" | "failed" | "cancelled"))
 }
 
 impl Change {
@@ -84,19 +79,13 @@ impl Change {
     }
 
     fn of_step(operation: &Value, step: &Value, now: Timestamp) -> Change {
-        let time = if step["state"] == "running" {
-            "/started_at"
-        } else {
-            "/ended_at"
-        };
+        let time = if step["state"] == "running" { "/started_at" } else { "/ended_at" };
         Change::new(operation, step, text_at(step, "/name"), time, now)
     }
 
     fn new(operation: &Value, subject: &Value, step: Option<String>, time: &str, now: Timestamp) -> Change {
         let text = |value: &Value, pointer: &str| clean(&text_at(value, pointer).unwrap_or_default());
-        let at = text_at(subject, time)
-            .and_then(|at| at.parse().ok())
-            .unwrap_or(now);
+        let at = text_at(subject, time).and_then(|at| at.parse().ok()).unwrap_or(now);
         Change {
             at: format!("{at:.0}"),
             operation: text(operation, "/id"),
@@ -126,11 +115,7 @@ impl fmt::Display for Change {
             None => write!(f, "{} {} {}", self.kind, self.target, self.state)?,
         }
         let attempt = (self.attempt > 1).then(|| format!("attempt {}", self.attempt));
-        let facts: Vec<&str> = attempt
-            .as_deref()
-            .into_iter()
-            .chain(self.owner.as_deref())
-            .collect();
+        let facts: Vec<&str> = attempt.as_deref().into_iter().chain(self.owner.as_deref()).collect();
         if !facts.is_empty() {
             write!(f, " ({})", facts.join(", "))?;
         }
@@ -167,36 +152,19 @@ impl Progress {
             ProgressStyle::Auto => ProgressStyle::Plain,
             other => other,
         };
-        Progress {
-            style,
-            screen,
-            color,
-            shown: Vec::new(),
-            drawn: 0,
-            frame: 0,
-            spoke: Instant::now(),
-        }
+        Progress { style, screen, color, shown: Vec::new(), drawn: 0, frame: 0, spoke: Instant::now() }
     }
 
     /// Takes the newest document of an operation. Children come below the operation they belong to.
     pub(crate) fn see(&mut self, document: &Value, child: bool) {
-        let known = self
-            .shown
-            .iter()
-            .position(|shown| shown.document["id"] == document["id"]);
+        let known = self.shown.iter().position(|shown| shown.document["id"] == document["id"]);
         let before = known.map(|index| &self.shown[index].document);
         let changes = changes(before, document, Timestamp::now());
         match known {
             Some(index) => self.shown[index].document = document.clone(),
             None => {
                 let place = self.place(document, child);
-                self.shown.insert(
-                    place,
-                    Shown {
-                        document: document.clone(),
-                        child,
-                    },
-                );
+                self.shown.insert(place, Shown { document: document.clone(), child });
             }
         }
         match self.style {
@@ -204,9 +172,7 @@ impl Progress {
                 let indent = if child { "  " } else { "" };
                 self.say(&format!("{} {indent}{change}", change.at));
             }),
-            ProgressStyle::Json => changes
-                .iter()
-                .for_each(|change| self.say(&change.json().to_string())),
+            ProgressStyle::Json => changes.iter().for_each(|change| self.say(&change.json().to_string())),
             ProgressStyle::Tty => self.draw(),
             ProgressStyle::Auto | ProgressStyle::None => {}
         }
@@ -250,16 +216,10 @@ impl Progress {
     }
 
     fn place(&self, document: &Value, child: bool) -> usize {
-        let parent = self
-            .shown
-            .iter()
-            .position(|shown| child && shown.document["id"] == document["parent"]);
+        let parent = self.shown.iter().position(|shown| child && shown.document["id"] == document["parent"]);
         match parent {
             Some(parent) => {
-                let siblings = self.shown[parent + 1..]
-                    .iter()
-                    .take_while(|shown| shown.child)
-                    .count();
+                let siblings = self.shown[parent + 1..].iter().take_while(|shown| shown.child).count();
                 parent + 1 + siblings
             }
             None => self.shown.len(),
@@ -272,12 +232,8 @@ impl Progress {
     }
 
     fn draw(&mut self) {
-        let lines = picture(
-            &self.shown,
-            Timestamp::now(),
-            self.screen.width().unwrap_or(WIDTH_DEFAULT),
-            self.frame,
-        );
+        let lines =
+            picture(&self.shown, Timestamp::now(), self.screen.width().unwrap_or(WIDTH_DEFAULT), self.frame);
         self.erase();
         let mut text = String::new();
         for line in &lines {
@@ -317,11 +273,7 @@ fn picture(shown: &[Shown], now: Timestamp, width: usize, frame: usize) -> Vec<S
         ));
         // Steps of many operations at once are too much to look at; their current step stands in the line already.
         if roots == 1 {
-            lines.extend(
-                list_at(document, "/steps")
-                    .iter()
-                    .map(|step| step_line(step, frame)),
-            );
+            lines.extend(list_at(document, "/steps").iter().map(|step| step_line(step, frame)));
             lines.extend(children_line(document, shown));
         }
     }
@@ -330,10 +282,7 @@ fn picture(shown: &[Shown], now: Timestamp, width: usize, frame: usize) -> Vec<S
         lines.truncate(PICTURE_LINES_MAX - 1);
         lines.push(format!("  … and {more} more"));
     }
-    lines
-        .iter()
-        .map(|line| cut(clean(line).trim_end(), Some(width.saturating_sub(1))).into_owned())
-        .collect()
+    lines.iter().map(|line| cut(clean(line).trim_end(), Some(width.saturating_sub(1))).into_owned()).collect()
 }
 
 fn title(document: &Value) -> String {
@@ -373,23 +322,15 @@ fn children_line(document: &Value, shown: &[Shown]) -> Option<String> {
     let mut states: Vec<(String, usize)> = Vec::new();
     for child in children {
         let known = shown.iter().find(|shown| shown.document["id"] == *child);
-        let state = known
-            .and_then(|shown| text_at(&shown.document, "/state"))
-            .unwrap_or_else(|| "not shown".into());
+        let state =
+            known.and_then(|shown| text_at(&shown.document, "/state")).unwrap_or_else(|| "not shown".into());
         match states.iter_mut().find(|(word, _)| *word == state) {
             Some((_, count)) => *count += 1,
             None => states.push((state, 1)),
         }
     }
-    let states: Vec<String> = states
-        .iter()
-        .map(|(word, count)| format!("{count} {word}"))
-        .collect();
-    Some(format!(
-        "  {} operations below: {}",
-        children.len(),
-        states.join(", ")
-    ))
+    let states: Vec<String> = states.iter().map(|(word, count)| format!("{count} {word}")).collect();
+    Some(format!("  {} operations below: {}", children.len(), states.join(", ")))
 }
 
 /// What an operation is at: its own message, or its current step and that step's message.
@@ -398,11 +339,7 @@ fn doing(document: &Value) -> String {
         .iter()
         .find(|step| step["state"] == "running" || step["state"] == "failed");
     let text = |value: &Value, pointer: &str| text_at(value, pointer).filter(|text| !text.is_empty());
-    let own = || {
-        text(document, "/message")
-            .or_else(|| text(document, "/state"))
-            .unwrap_or_default()
-    };
+    let own = || text(document, "/message").or_else(|| text(document, "/state")).unwrap_or_default();
     match current {
         Some(step) if !is_final(document) => {
             let name = text(step, "/name").unwrap_or_default();
@@ -428,11 +365,7 @@ fn clock(document: &Value, now: Timestamp) -> String {
     let Some(began) = time("/started_at").or_else(|| time("/created_at")) else {
         return String::new();
     };
-    let seconds = time("/ended_at")
-        .unwrap_or(now)
-        .duration_since(began)
-        .as_secs()
-        .max(0);
+    let seconds = time("/ended_at").unwrap_or(now).duration_since(began).as_secs().max(0);
     format!("{:02}:{:02}", seconds / 60, seconds % 60)
 }
 
@@ -487,9 +420,7 @@ mod tests {
         let mut lines = Vec::new();
         for document in documents() {
             lines.extend(
-                changes(before.as_ref(), &document, now())
-                    .iter()
-                    .map(|line| format!("{} {line}", line.at)),
+                changes(before.as_ref(), &document, now()).iter().map(|line| format!("{} {line}", line.at)),
             );
             before = Some(document);
         }
@@ -526,16 +457,7 @@ mod tests {
         parent["children"] = json!(["op_2", "op_3"]);
         let child = json!({"id": "op_2", "type": "create-host", "target": "host/a", "state": "running", "parent": "op_1",
                            "steps": [{"name": "machine", "state": "running", "message": "\u{1b}[2Jpulling"}]});
-        let shown = [
-            Shown {
-                document: parent,
-                child: false,
-            },
-            Shown {
-                document: child,
-                child: true,
-            },
-        ];
+        let shown = [Shown { document: parent, child: false }, Shown { document: child, child: true }];
         assert_eq!(
             picture(&shown, now(), 70, 0),
             [
@@ -550,12 +472,8 @@ mod tests {
 
     #[test]
     fn a_large_picture_is_cut_in_both_directions() {
-        let shown: Vec<Shown> = (0..30)
-            .map(|_| Shown {
-                document: documents()[1].clone(),
-                child: false,
-            })
-            .collect();
+        let shown: Vec<Shown> =
+            (0..30).map(|_| Shown { document: documents()[1].clone(), child: false }).collect();
         let lines = picture(&shown, now(), 30, 0);
         assert_eq!(lines.len(), PICTURE_LINES_MAX);
         assert_eq!(lines.last().map(String::as_str), Some("  … and 11 more"));

@@ -26,10 +26,7 @@ pub fn reference_page(mut root: Command) -> String {
          ## Global options\n\n\
          They may stand before or after the command.\n\n",
     );
-    options(
-        &mut page,
-        root.get_arguments().filter(|argument| argument.is_global_set()),
-    );
+    options(&mut page, root.get_arguments().filter(|argument| argument.is_global_set()));
     for command in root.get_subcommands() {
         section(&mut page, command, &mut vec!["skep".to_owned()]);
     }
@@ -44,19 +41,15 @@ fn section(page: &mut String, command: &Command, words: &mut Vec<String>) {
     if let Some(about) = command.get_about() {
         let _ = writeln!(page, "{about}.");
     }
-    let aliases: Vec<String> = command
-        .get_visible_aliases()
-        .map(|alias| format!("`{alias}`"))
-        .collect();
+    let aliases: Vec<String> = command.get_visible_aliases().map(|alias| format!("`{alias}`")).collect();
     if !aliases.is_empty() {
         let _ = writeln!(page, "\nAlso: {}.", aliases.join(", "));
     }
     if !has_verbs {
         let _ = writeln!(page, "\n```text\n{}\n```", usage(command, words));
     }
-    let own = command
-        .get_arguments()
-        .filter(|argument| !argument.is_global_set() && argument.get_id() != "help");
+    let own =
+        command.get_arguments().filter(|argument| !argument.is_global_set() && argument.get_id() != "help");
     let own: Vec<&Arg> = own.collect();
     if !own.is_empty() {
         page.push('\n');
@@ -76,11 +69,7 @@ fn section(page: &mut String, command: &Command, words: &mut Vec<String>) {
 
 /// Only the numbers: what they mean stands on a page of its own.
 fn exit_numbers(help: &str) -> String {
-    let numbers: Vec<&str> = help
-        .lines()
-        .skip(1)
-        .filter_map(|line| line.split_whitespace().next())
-        .collect();
+    let numbers: Vec<&str> = help.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
     numbers.join(", ")
 }
 
@@ -88,12 +77,7 @@ fn options<'a>(page: &mut String, arguments: impl Iterator<Item = &'a Arg>) {
     page.push_str("| option | meaning |\n|---|---|\n");
     for argument in arguments {
         let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-        let _ = writeln!(
-            page,
-            "| `{}` | {} |",
-            spelling(argument),
-            help.replace('|', "\\|")
-        );
+        let _ = writeln!(page, "| `{}` | {} |", spelling(argument), help.replace('|', "\\|"));
     }
 }
 
@@ -108,11 +92,7 @@ fn spelling(argument: &Arg) -> String {
         _ => Vec::new(),
     };
     names.join(", ").to_owned()
-        + if names.is_empty() || values.is_empty() {
-            ""
-        } else {
-            " "
-        }
+        + if names.is_empty() || values.is_empty() { "" } else { " " }
         + &values.join(" ")
 }
 

@@ -43,10 +43,7 @@ impl Screen {
     /// Two writers that are no terminals.
     pub fn of(out: impl Write + Send + 'static, err: impl Write + Send + 'static) -> Screen {
         Screen {
-            streams: Arc::new(Mutex::new(Streams {
-                out: Box::new(out),
-                err: Box::new(err),
-            })),
+            streams: Arc::new(Mutex::new(Streams { out: Box::new(out), err: Box::new(err) })),
             out_is_terminal: false,
             err_is_terminal: false,
             in_is_terminal: false,
@@ -57,10 +54,7 @@ impl Screen {
     /// Writes a result. A reader that has gone away (`skep … | head`) is no error of ours.
     pub(crate) fn result(&self, text: &str) {
         let mut streams = self.streams();
-        let _ = streams
-            .out
-            .write_all(text.as_bytes())
-            .and_then(|()| streams.out.flush());
+        let _ = streams.out.write_all(text.as_bytes()).and_then(|()| streams.out.flush());
     }
 
     /// Writes a line for the person who watches.
@@ -71,10 +65,7 @@ impl Screen {
     /// Writes to standard error as it is; for progress in place and questions.
     pub(crate) fn draw(&self, text: &str) {
         let mut streams = self.streams();
-        let _ = streams
-            .err
-            .write_all(text.as_bytes())
-            .and_then(|()| streams.err.flush());
+        let _ = streams.err.write_all(text.as_bytes()).and_then(|()| streams.err.flush());
     }
 
     /// Whether a person sees standard error.

@@ -31,10 +31,7 @@ pub(crate) struct Watched(Arc<Mutex<BTreeSet<String>>>);
 
 impl Watched {
     pub(crate) fn add(&self, id: &str) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id.to_owned());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
     }
 
     pub(crate) fn remove(&self, id: &str) {
@@ -42,12 +39,7 @@ impl Watched {
     }
 
     fn all(&self) -> Vec<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .cloned()
-            .collect()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }
 
@@ -67,12 +59,7 @@ const TARGETS: &[Column] = &[
 
 impl Session {
     pub(crate) fn new(settings: Settings, screen: Screen) -> Session {
-        Session {
-            settings,
-            screen,
-            watched: Watched::default(),
-            client: OnceLock::new(),
-        }
+        Session { settings, screen, watched: Watched::default(), client: OnceLock::new() }
     }
 
     /// The client; made when first needed, so that a command that needs no server needs no address either.
@@ -87,10 +74,9 @@ impl Session {
     /// The environment to work in.
     pub(crate) fn environment(&self) -> Result<&str, Failure> {
         match self.settings.env.as_deref() {
-            Some(".") | Some("..") => Err(Failure::usage(
-                "'.' and '..' name no environment",
-                "see: skep env ls",
-            )),
+            Some(".") | Some("..") => {
+                Err(Failure::usage("'.' and '..' name no environment", "see: skep env ls"))
+            }
             Some(name) => Ok(name),
             None => Err(Failure::usage(
                 "no environment is chosen",
@@ -100,11 +86,7 @@ impl Session {
     }
 
     pub(crate) fn progress(&self) -> Progress {
-        let style = if self.settings.quiet {
-            ProgressStyle::None
-        } else {
-            self.settings.progress
-        };
+        let style = if self.settings.quiet { ProgressStyle::None } else { self.settings.progress };
         Progress::new(style, self.screen.clone(), self.settings.color)
     }
 
@@ -125,9 +107,7 @@ impl Session {
     pub(crate) fn print_list(&self, noun: &Noun, answer: &Value) {
         match self.output(Output::Table) {
             Output::Json => self.print_json(answer),
-            Output::Name => items(answer)
-                .iter()
-                .for_each(|item| self.print_name(noun, &noun.name_of(item))),
+            Output::Name => items(answer).iter().for_each(|item| self.print_name(noun, &noun.name_of(item))),
             output => {
                 self.print_table(noun.columns, items(answer), output);
                 if items(answer).is_empty() && !noun.when_none.is_empty() {
@@ -157,11 +137,7 @@ impl Session {
 
     /// `-q` prints the name alone, `-o name` with its type.
     fn print_name(&self, noun: &Noun, name: &str) {
-        let line = if self.settings.quiet {
-            name.to_owned()
-        } else {
-            noun.reference(name)
-        };
+        let line = if self.settings.quiet { name.to_owned() } else { noun.reference(name) };
         self.screen.result(&format!("{line}\n"));
     }
 
@@ -179,9 +155,7 @@ impl Session {
         match self.output(Output::Table) {
             Output::Json => self.print_json(object),
             Output::Name => self.print_name(noun, &noun.name_of(object)),
-            _ => self
-                .screen
-                .result(&format!("{} {done}\n", noun.reference(&noun.name_of(object)))),
+            _ => self.screen.result(&format!("{} {done}\n", noun.reference(&noun.name_of(object)))),
         }
     }
 
@@ -197,20 +171,12 @@ impl Session {
             match operation {
                 Ok(operation) => {
                     accepted.push(operation);
-                    targets.push(Ended {
-                        name,
-                        failure: None,
-                        operation: None,
-                    });
+                    targets.push(Ended { name, failure: None, operation: None });
                 }
                 Err(failure) if alone => return Err(failure),
                 Err(failure) => {
                     self.report(&failure);
-                    targets.push(Ended {
-                        name,
-                        failure: Some(failure),
-                        operation: None,
-                    });
+                    targets.push(Ended { name, failure: Some(failure), operation: None });
                 }
             }
         }
@@ -248,10 +214,8 @@ impl Session {
         let all_well = targets.iter().all(|target| target.failure.is_none());
         match self.output(Output::Table) {
             Output::Json => {
-                let mut operations: Vec<Value> = targets
-                    .iter()
-                    .filter_map(|target| target.operation.clone())
-                    .collect();
+                let mut operations: Vec<Value> =
+                    targets.iter().filter_map(|target| target.operation.clone()).collect();
                 match (targets.len(), operations.len()) {
                     (1, 1) => self.print_json(&operations.remove(0)),
                     _ => self.print_json(&json!({"items": operations})),
@@ -268,17 +232,10 @@ impl Session {
             _ => targets
                 .iter()
                 .filter(|target| target.failure.is_none())
-                .for_each(|target| {
-                    self.screen
-                        .result(&format!("{} {done}\n", noun.reference(&target.name)))
-                }),
+                .for_each(|target| self.screen.result(&format!("{} {done}\n", noun.reference(&target.name)))),
         }
         let total = targets.len();
-        verdict(
-            total,
-            targets.into_iter().filter_map(|target| target.failure).collect(),
-            |_| {},
-        )
+        verdict(total, targets.into_iter().filter_map(|target| target.failure).collect(), |_| {})
     }
 
     /// A y/N question, with what is about to happen. `--yes` answers it; a script that did not is told so.
@@ -287,10 +244,7 @@ impl Session {
             return Ok(());
         }
         if !self.may_ask() {
-            return Err(Failure::usage(
-                format!("{what}: this needs a confirmation"),
-                "add --yes",
-            ));
+            return Err(Failure::usage(format!("{what}: this needs a confirmation"), "add --yes"));
         }
         self.screen.draw(&format!("{what}\nGo on? [y/N] "));
         match self.answer().await?.as_deref() {
@@ -312,19 +266,11 @@ impl Session {
             None => {}
         }
         if !self.may_ask() {
-            let why = if self.settings.yes {
-                "--yes is not enough here"
-            } else {
-                "this needs a confirmation"
-            };
-            return Err(Failure::usage(
-                format!("{what}: {why}"),
-                format!("add --confirm {name}"),
-            ));
+            let why =
+                if self.settings.yes { "--yes is not enough here" } else { "this needs a confirmation" };
+            return Err(Failure::usage(format!("{what}: {why}"), format!("add --confirm {name}")));
         }
-        self.screen.draw(&format!(
-            "{what}\nThis cannot be undone. Type '{name}' to go on: "
-        ));
+        self.screen.draw(&format!("{what}\nThis cannot be undone. Type '{name}' to go on: "));
         match self.answer().await? {
             Some(given) if given == name => Ok(()),
             _ => Err(Failure::Declined),
@@ -336,10 +282,7 @@ impl Session {
     }
 
     async fn answer(&self) -> Result<Option<String>, Failure> {
-        input::line().await.map_err(|source| Failure::File {
-            doing: "read the answer".into(),
-            source,
-        })
+        input::line().await.map_err(|source| Failure::File { doing: "read the answer".into(), source })
     }
 }
 

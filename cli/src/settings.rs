@@ -106,10 +106,7 @@ impl ConfigFile {
         match std::fs::read_to_string(&path) {
             Ok(text) => ConfigFile::parse(&text, &path),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(ConfigFile::default()),
-            Err(source) => Err(Failure::File {
-                doing: format!("read {}", path.display()),
-                source,
-            }),
+            Err(source) => Err(Failure::File { doing: format!("read {}", path.display()), source }),
         }
     }
 
@@ -131,11 +128,7 @@ impl ConfigFile {
     fn context(&self, name: &str) -> Result<&Context, Failure> {
         self.contexts.get(name).ok_or_else(|| {
             let known: Vec<&str> = self.contexts.keys().map(String::as_str).collect();
-            let known = if known.is_empty() {
-                "none".to_owned()
-            } else {
-                known.join(", ")
-            };
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             Failure::usage(
                 format!("there is no context named '{name}'"),
                 format!(
@@ -174,20 +167,12 @@ impl Variables {
 
     /// Exactly these.
     pub fn of(pairs: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>) -> Variables {
-        Variables(
-            pairs
-                .into_iter()
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
-        )
+        Variables(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 
     /// A variable that is set to nothing counts as not set, as shells have no other way to take one back.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .get(name)
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 }
 
@@ -253,22 +238,11 @@ impl Server {
         Ok(Server {
             managers: url.map(managers).transpose()?.unwrap_or_default(),
             token: (flags.token_file.clone().map(TokenSource::File))
+                .or_else(|| variables.get("SKEP_TOKEN_FILE").map(|path| TokenSource::File(path.into())))
                 .or_else(|| {
-                    variables
-                        .get("SKEP_TOKEN_FILE")
-                        .map(|path| TokenSource::File(path.into()))
+                    variables.get("SKEP_TOKEN").map(|text| TokenSource::Value(Secret::new(text.to_owned())))
                 })
-                .or_else(|| {
-                    variables
-                        .get("SKEP_TOKEN")
-                        .map(|text| TokenSource::Value(Secret::new(text.to_owned())))
-                })
-                .or_else(|| {
-                    context?
-                        .token_file
-                        .as_ref()
-                        .map(|path| TokenSource::File(in_folder(path)))
-                }),
+                .or_else(|| context?.token_file.as_ref().map(|path| TokenSource::File(in_folder(path)))),
             ca_file: (flags.ca_file.clone())
                 .or_else(|| variables.get("SKEP_CA_FILE").map(PathBuf::from))
                 .or_else(|| context?.ca_file.as_ref().map(in_folder)),
@@ -288,20 +262,14 @@ fn managers(list: &str) -> Result<Vec<Url>, Failure> {
         .map(manager)
         .collect::<Result<Vec<Url>, Failure>>()?;
     if managers.is_empty() {
-        return Err(Failure::usage(
-            "the server's address is empty",
-            "give it as https://HOST:8443",
-        ));
+        return Err(Failure::usage("the server's address is empty", "give it as https://HOST:8443"));
     }
     Ok(managers)
 }
 
 fn manager(text: &str) -> Result<Url, Failure> {
     let url = Url::parse(text).map_err(|error| {
-        Failure::usage(
-            format!("'{text}' is not an address: {error}"),
-            "give it as https://HOST:8443",
-        )
+        Failure::usage(format!("'{text}' is not an address: {error}"), "give it as https://HOST:8443")
     })?;
     match url.scheme() {
         "https" => Ok(url),
@@ -310,10 +278,7 @@ fn manager(text: &str) -> Result<Url, Failure> {
             format!("'{text}' would send the token in clear"),
             "use https://; http:// is for this machine only (127.0.0.1, [::1], localhost)",
         )),
-        _ => Err(Failure::usage(
-            format!("'{text}' is not an https address"),
-            "give it as https://HOST:8443",
-        )),
+        _ => Err(Failure::usage(format!("'{text}' is not an https address"), "give it as https://HOST:8443")),
     }
 }
 
@@ -321,10 +286,7 @@ fn manager(text: &str) -> Result<Url, Failure> {
 pub(crate) fn is_loopback(url: &Url) -> bool {
     let Some(host) = url.host_str() else { return false };
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || host
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn choice<T: ValueEnum>(flag: Option<T>, variables: &Variables, name: &str) -> Result<Option<T>, Failure> {
@@ -339,20 +301,13 @@ fn choice<T: ValueEnum>(flag: Option<T>, variables: &Variables, name: &str) -> R
             .iter()
             .filter_map(|variant| Some(variant.to_possible_value()?.get_name().to_owned()))
             .collect();
-        Failure::usage(
-            format!("{name} is '{text}'"),
-            format!("allowed are: {}", known.join(", ")),
-        )
+        Failure::usage(format!("{name} is '{text}'"), format!("allowed are: {}", known.join(", ")))
     })
 }
 
 /// A dumb terminal cannot draw in place.
 fn progress(variables: &Variables) -> ProgressStyle {
-    if variables.get("TERM") == Some("dumb") {
-        ProgressStyle::Plain
-    } else {
-        ProgressStyle::Auto
-    }
+    if variables.get("TERM") == Some("dumb") { ProgressStyle::Plain } else { ProgressStyle::Auto }
 }
 
 fn switched_off(variables: &Variables, name: &str) -> bool {
@@ -412,18 +367,11 @@ mod tests {
         let from_file = resolve(GlobalFlags::default(), &[]).expect("the file alone is enough");
         assert_eq!(hosts(&from_file), ["prod"]);
         assert_eq!(from_file.env.as_deref(), Some("shop"));
-        assert_eq!(
-            from_file.ca_file.as_deref(),
-            Some(Path::new("/home/ann/.config/skep/prod-ca.pem"))
-        );
+        assert_eq!(from_file.ca_file.as_deref(), Some(Path::new("/home/ann/.config/skep/prod-ca.pem")));
         assert_eq!(from_file.token, Some(TokenSource::File("/secrets/prod".into())));
 
-        let variables = [
-            ("SKEP_ENV", "test"),
-            ("SKEP_OUTPUT", "json"),
-            ("SKEP_TIMEOUT", "30"),
-            ("SKEP_WAIT", "0"),
-        ];
+        let variables =
+            [("SKEP_ENV", "test"), ("SKEP_OUTPUT", "json"), ("SKEP_TIMEOUT", "30"), ("SKEP_WAIT", "0")];
         let from_variables = resolve(GlobalFlags::default(), &variables).expect("valid");
         assert_eq!(from_variables.env.as_deref(), Some("test"));
         assert_eq!(from_variables.output, Some(Output::Json));
@@ -456,10 +404,7 @@ mod tests {
 
     #[test]
     fn a_context_named_by_flag_beats_the_address_in_the_environment() {
-        let flags = GlobalFlags {
-            context: Some("lab".into()),
-            ..GlobalFlags::default()
-        };
+        let flags = GlobalFlags { context: Some("lab".into()), ..GlobalFlags::default() };
         let settings = resolve(flags, &[("SKEP_URL", "https://elsewhere:8443")]).expect("valid");
         assert_eq!(hosts(&settings), ["lab1", "lab2"]);
         let settings = resolve(GlobalFlags::default(), &[("SKEP_CONTEXT", "lab")]).expect("valid");
@@ -480,10 +425,7 @@ mod tests {
         let cases: &[(&[(&str, &str)], &str)] = &[
             (&[("SKEP_OUTPUT", "xml")], "SKEP_OUTPUT is 'xml'"),
             (&[("SKEP_TIMEOUT", "soon")], "SKEP_TIMEOUT is 'soon'"),
-            (
-                &[("SKEP_URL", "http://10.0.0.1:8443")],
-                "would send the token in clear",
-            ),
+            (&[("SKEP_URL", "http://10.0.0.1:8443")], "would send the token in clear"),
             (&[("SKEP_URL", "ftp://m1")], "not an https address"),
             (&[("SKEP_CONTEXT", "nowhere")], "no context named 'nowhere'"),
         ];
@@ -503,10 +445,6 @@ mod tests {
         assert_eq!(settings.timeout, None);
         assert!(!settings.may_ask);
         assert!(settings.color);
-        assert!(
-            !resolve(GlobalFlags::default(), &[("NO_COLOR", "1")])
-                .expect("valid")
-                .color
-        );
+        assert!(!resolve(GlobalFlags::default(), &[("NO_COLOR", "1")]).expect("valid").color);
     }
 }

@@ -80,16 +80,8 @@ impl Parser {
         let name = std::mem::take(&mut self.name);
         let data = std::mem::take(&mut self.data);
         let complete = std::mem::take(&mut self.has_data);
-        let name = if name.is_empty() {
-            "message".to_owned()
-        } else {
-            name
-        };
-        complete.then(|| Event {
-            name,
-            data,
-            id: self.id.clone(),
-        })
+        let name = if name.is_empty() { "message".to_owned() } else { name };
+        complete.then(|| Event { name, data, id: self.id.clone() })
     }
 }
 
@@ -102,16 +94,8 @@ mod tests {
 
     fn wanted() -> Vec<Event> {
         vec![
-            Event {
-                name: "put".into(),
-                data: "{\"a\":\n \"ü\"}".into(),
-                id: Some("7".into()),
-            },
-            Event {
-                name: "message".into(),
-                data: "x".into(),
-                id: Some("7".into()),
-            },
+            Event { name: "put".into(), data: "{\"a\":\n \"ü\"}".into(), id: Some("7".into()) },
+            Event { name: "message".into(), data: "x".into(), id: Some("7".into()) },
         ]
     }
 

@@ -98,10 +98,9 @@ pub(crate) async fn run(command: Stack, session: &Session) -> Result<(), Failure
     let client = session.client()?;
     let env = session.environment()?;
     match command.verb.unwrap_or(Verb::Ls) {
-        Verb::Ls => session.print_list(
-            &STACK,
-            &client.get(&["v1", "environments", env, "stacks"], &[]).await?,
-        ),
+        Verb::Ls => {
+            session.print_list(&STACK, &client.get(&["v1", "environments", env, "stacks"], &[]).await?)
+        }
         Verb::Ps { name } => task::list_of(Some(&name), session).await?,
         Verb::Inspect { name } => {
             let path = ["v1", "environments", env, "stacks", STACK.named(&name)?];
@@ -120,30 +119,12 @@ pub(crate) async fn up(wish: Up, session: &Session) -> Result<(), Failure> {
         Some(file) => variables_of(&input::text(file).await?, &input::name_of(file))?,
         None => Map::new(),
     };
-    variables.extend(
-        wish.variables
-            .iter()
-            .map(|(key, value)| (key.clone(), Value::String(value.clone()))),
-    );
+    variables.extend(wish.variables.iter().map(|(key, value)| (key.clone(), Value::String(value.clone()))));
     let body = json!({"recipe": input::text(&wish.file).await?, "variables": variables});
     let path = ["v1", "environments", env, "stacks", name];
-    let call = Call {
-        method: Method::PUT,
-        path: &path,
-        query: &[],
-        payload: Payload::Json(&body),
-    };
+    let call = Call { method: Method::PUT, path: &path, query: &[], payload: Payload::Json(&body) };
     let operation = session.client()?.write(call).await;
-    session
-        .finish(
-            &STACK,
-            "deployed",
-            vec![Started {
-                name: name.to_owned(),
-                operation,
-            }],
-        )
-        .await
+    session.finish(&STACK, "deployed", vec![Started { name: name.to_owned(), operation }]).await
 }
 
 async fn remove(names: &[String], env: &str, session: &Session) -> Result<(), Failure> {
@@ -151,30 +132,19 @@ async fn remove(names: &[String], env: &str, session: &Session) -> Result<(), Fa
     let names = targets::named(&STACK, names)?;
     if !session.settings.yes && session.may_ask() {
         for name in &names {
-            let stack = client
-                .get(&["v1", "environments", env, "stacks", name], &[])
-                .await?;
+            let stack = client.get(&["v1", "environments", env, "stacks", name], &[]).await?;
             let services: Vec<String> = list_at(&stack, "/spec/services")
                 .iter()
                 .filter_map(|service| text_at(service, "/name"))
                 .collect();
-            session
-                .screen
-                .note(&format!("  {name}: services {}", services.join(", ")));
+            session.screen.note(&format!("  {name}: services {}", services.join(", ")));
         }
     }
-    session
-        .confirm(&format!("Removing from environment {env}: {}", names.join(", ")))
-        .await?;
+    session.confirm(&format!("Removing from environment {env}: {}", names.join(", "))).await?;
     let started = targets::start(&names, async |name| {
         let path = ["v1", "environments", env, "stacks", name];
         client
-            .write(Call {
-                method: Method::DELETE,
-                path: &path,
-                query: &[],
-                payload: Payload::Nothing,
-            })
+            .write(Call { method: Method::DELETE, path: &path, query: &[], payload: Payload::Nothing })
             .await
     })
     .await?;
@@ -197,19 +167,13 @@ fn variables_of(text: &str, file: &str) -> Result<Map<String, Value>, Failure> {
                 "comments begin with #",
             )
         })?;
-        variables.insert(
-            key.trim().to_owned(),
-            Value::String(unquoted(value.trim()).to_owned()),
-        );
+        variables.insert(key.trim().to_owned(), Value::String(unquoted(value.trim()).to_owned()));
     }
     Ok(variables)
 }
 
 fn unquoted(value: &str) -> &str {
-    ['"', '\'']
-        .iter()
-        .find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote))
-        .unwrap_or(value)
+    ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote)).unwrap_or(value)
 }
 
 fn services(stack: &Value) -> Option<String> {
@@ -221,12 +185,7 @@ fn services(stack: &Value) -> Option<String> {
 /// Running of desired tasks, over all services.
 fn tasks(stack: &Value) -> Option<String> {
     let services = list_at(stack, "/status/services");
-    let sum = |field: &str| {
-        services
-            .iter()
-            .filter_map(|service| service[field].as_u64())
-            .sum::<u64>()
-    };
+    let sum = |field: &str| services.iter().filter_map(|service| service[field].as_u64()).sum::<u64>();
     (!services.is_empty()).then(|| format!("{}/{}", sum("running"), sum("desired")))
 }
 
@@ -248,10 +207,7 @@ mod tests {
     fn an_env_file_is_read_line_by_line() {
         let text = "# comment\n\nexport A=1\n B = \"two words\" \nC='x=y'\nD=\n";
         let variables = variables_of(text, "vars.env").expect("valid");
-        assert_eq!(
-            Value::Object(variables),
-            json!({"A": "1", "B": "two words", "C": "x=y", "D": ""})
-        );
+        assert_eq!(Value::Object(variables), json!({"A": "1", "B": "two words", "C": "x=y", "D": ""}));
         let failure = variables_of("A=1\ntop-secret\n", "vars.env").expect_err("no pair");
         assert!(failure.to_string().contains("vars.env, line 2"), "{failure}");
         assert!(!failure.text().contains("top-secret"));

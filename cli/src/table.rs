@@ -35,19 +35,11 @@ pub(crate) enum Show {
 
 impl Column {
     pub(crate) const fn new(title: &'static str, show: Show) -> Column {
-        Column {
-            title,
-            show,
-            wide: false,
-        }
+        Column { title, show, wide: false }
     }
 
     pub(crate) const fn wide(title: &'static str, show: Show) -> Column {
-        Column {
-            title,
-            show,
-            wide: true,
-        }
+        Column { title, show, wide: true }
     }
 }
 
@@ -65,28 +57,17 @@ pub(crate) struct Look {
 
 /// Draws the table, header first, one line per item, each ended by a line feed.
 pub(crate) fn render(columns: &[Column], items: &[Value], look: &Look) -> String {
-    let columns: Vec<&Column> = columns
-        .iter()
-        .filter(|column| look.wide || !column.wide)
-        .collect();
+    let columns: Vec<&Column> = columns.iter().filter(|column| look.wide || !column.wide).collect();
     let header: Vec<String> = columns.iter().map(|column| column.title.to_owned()).collect();
     let mut rows = vec![header];
-    rows.extend(
-        items
-            .iter()
-            .map(|item| columns.iter().map(|column| column.cell(item, look)).collect()),
-    );
+    rows.extend(items.iter().map(|item| columns.iter().map(|column| column.cell(item, look)).collect()));
     let widths: Vec<usize> = (0..columns.len())
         .map(|index| rows.iter().map(|row| width(&row[index])).max().unwrap_or(0))
         .collect();
 
     let mut text = String::new();
     for (number, row) in rows.iter().enumerate() {
-        let line = Line {
-            columns: &columns,
-            widths: &widths,
-            colored: number > 0 && look.color,
-        };
+        let line = Line { columns: &columns, widths: &widths, colored: number > 0 && look.color };
         text.push_str(&line.render(row, look.width));
         text.push('\n');
     }
@@ -100,10 +81,7 @@ impl Column {
             Show::Text(pointer) | Show::State(pointer) => text_at(item, pointer).unwrap_or_else(missing),
             Show::Free(pointer) => text_at(item, pointer).unwrap_or_default(),
             Show::Age(pointer) => text_at(item, pointer).map_or_else(missing, |time| age(&time, look)),
-            Show::Bytes(pointer) => item
-                .pointer(pointer)
-                .and_then(Value::as_u64)
-                .map_or_else(missing, bytes),
+            Show::Bytes(pointer) => item.pointer(pointer).and_then(Value::as_u64).map_or_else(missing, bytes),
             Show::With(cell) => cell(item).unwrap_or_else(missing),
         };
         clean(&cell)
@@ -217,13 +195,7 @@ mod tests {
 
     fn look() -> Look {
         let now = "2026-11-20T10:00:00Z".parse().expect("a time");
-        Look {
-            now,
-            relative: false,
-            width: None,
-            color: false,
-            wide: false,
-        }
+        Look { now, relative: false, width: None, color: false, wide: false }
     }
 
     #[test]
@@ -238,11 +210,7 @@ mod tests {
 
     #[test]
     fn on_a_terminal_ages_are_short_and_the_end_is_cut() {
-        let look = Look {
-            relative: true,
-            width: Some(44),
-            ..look()
-        };
+        let look = Look { relative: true, width: Some(44), ..look() };
         assert_eq!(
             render(COLUMNS, &items(), &look),
             "NAME    STATE     MEM       AGE   MESSAGE\n\
@@ -253,12 +221,7 @@ mod tests {
 
     #[test]
     fn wide_adds_columns_and_colour_marks_states_only() {
-        let look = Look {
-            relative: true,
-            color: true,
-            wide: true,
-            ..look()
-        };
+        let look = Look { relative: true, color: true, wide: true, ..look() };
         let text = render(COLUMNS, &items()[..1], &look);
         assert_eq!(
             text,
@@ -270,10 +233,7 @@ mod tests {
     #[test]
     fn no_line_is_wider_than_the_terminal() {
         for width_max in 1..80 {
-            let look = Look {
-                width: Some(width_max),
-                ..look()
-            };
+            let look = Look { width: Some(width_max), ..look() };
             for line in render(COLUMNS, &items(), &look).lines() {
                 assert!(width(line) <= width_max, "{width_max}: {line:?}");
             }

@@ -9,10 +9,7 @@ use crate::session::Started;
 
 /// The bare names of references.
 pub(crate) fn named(noun: &Noun, references: &[String]) -> Result<Vec<String>, Failure> {
-    references
-        .iter()
-        .map(|reference| noun.named(reference).map(str::to_owned))
-        .collect()
+    references.iter().map(|reference| noun.named(reference).map(str::to_owned)).collect()
 }
 
 /// Sends one request per name, in their order. What would fail for every target alike ends the command at once, as long as
@@ -30,18 +27,12 @@ pub(crate) async fn start(
             {
                 return Err(failure);
             }
-            operation => started.push(Started {
-                name: name.clone(),
-                operation,
-            }),
+            operation => started.push(Started { name: name.clone(), operation }),
         }
     }
     Ok(started)
 }
 
 fn concerns_all(failure: &Failure) -> bool {
-    matches!(
-        failure.exit(),
-        Exit::NotAllowed | Exit::Unreachable | Exit::Unknown
-    )
+    matches!(failure.exit(), Exit::NotAllowed | Exit::Unreachable | Exit::Unknown)
 }

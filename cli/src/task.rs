@@ -45,12 +45,7 @@ pub(crate) async fn list_of(stack: Option<&str>, session: &Session) -> Result<()
     let client = session.client()?;
     let tasks = match stack {
         Some(stack) => {
-            client
-                .get(
-                    &["v1", "environments", env, "stacks", STACK.named(stack)?, "tasks"],
-                    &[],
-                )
-                .await?
+            client.get(&["v1", "environments", env, "stacks", STACK.named(stack)?, "tasks"], &[]).await?
         }
         None => client.get(&["v1", "environments", env, "tasks"], &[]).await?,
     };
@@ -100,9 +95,6 @@ mod tests {
         assert_eq!(service(&task).as_deref(), Some("web.2"));
         assert_eq!(image(&task).as_deref(), Some("whoami:v1"));
         assert_eq!(ports(&task).as_deref(), Some("80/tcp"));
-        assert_eq!(
-            service(&json!({"service": "agent", "slot": null})).as_deref(),
-            Some("agent")
-        );
+        assert_eq!(service(&json!({"service": "agent", "slot": null})).as_deref(), Some("agent"));
     }
 }

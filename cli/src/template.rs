@@ -69,12 +69,8 @@ pub(crate) async fn run(command: Template, session: &Session) -> Result<(), Fail
     match command.verb.unwrap_or(Verb::Ls) {
         Verb::Ls => session.print_list(&TEMPLATE, &client.get(&["v1", "templates"], &[]).await?),
         Verb::Inspect { name } => {
-            session.print_one(
-                &TEMPLATE,
-                &client
-                    .get(&["v1", "templates", TEMPLATE.named(&name)?], &[])
-                    .await?,
-            );
+            session
+                .print_one(&TEMPLATE, &client.get(&["v1", "templates", TEMPLATE.named(&name)?], &[]).await?);
         }
         Verb::Import { file } => {
             let body = json!({"document": input::text(&file).await?});

@@ -18,10 +18,7 @@ pub(crate) fn text_at(value: &Value, pointer: &str) -> Option<String> {
 
 /// The list at a JSON pointer; empty if it is none.
 pub(crate) fn list_at<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
-    value
-        .pointer(pointer)
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
+    value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// The items of a list answer.
@@ -31,9 +28,7 @@ pub(crate) fn items(answer: &Value) -> &[Value] {
 
 /// Text fit for a terminal: messages come from machines, engines and images, and must not move the cursor.
 pub(crate) fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// `1536 MiB` as `1.5 GiB`.

@@ -54,10 +54,7 @@ enum Event {
 /// Waits until all the operations have ended and returns their last documents, in the same order.
 pub(crate) async fn until_ended(session: &Session, operations: Vec<Value>) -> Result<Vec<Value>, Failure> {
     let mut waiting = Waiting::new(session, operations)?;
-    let deadline = session
-        .settings
-        .timeout
-        .map(|limit| (limit, Instant::now() + limit));
+    let deadline = session.settings.timeout.map(|limit| (limit, Instant::now() + limit));
     let mut tick = interval(TICK);
     while waiting.is_unfinished() {
         tokio::select! {
@@ -164,24 +161,14 @@ impl<'a> Waiting<'a> {
     }
 
     fn follow(&mut self, id: String) {
-        let follower = Follower {
-            client: self.client.clone(),
-            id,
-            seen: None,
-            sender: self.sender.clone(),
-        };
+        let follower = Follower { client: self.client.clone(), id, seen: None, sender: self.sender.clone() };
         self.streams.spawn(follower.run());
     }
 
     fn too_long(&self, deadline: Option<(Duration, Instant)>) -> Failure {
         Failure::WaitedTooLong {
             after: deadline.map(|(limit, _)| limit).unwrap_or_default(),
-            operations: self
-                .roots
-                .iter()
-                .filter(|root| !is_final(root))
-                .map(id_of)
-                .collect(),
+            operations: self.roots.iter().filter(|root| !is_final(root)).map(id_of).collect(),
         }
     }
 }
@@ -232,19 +219,12 @@ impl Follower {
 
     async fn one_stream(&mut self, silent_since: &mut Option<Instant>) -> End {
         let cursor = self.seen.map(|revision| revision.to_string());
-        let stream = match self
-            .client
-            .events(&["v1", "operations", &self.id], cursor.as_deref())
-            .await
-        {
+        let stream = match self.client.events(&["v1", "operations", &self.id], cursor.as_deref()).await {
             Ok(stream) => stream,
             Err(failure) if failure.may_pass() => return End::Cut { useful: false },
             Err(failure) => return End::Broken(failure),
         };
-        if silent_since
-            .take()
-            .is_some_and(|since| since.elapsed() > SILENCE_UNNOTICED)
-        {
+        if silent_since.take().is_some_and(|since| since.elapsed() > SILENCE_UNNOTICED) {
             let _ = self.sender.send(Event::Reconnected(stream.node.clone())).await;
         }
         let end = self.read(stream).await;
@@ -289,11 +269,8 @@ impl Follower {
             Ok(document) => document,
             Err(error) => return Some(self.broken(&error.to_string())),
         };
-        let revision = event
-            .id
-            .as_deref()
-            .and_then(|id| id.parse().ok())
-            .or_else(|| document["revision"].as_u64());
+        let revision =
+            event.id.as_deref().and_then(|id| id.parse().ok()).or_else(|| document["revision"].as_u64());
         if revision.is_some() && revision <= self.seen && !is_final(&document) {
             // Seen already, on another manager that is ahead of this one.
             return None;

@@ -32,21 +32,9 @@ async fn a_change_is_followed_to_its_success() {
         operation("op_1", "host/web-1", "succeeded", "done", 8),
     ])
     .await;
-    let outcome = skep(
-        &[manager.url()],
-        "host create web-1 --driver local --option size=m",
-    )
-    .await;
-    assert_eq!(
-        (outcome.code, outcome.out.as_str()),
-        (0, "host/web-1 created\n"),
-        "{outcome:?}"
-    );
-    let words: Vec<&str> = outcome
-        .err
-        .lines()
-        .map(|line| line.split_once(' ').unwrap().1)
-        .collect();
+    let outcome = skep(&[manager.url()], "host create web-1 --driver local --option size=m").await;
+    assert_eq!((outcome.code, outcome.out.as_str()), (0, "host/web-1 created\n"), "{outcome:?}");
+    let words: Vec<&str> = outcome.err.lines().map(|line| line.split_once(' ').unwrap().1).collect();
     assert_eq!(
         words,
         [
@@ -57,59 +45,33 @@ async fn a_change_is_followed_to_its_success() {
             "op_1 create-host host/web-1 succeeded",
         ]
     );
-    assert_eq!(
-        manager.requests(),
-        ["POST /v1/environments/prod/hosts", "GET /v1/operations/op_1"]
-    );
+    assert_eq!(manager.requests(), ["POST /v1/environments/prod/hosts", "GET /v1/operations/op_1"]);
     let body: Value = serde_json::from_slice(&manager.seen()[0].body).unwrap();
-    assert_eq!(
-        body,
-        json!({"name": "web-1", "driver": "local", "options": {"size": "m"}})
-    );
+    assert_eq!(body, json!({"name": "web-1", "driver": "local", "options": {"size": "m"}}));
 }
 
 #[tokio::test]
 async fn a_failed_operation_is_exit_code_7() {
     let manager = accepting(vec![failed()]).await;
-    let outcome = skep(
-        &[manager.url()],
-        "host create web-1 --driver local --progress none",
-    )
-    .await;
+    let outcome = skep(&[manager.url()], "host create web-1 --driver local --progress none").await;
     assert_eq!(outcome.code, 7);
     assert!(
-        outcome
-            .err
-            .starts_with("error[SKP-2001]: create-host host/web-1 failed: No room left.\n"),
+        outcome.err.starts_with("error[SKP-2001]: create-host host/web-1 failed: No room left.\n"),
         "{}",
         outcome.err
     );
     assert!(outcome.err.contains("operation op_1"), "{}", outcome.err);
     assert_eq!(outcome.out, "");
 
-    let outcome = skep(
-        &[manager.url()],
-        "host create web-1 --driver local -o json --progress none",
-    )
-    .await;
-    assert_eq!(
-        serde_json::from_str::<Value>(&outcome.out).unwrap()["state"],
-        "failed"
-    );
-    assert_eq!(
-        serde_json::from_str::<Value>(&outcome.err).unwrap()["code"],
-        "SKP-2001"
-    );
+    let outcome = skep(&[manager.url()], "host create web-1 --driver local -o json --progress none").await;
+    assert_eq!(serde_json::from_str::<Value>(&outcome.out).unwrap()["state"], "failed");
+    assert_eq!(serde_json::from_str::<Value>(&outcome.err).unwrap()["code"], "SKP-2001");
 }
 
 #[tokio::test]
 async fn progress_for_programs_is_one_object_per_line() {
     let manager = accepting(vec![operation("op_1", "host/web-1", "succeeded", "done", 8)]).await;
-    let outcome = skep(
-        &[manager.url()],
-        "host create web-1 --driver local --progress json",
-    )
-    .await;
+    let outcome = skep(&[manager.url()], "host create web-1 --driver local --progress json").await;
     let states: Vec<Value> = outcome
         .err
         .lines()
@@ -121,13 +83,7 @@ async fn progress_for_programs_is_one_object_per_line() {
 #[tokio::test]
 async fn a_stream_that_breaks_off_goes_on_at_another_manager_without_loss_or_repetition() {
     let first = Manager::start(|_, seen| match seen.wants_events {
-        true => Reply::Events(vec![put(&operation(
-            "op_1",
-            "host/web-1",
-            "running",
-            "running",
-            6,
-        ))]),
+        true => Reply::Events(vec![put(&operation("op_1", "host/web-1", "running", "running", 6))]),
         false => Reply::Json(202, operation("op_1", "host/web-1", "queued", "pending", 5)),
     })
     .await;
@@ -152,13 +108,7 @@ async fn a_stream_that_breaks_off_goes_on_at_another_manager_without_loss_or_rep
 #[tokio::test]
 async fn waiting_too_long_names_the_operation_and_how_to_go_on() {
     let manager = Manager::start(|_, seen| match seen.wants_events {
-        true => Reply::EndlessEvents(vec![put(&operation(
-            "op_1",
-            "host/web-1",
-            "running",
-            "running",
-            6,
-        ))]),
+        true => Reply::EndlessEvents(vec![put(&operation("op_1", "host/web-1", "running", "running", 6))]),
         false => Reply::Json(202, operation("op_1", "host/web-1", "queued", "pending", 5)),
     })
     .await;
@@ -174,13 +124,7 @@ async fn an_interrupt_stops_the_waiting_only() {
     let manager = Manager::start(move |_, seen| match seen.wants_events {
         true => {
             let _ = stop.send(());
-            Reply::EndlessEvents(vec![put(&operation(
-                "op_1",
-                "host/web-1",
-                "running",
-                "running",
-                6,
-            ))])
+            Reply::EndlessEvents(vec![put(&operation("op_1", "host/web-1", "running", "running", 6))])
         }
         false => Reply::Json(202, operation("op_1", "host/web-1", "queued", "pending", 5)),
     })
@@ -193,13 +137,7 @@ async fn an_interrupt_stops_the_waiting_only() {
     let variables = [("SKEP_URL", url.as_str()), ("SKEP_ENV", "prod")];
     let outcome = support::skep_until(&variables, "host create web-1 --driver local", interrupt).await;
     assert_eq!(outcome.code, 130, "{outcome:?}");
-    assert!(
-        outcome
-            .err
-            .ends_with("Still running: op_1. Resume: skep op watch op_1\n"),
-        "{}",
-        outcome.err
-    );
+    assert!(outcome.err.ends_with("Still running: op_1. Resume: skep op watch op_1\n"), "{}", outcome.err);
 }
 
 #[tokio::test]
@@ -234,16 +172,8 @@ async fn children_are_shown_below_their_parent() {
         }
     })
     .await;
-    let outcome = skep(
-        &[manager.url()],
-        "env create prod -t swarm --hosts 1 --driver local",
-    )
-    .await;
-    assert_eq!(
-        (outcome.code, outcome.out.as_str()),
-        (0, "env/prod created\n"),
-        "{outcome:?}"
-    );
+    let outcome = skep(&[manager.url()], "env create prod -t swarm --hosts 1 --driver local").await;
+    assert_eq!((outcome.code, outcome.out.as_str()), (0, "env/prod created\n"), "{outcome:?}");
     let body: Value = serde_json::from_slice(&manager.seen()[0].body).unwrap();
     assert_eq!(
         body,
@@ -271,16 +201,9 @@ async fn several_hosts_that_fail_in_part_are_listed() {
          host/b   failed    -           Refused with 409.\n"
     );
     assert!(outcome.err.contains("error: 1 of 2 failed"), "{}", outcome.err);
-    let keys: Vec<Option<String>> = manager
-        .seen()
-        .iter()
-        .filter(|seen| seen.method == "POST")
-        .map(|seen| seen.key.clone())
-        .collect();
-    assert!(
-        keys.len() == 2 && keys[0] != keys[1],
-        "each write has a key of its own: {keys:?}"
-    );
+    let keys: Vec<Option<String>> =
+        manager.seen().iter().filter(|seen| seen.method == "POST").map(|seen| seen.key.clone()).collect();
+    assert!(keys.len() == 2 && keys[0] != keys[1], "each write has a key of its own: {keys:?}");
 }
 
 #[tokio::test]
@@ -291,11 +214,7 @@ async fn what_is_destroyed_must_be_confirmed() {
     assert!(outcome.err.contains("--yes"), "{}", outcome.err);
     assert_eq!(manager.requests(), Vec::<String>::new());
     let outcome = skep(&[manager.url()], "host rm host/web-1 --yes").await;
-    assert_eq!(
-        (outcome.code, outcome.out.as_str()),
-        (0, "host/web-1 removed\n"),
-        "{outcome:?}"
-    );
+    assert_eq!((outcome.code, outcome.out.as_str()), (0, "host/web-1 removed\n"), "{outcome:?}");
     assert_eq!(manager.requests()[0], "DELETE /v1/environments/prod/hosts/web-1");
 }
 
@@ -315,10 +234,7 @@ async fn an_environment_is_destroyed_only_by_name() {
     ] {
         let outcome = skep(&[manager.url()], line).await;
         assert_eq!(outcome.code, code, "{line}: {outcome:?}");
-        let deleted = manager
-            .requests()
-            .iter()
-            .any(|request| request.starts_with("DELETE"));
+        let deleted = manager.requests().iter().any(|request| request.starts_with("DELETE"));
         assert_eq!(deleted, code == 0, "{line}");
         if line == "env rm prod --yes" {
             assert!(outcome.err.contains("3 hosts and 2 stacks"), "{}", outcome.err);
@@ -341,10 +257,7 @@ async fn lists_can_be_tables_names_or_the_answer_itself() {
         "NAME    MANAGERS   MTU    PUBLIC   AGE                    DESCRIPTION\n\
          swarm   3          1450   yes      2026-11-20T10:00:00Z   Three managers\n"
     );
-    assert_eq!(
-        skep(&[manager.url()], "template ls -o name").await.out,
-        "template/swarm\n"
-    );
+    assert_eq!(skep(&[manager.url()], "template ls -o name").await.out, "template/swarm\n");
     assert_eq!(skep(&[manager.url()], "template ls -q").await.out, "swarm\n");
     let printed = skep(&[manager.url()], "template ls -o json").await.out;
     assert_eq!(serde_json::from_str::<Value>(&printed).unwrap(), answer);
@@ -365,11 +278,7 @@ async fn a_recipe_is_sent_with_its_variables() {
             .await;
     let line = format!("up -f {recipe} --stack shop --env-file {variables} --set TAG=2");
     let outcome = skep(&[manager.url()], &line).await;
-    assert_eq!(
-        (outcome.code, outcome.out.as_str()),
-        (0, "stack/shop deployed\n"),
-        "{outcome:?}"
-    );
+    assert_eq!((outcome.code, outcome.out.as_str()), (0, "stack/shop deployed\n"), "{outcome:?}");
     assert_eq!(manager.requests(), ["PUT /v1/environments/prod/stacks/shop"]);
     let body: Value = serde_json::from_slice(&manager.seen()[0].body).unwrap();
     assert_eq!(body["variables"], json!({"TAG": "2", "MODE": "full"}));
@@ -395,11 +304,7 @@ async fn an_image_is_streamed_and_each_host_reported() {
         ),
     })
     .await;
-    let outcome = skep(
-        &[manager.url()],
-        &format!("image load {} --import web:1", path.display()),
-    )
-    .await;
+    let outcome = skep(&[manager.url()], &format!("image load {} --import web:1", path.display())).await;
     assert_eq!(outcome.code, 11, "{outcome:?}");
     assert_eq!(
         outcome.out,
@@ -421,11 +326,7 @@ async fn an_operation_can_be_watched_later() {
     })
     .await;
     let outcome = skep(&[manager.url()], "op watch op/op_1").await;
-    assert_eq!(
-        (outcome.code, outcome.out.as_str()),
-        (0, "op_1 host/a succeeded\n"),
-        "{outcome:?}"
-    );
+    assert_eq!((outcome.code, outcome.out.as_str()), (0, "op_1 host/a succeeded\n"), "{outcome:?}");
     let manager = Manager::start(|_, _| Reply::Json(200, failed())).await;
     assert_eq!(skep(&[manager.url()], "op watch op_1").await.code, 7);
 }

@@ -60,10 +60,7 @@ fn flags_may_stand_anywhere() {
 #[test]
 fn a_variable_in_the_place_of_the_environment_is_explained() {
     let error = parse("skep host ls -e FOO=bar").unwrap_err();
-    assert!(
-        error.to_string().contains("'-e' selects the environment"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("'-e' selects the environment"), "{error}");
     assert_eq!(error.exit_code(), 2);
 }
 
@@ -78,26 +75,14 @@ fn hosts_of_a_new_environment_need_a_driver() {
 #[test]
 fn every_command_has_examples_and_exit_codes() {
     fn check(command: &Command, words: &str) {
-        let verbs: Vec<&Command> = command
-            .get_subcommands()
-            .filter(|verb| verb.get_name() != "help")
-            .collect();
+        let verbs: Vec<&Command> =
+            command.get_subcommands().filter(|verb| verb.get_name() != "help").collect();
         assert!(command.get_about().is_some(), "{words} has no line about it");
         if verbs.is_empty() {
-            let examples = command
-                .get_before_long_help()
-                .unwrap_or_else(|| panic!("{words} has no example"));
-            assert!(
-                examples.to_string().starts_with("Examples:\n  "),
-                "{words}: {examples}"
-            );
-            let exits = command
-                .get_after_long_help()
-                .unwrap_or_else(|| panic!("{words} has no exit codes"));
-            assert!(
-                exits.to_string().starts_with("Exit codes:\n    0  done"),
-                "{words}: {exits}"
-            );
+            let examples = command.get_before_long_help().unwrap_or_else(|| panic!("{words} has no example"));
+            assert!(examples.to_string().starts_with("Examples:\n  "), "{words}: {examples}");
+            let exits = command.get_after_long_help().unwrap_or_else(|| panic!("{words} has no exit codes"));
+            assert!(exits.to_string().starts_with("Exit codes:\n    0  done"), "{words}: {exits}");
             for example in examples.to_string().lines().skip(1) {
                 example_parses(example.trim());
             }

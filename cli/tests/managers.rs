@@ -20,11 +20,7 @@ async fn a_refused_connection_moves_on_to_the_next_manager() {
     assert_eq!(outcome.code, 0, "{outcome:?}");
     assert_eq!(manager.requests(), ["GET /v1/environments"]);
     assert_eq!(manager.seen()[0].token.as_deref(), Some("Bearer skp_secret"));
-    assert!(
-        outcome.err.contains("-> 200 in"),
-        "-v shows requests: {}",
-        outcome.err
-    );
+    assert!(outcome.err.contains("-> 200 in"), "-v shows requests: {}", outcome.err);
     assert!(!outcome.err.contains("skp_"), "and no token: {}", outcome.err);
 }
 
@@ -33,11 +29,7 @@ async fn nobody_there_is_told_with_every_address_that_was_tried() {
     let (first, second) = (dead_url(), dead_url());
     let outcome = skep(&[first.clone(), second.clone()], "env ls").await;
     assert_eq!(outcome.code, 8);
-    assert!(
-        outcome.err.contains(&first) && outcome.err.contains(&second),
-        "{}",
-        outcome.err
-    );
+    assert!(outcome.err.contains(&first) && outcome.err.contains(&second), "{}", outcome.err);
     assert!(outcome.err.contains("nothing was changed"), "{}", outcome.err);
 }
 
@@ -62,11 +54,7 @@ async fn an_answer_that_stays_lost_is_an_unknown_outcome() {
     assert_eq!(outcome.code, 9, "{outcome:?}");
     let key = manager.seen()[0].key.clone().unwrap();
     assert!(manager.seen().iter().all(|seen| seen.key.as_ref() == Some(&key)));
-    assert!(
-        outcome.err.contains(&format!("--idempotency-key {key}")),
-        "{}",
-        outcome.err
-    );
+    assert!(outcome.err.contains(&format!("--idempotency-key {key}")), "{}", outcome.err);
 
     let line = format!("env create prod -t swarm --idempotency-key {key}");
     let manager = Manager::start(|_, _| Reply::Json(409, problem(409, None))).await;
@@ -116,42 +104,23 @@ async fn the_status_of_a_cluster_without_a_leader_is_one_managers_own_view() {
     .await;
     let outcome = skep(&[manager.url()], "cluster status").await;
     assert_eq!(outcome.code, 0, "{outcome:?}");
-    assert!(
-        outcome.out.starts_with("Failure tolerance  0:"),
-        "{}",
-        outcome.out
-    );
+    assert!(outcome.out.starts_with("Failure tolerance  0:"), "{}", outcome.out);
     assert!(outcome.err.contains("no leader answers"), "{}", outcome.err);
 }
 
 #[tokio::test]
 async fn refusals_become_exit_codes() {
-    for (status, code) in [
-        (400, 2),
-        (401, 4),
-        (403, 4),
-        (404, 3),
-        (409, 5),
-        (412, 5),
-        (422, 2),
-        (500, 1),
-    ] {
+    for (status, code) in [(400, 2), (401, 4), (403, 4), (404, 3), (409, 5), (412, 5), (422, 2), (500, 1)] {
         let manager = Manager::start(move |_, _| Reply::Json(status, problem(status, None))).await;
         let outcome = skep(&[manager.url()], "host inspect web-1").await;
         assert_eq!(outcome.code, code, "{status}: {outcome:?}");
         assert!(
-            outcome
-                .err
-                .starts_with(&format!("error[SKP-1301]: Refused with {status}.\n")),
+            outcome.err.starts_with(&format!("error[SKP-1301]: Refused with {status}.\n")),
             "{}",
             outcome.err
         );
         assert!(outcome.err.contains("do otherwise"), "{}", outcome.err);
-        assert!(
-            outcome.err.contains("request 0198 · manager m2"),
-            "{}",
-            outcome.err
-        );
+        assert!(outcome.err.contains("request 0198 · manager m2"), "{}", outcome.err);
         assert_eq!(outcome.out, "");
     }
 }
@@ -186,20 +155,12 @@ async fn without_an_address_or_an_environment_nothing_is_sent() {
 async fn the_version_is_told_with_or_without_a_server() {
     let outcome = skep(&[dead_url()], "version").await;
     assert_eq!(outcome.code, 0);
-    assert!(
-        outcome.out.contains("server  - (no manager answers)"),
-        "{}",
-        outcome.out
-    );
+    assert!(outcome.out.contains("server  - (no manager answers)"), "{}", outcome.out);
     let manager =
         Manager::start(|_, _| Reply::Json(200, json!({"version": "0.1.0", "cluster": "c1", "node": "m2"})))
             .await;
     let outcome = skep(&[manager.url()], "version").await;
-    assert!(
-        outcome.out.contains("server  0.1.0 (cluster c1, manager m2)"),
-        "{}",
-        outcome.out
-    );
+    assert!(outcome.out.contains("server  0.1.0 (cluster c1, manager m2)"), "{}", outcome.out);
 }
 
 #[tokio::test]
@@ -220,23 +181,11 @@ async fn only_the_given_authority_is_trusted() {
     let url = format!("https://{}", manager.address);
 
     let outcome = skep_with(&[("SKEP_URL", &url), ("SKEP_CA_FILE", &ours)], "whoami").await;
-    assert_eq!(
-        (outcome.code, outcome.out.as_str()),
-        (0, "admin\n"),
-        "{outcome:?}"
-    );
+    assert_eq!((outcome.code, outcome.out.as_str()), (0, "admin\n"), "{outcome:?}");
     let outcome = skep_with(&[("SKEP_URL", &url), ("SKEP_CA_FILE", &theirs)], "whoami").await;
     assert_eq!(outcome.code, 8);
-    assert!(
-        outcome.err.contains("certificate") && outcome.err.contains("--ca-file"),
-        "{}",
-        outcome.err
-    );
-    assert_eq!(
-        manager.requests().len(),
-        1,
-        "nothing was sent to a manager that is not trusted"
-    );
+    assert!(outcome.err.contains("certificate") && outcome.err.contains("--ca-file"), "{}", outcome.err);
+    assert_eq!(manager.requests().len(), 1, "nothing was sent to a manager that is not trusted");
 }
 
 fn authority_params() -> rcgen::CertificateParams {

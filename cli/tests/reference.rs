@@ -10,17 +10,12 @@ use clap::CommandFactory;
 use skep_cli::{ClientLine, exit_codes_page, reference_page};
 
 fn check(page: &str, wanted: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../docs/reference")
-        .join(page);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/reference").join(page);
     if std::env::var_os("SKEP_UPDATE_DOCS").is_some() {
         std::fs::write(&path, wanted).unwrap();
     }
     let there = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        there == wanted,
-        "docs/reference/{page} is out of date: run this test with SKEP_UPDATE_DOCS=1"
-    );
+    assert!(there == wanted, "docs/reference/{page} is out of date: run this test with SKEP_UPDATE_DOCS=1");
 }
 
 #[test]

@@ -151,9 +151,7 @@ pub fn check(
 }
 
 fn check_options(kind: &DriverKind, options: &BTreeMap<String, String>) -> Result<(), DriverError> {
-    options
-        .iter()
-        .try_for_each(|(option, value)| check_option(kind, option, value))
+    options.iter().try_for_each(|(option, value)| check_option(kind, option, value))
 }
 
 fn check_option(kind: &DriverKind, name: &str, value: &str) -> Result<(), DriverError> {
@@ -200,10 +198,7 @@ mod tests {
     }
 
     fn refused(driver: &str, options: &[(&str, &str)]) -> DriverError {
-        let options = options
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
+        let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         check(&config(), driver, &options).expect_err("it should be refused")
     }
 
@@ -237,20 +232,13 @@ mod tests {
     #[test]
     fn a_value_that_makes_no_sense_is_refused_with_what_would() {
         let error = refused("local", &[("mtu", "large")]).to_string();
-        assert!(
-            error.contains("mtu") && error.contains("large") && error.contains("1500"),
-            "{error}"
-        );
+        assert!(error.contains("mtu") && error.contains("large") && error.contains("1500"), "{error}");
     }
 
     #[test]
     fn names_are_unique() {
         for (at, one) in DRIVERS.iter().enumerate() {
-            assert!(
-                DRIVERS[..at].iter().all(|other| other.name != one.name),
-                "{}",
-                one.name
-            );
+            assert!(DRIVERS[..at].iter().all(|other| other.name != one.name), "{}", one.name);
         }
     }
 

@@ -55,11 +55,7 @@ pub const KIND: DriverKind = DriverKind {
         check: check_mtu,
     }],
     available,
-    build: |config| {
-        Arc::new(Local {
-            config: config.clone(),
-        })
-    },
+    build: |config| Arc::new(Local { config: config.clone() }),
 };
 
 const NAME: &str = "local";
@@ -121,12 +117,7 @@ impl Local {
         let layout = Layout::of(&self.config);
         tokio::task::spawn_blocking(move || work(&layout))
             .await
-            .unwrap_or_else(|error| {
-                Err(DriverError::CutShort {
-                    trying,
-                    detail: error.to_string(),
-                })
-            })
+            .unwrap_or_else(|error| Err(DriverError::CutShort { trying, detail: error.to_string() }))
     }
 }
 
@@ -134,24 +125,19 @@ impl Local {
 impl Driver for Local {
     async fn find(&self, key: &MachineKey) -> Result<Option<Machine>, DriverError> {
         let key = key.clone();
-        self.blocking("looking for a machine", move |layout| machine::find(layout, &key))
-            .await
+        self.blocking("looking for a machine", move |layout| machine::find(layout, &key)).await
     }
 
     async fn ensure(&self, wish: &MachineWish) -> Result<Machine, DriverError> {
         available(&self.config)?;
         let wish = wish.clone();
-        self.blocking("making a machine", move |layout| machine::ensure(layout, &wish))
-            .await
+        self.blocking("making a machine", move |layout| machine::ensure(layout, &wish)).await
     }
 
     async fn release(&self, key: &MachineKey) -> Result<(), DriverError> {
         needs_root()?;
         let key = key.clone();
-        self.blocking("giving a machine back", move |layout| {
-            machine::release(layout, &key)
-        })
-        .await
+        self.blocking("giving a machine back", move |layout| machine::release(layout, &key)).await
     }
 
     async fn list(&self) -> Result<Vec<Machine>, DriverError> {
@@ -162,21 +148,13 @@ impl Driver for Local {
 fn available(config: &DriverConfig) -> Result<(), DriverError> {
     needs_root()?;
     for (tool, package) in tools::NEEDED {
-        tools::find(tool).ok_or(DriverError::MissingTool {
-            driver: NAME,
-            tool,
-            package,
-        })?;
+        tools::find(tool).ok_or(DriverError::MissingTool { driver: NAME, tool, package })?;
     }
     Layout::of(config).check_length()
 }
 
 fn needs_root() -> Result<(), DriverError> {
-    if nix::unistd::geteuid().is_root() {
-        Ok(())
-    } else {
-        Err(DriverError::NeedsRoot { driver: NAME })
-    }
+    if nix::unistd::geteuid().is_root() { Ok(()) } else { Err(DriverError::NeedsRoot { driver: NAME }) }
 }
 
 fn check_mtu(value: &str) -> Result<(), &'static str> {

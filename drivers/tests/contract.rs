@@ -3,11 +3,7 @@
 //! A driver brings a bench: how to look at its machines from outside, and what can go wrong half-way. A driver
 //! without a bench fails here.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test says what it expects"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects")]
 
 mod bench;
 
@@ -61,10 +57,7 @@ async fn making_again_makes_nothing_twice(driver: &dyn Driver, bench: &dyn Bench
     let second = driver.ensure(&two).await.unwrap();
     assert_ne!((&second.address, &second.id), (&first.address, &first.id));
     assert_eq!(driver.find(&one.key).await.unwrap(), Some(first.clone()));
-    assert_eq!(
-        sorted(driver.list().await.unwrap()),
-        sorted(vec![first, second.clone()])
-    );
+    assert_eq!(sorted(driver.list().await.unwrap()), sorted(vec![first, second.clone()]));
 
     driver.release(&one.key).await.unwrap();
     bench.nothing_left(&one.key).expect("a released machine is gone");
@@ -81,10 +74,7 @@ async fn many_at_once_make_one(kind: &DriverKind, bench: &dyn Bench) {
     let first = first.unwrap();
     assert_eq!(second.unwrap(), first);
     assert_eq!(third.unwrap(), first);
-    assert!(
-        other.wait().unwrap().success(),
-        "the other process made it, or found it, too"
-    );
+    assert!(other.wait().unwrap().success(), "the other process made it, or found it, too");
     bench.made_once(&first).expect("one machine");
     left.release(&wish.key).await.unwrap();
     bench.nothing_left(&wish.key).expect("gone");
@@ -95,26 +85,12 @@ async fn a_half_made_machine_is_completed(driver: &dyn Driver, bench: &dyn Bench
     let whole = driver.ensure(&wish).await.unwrap();
     for (fault, inflict) in bench.faults() {
         inflict(&whole);
-        assert!(
-            bench.made_once(&whole).is_err(),
-            "{fault}: the fault must be seen"
-        );
-        assert_eq!(
-            driver.find(&wish.key).await.unwrap().as_ref(),
-            Some(&whole),
-            "{fault}: still found"
-        );
-        let again = driver
-            .ensure(&wish)
-            .await
-            .unwrap_or_else(|error| panic!("{fault}: {error}"));
+        assert!(bench.made_once(&whole).is_err(), "{fault}: the fault must be seen");
+        assert_eq!(driver.find(&wish.key).await.unwrap().as_ref(), Some(&whole), "{fault}: still found");
+        let again = driver.ensure(&wish).await.unwrap_or_else(|error| panic!("{fault}: {error}"));
         assert_eq!(again, whole, "{fault}");
-        bench
-            .made_once(&whole)
-            .unwrap_or_else(|missing| panic!("{fault}: {missing}"));
-        bench
-            .works(&whole)
-            .unwrap_or_else(|missing| panic!("{fault}: {missing}"));
+        bench.made_once(&whole).unwrap_or_else(|missing| panic!("{fault}: {missing}"));
+        bench.works(&whole).unwrap_or_else(|missing| panic!("{fault}: {missing}"));
     }
     driver.release(&wish.key).await.unwrap();
 }
@@ -123,13 +99,8 @@ async fn a_half_made_machine_can_be_released(driver: &dyn Driver, bench: &dyn Be
     let wish = wish(bench, "half");
     for (fault, inflict) in bench.faults() {
         inflict(&driver.ensure(&wish).await.unwrap());
-        driver
-            .release(&wish.key)
-            .await
-            .unwrap_or_else(|error| panic!("{fault}: {error}"));
-        bench
-            .nothing_left(&wish.key)
-            .unwrap_or_else(|left| panic!("{fault}: {left}"));
+        driver.release(&wish.key).await.unwrap_or_else(|error| panic!("{fault}: {error}"));
+        bench.nothing_left(&wish.key).unwrap_or_else(|left| panic!("{fault}: {left}"));
     }
 }
 
@@ -142,20 +113,11 @@ async fn a_killed_manager_leaves_what_another_completes(kind: &DriverKind, bench
         until(stage, || reached(&wish.key));
         other.kill().unwrap();
         other.wait().unwrap();
-        let machine = driver
-            .ensure(&wish)
-            .await
-            .unwrap_or_else(|error| panic!("{stage}: {error}"));
-        bench
-            .made_once(&machine)
-            .unwrap_or_else(|missing| panic!("{stage}: {missing}"));
-        bench
-            .works(&machine)
-            .unwrap_or_else(|missing| panic!("{stage}: {missing}"));
+        let machine = driver.ensure(&wish).await.unwrap_or_else(|error| panic!("{stage}: {error}"));
+        bench.made_once(&machine).unwrap_or_else(|missing| panic!("{stage}: {missing}"));
+        bench.works(&machine).unwrap_or_else(|missing| panic!("{stage}: {missing}"));
         driver.release(&wish.key).await.unwrap();
-        bench
-            .nothing_left(&wish.key)
-            .unwrap_or_else(|left| panic!("{stage}: {left}"));
+        bench.nothing_left(&wish.key).unwrap_or_else(|left| panic!("{stage}: {left}"));
     }
 }
 
@@ -175,18 +137,9 @@ async fn a_machine_works_and_goes(driver: &dyn Driver, bench: &dyn Bench) {
 async fn makes_a_machine_for_another_test() {
     let Ok(told) = std::env::var(HELPER) else { return };
     let told: Vec<&str> = told.split('\n').collect();
-    let config = DriverConfig {
-        cluster: told[1].to_owned(),
-        root: told[2].into(),
-        skep_binary: told[3].into(),
-    };
-    let wish = wish_for(
-        MachineKey {
-            cluster: told[1].to_owned(),
-            host: told[4].to_owned(),
-        },
-        told[5],
-    );
+    let config =
+        DriverConfig { cluster: told[1].to_owned(), root: told[2].into(), skep_binary: told[3].into() };
+    let wish = wish_for(MachineKey { cluster: told[1].to_owned(), host: told[4].to_owned() }, told[5]);
     let driver = (kind(told[0]).unwrap().build)(&config);
     driver.ensure(&wish).await.unwrap();
 }
@@ -211,10 +164,7 @@ fn helper(kind: &DriverKind, bench: &dyn Bench, wish: &MachineWish) -> Child {
 }
 
 fn key(bench: &dyn Bench, name: &str) -> MachineKey {
-    MachineKey {
-        cluster: bench.config().cluster.clone(),
-        host: format!("host_{name:0>32}"),
-    }
+    MachineKey { cluster: bench.config().cluster.clone(), host: format!("host_{name:0>32}") }
 }
 
 fn wish(bench: &dyn Bench, name: &str) -> MachineWish {
@@ -229,12 +179,7 @@ fn wish_for(key: MachineKey, name: &str) -> MachineWish {
         ca_pem: "no certificate: the agent of this test reads none".to_owned(),
         token: "once".to_owned(),
     };
-    MachineWish {
-        key,
-        name: name.to_owned(),
-        options: BTreeMap::new(),
-        join,
-    }
+    MachineWish { key, name: name.to_owned(), options: BTreeMap::new(), join }
 }
 
 fn sorted(mut machines: Vec<Machine>) -> Vec<Machine> {

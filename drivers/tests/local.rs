@@ -1,11 +1,7 @@
 //! What the driver `local` promises beyond the contract: a lab that ends leaves the computer as it was, labs do
 //! not meet, and what cannot run is said at once.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test says what it expects"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects")]
 
 #[allow(dead_code, reason = "the contract test uses the rest")]
 mod bench;
@@ -25,10 +21,7 @@ async fn a_sweep_leaves_nothing_and_finds_nothing_the_second_time() {
     bench.works(&machines[0]).unwrap();
     bench.use_it(&machines[0]);
     let swept = local::sweep(bench.config()).unwrap();
-    assert!(
-        swept.folder && swept.processes >= 6 && swept.namespaces == 2,
-        "{swept:?}"
-    );
+    assert!(swept.folder && swept.processes >= 6 && swept.namespaces == 2, "{swept:?}");
     nothing_is_left(&bench);
     let again = local::sweep(bench.config()).unwrap();
     assert!(again.is_empty(), "{again:?}");
@@ -47,10 +40,7 @@ async fn a_sweep_works_without_the_folder() {
     let folder = bench.config().root.join(bench.tag());
     fs::rename(&folder, bench.config().root.join("elsewhere")).unwrap();
     let swept = local::sweep(bench.config()).unwrap();
-    assert!(
-        swept.processes >= 6 && swept.namespaces == 2 && swept.interfaces >= 1,
-        "{swept:?}"
-    );
+    assert!(swept.processes >= 6 && swept.namespaces == 2 && swept.interfaces >= 1, "{swept:?}");
     nothing_is_left(&bench);
 }
 
@@ -60,23 +50,16 @@ async fn two_labs_share_nothing() {
     let Some(machines) = two_machines(&one).await else {
         return;
     };
-    let (mine, theirs) = (
-        local::ensure_network(one.config()).unwrap(),
-        local::ensure_network(other.config()).unwrap(),
-    );
+    let (mine, theirs) =
+        (local::ensure_network(one.config()).unwrap(), local::ensure_network(other.config()).unwrap());
     assert_ne!((mine.subnet, &mine.bridge), (theirs.subnet, &theirs.bridge));
-    assert_eq!(
-        local::ensure_network(other.config()).unwrap(),
-        theirs,
-        "chosen once"
-    );
+    assert_eq!(local::ensure_network(other.config()).unwrap(), theirs, "chosen once");
     let listener = std::net::TcpListener::bind((theirs.gateway, 0)).expect("managers can listen there");
     drop(listener);
     local::sweep(other.config()).unwrap();
     nothing_is_left(&other);
     for machine in &machines {
-        one.made_once(machine)
-            .expect("the other lab's sweep did not touch it");
+        one.made_once(machine).expect("the other lab's sweep did not touch it");
     }
 }
 
@@ -86,23 +69,13 @@ async fn an_agent_that_cannot_run_is_an_error_that_shows_its_log() {
     if (local::KIND.available)(bench.config()).is_err() {
         return;
     }
-    fs::write(
-        &bench.config().skep_binary,
-        "#!/bin/sh\necho unknown option: --join >&2\nexit 2\n",
-    )
-    .unwrap();
+    fs::write(&bench.config().skep_binary, "#!/bin/sh\necho unknown option: --join >&2\nexit 2\n").unwrap();
     let driver = (local::KIND.build)(bench.config());
     let wish = wish(&bench, "broken");
     let error = driver.ensure(&wish).await.expect_err("it cannot work");
-    assert!(
-        matches!(error, DriverError::DiedAtOnce { .. }) && error.retryable(),
-        "{error}"
-    );
+    assert!(matches!(error, DriverError::DiedAtOnce { .. }) && error.retryable(), "{error}");
     assert!(error.to_string().contains("unknown option: --join"), "{error}");
-    assert!(
-        driver.find(&wish.key).await.unwrap().is_some(),
-        "it is found, so that it can be released"
-    );
+    assert!(driver.find(&wish.key).await.unwrap().is_some(), "it is found, so that it can be released");
     driver.release(&wish.key).await.unwrap();
     bench.nothing_left(&wish.key).unwrap();
 }
@@ -119,10 +92,7 @@ async fn the_wished_mtu_holds_for_the_machine_and_its_containers() {
     // The engine sets it on its bridge with the first container; until then it is the network's option.
     let socket = local::docker_socket(bench.config(), &machines[0].key.host);
     let network = bench::local::get(&socket, "/networks/bridge").unwrap();
-    assert!(
-        network.contains("\"com.docker.network.driver.mtu\":\"1400\""),
-        "{network}"
-    );
+    assert!(network.contains("\"com.docker.network.driver.mtu\":\"1400\""), "{network}");
 }
 
 /// `None` where it cannot be tried (not root).
@@ -138,10 +108,7 @@ async fn two_machines(bench: &LocalBench) -> Option<Vec<Machine>> {
 }
 
 fn wish(bench: &LocalBench, name: &str) -> MachineWish {
-    let key = MachineKey {
-        cluster: bench.config().cluster.clone(),
-        host: format!("host_{name}"),
-    };
+    let key = MachineKey { cluster: bench.config().cluster.clone(), host: format!("host_{name}") };
     let join = JoinFile {
         cluster: key.cluster.clone(),
         host_id: key.host.clone(),
@@ -150,32 +117,18 @@ fn wish(bench: &LocalBench, name: &str) -> MachineWish {
         token: String::new(),
     };
     let options = BTreeMap::from([("mtu".to_owned(), "1400".to_owned())]);
-    MachineWish {
-        key,
-        name: name.to_owned(),
-        options,
-        join,
-    }
+    MachineWish { key, name: name.to_owned(), options, join }
 }
 
 fn nothing_is_left(bench: &LocalBench) {
     let tag = bench.tag();
-    assert_eq!(
-        bench::local::names("/sys/class/net", &format!("sk{tag}")),
-        [""; 0]
-    );
+    assert_eq!(bench::local::names("/sys/class/net", &format!("sk{tag}")), [""; 0]);
     assert_eq!(bench::local::names("/run/netns", &format!("skep-{tag}")), [""; 0]);
     assert_eq!(bench::local::containers(&format!("/skep-{tag}")), 0);
     for hierarchy in bench::local::names("/sys/fs/cgroup", "") {
-        assert!(
-            !fs::exists(format!("/sys/fs/cgroup/{hierarchy}/skep-{tag}")).unwrap(),
-            "{hierarchy}"
-        );
+        assert!(!fs::exists(format!("/sys/fs/cgroup/{hierarchy}/skep-{tag}")).unwrap(), "{hierarchy}");
     }
     assert!(!bench.config().root.join(&tag).exists());
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-    assert!(
-        !mounts.contains(bench.config().root.to_str().unwrap()),
-        "{mounts}"
-    );
+    assert!(!mounts.contains(bench.config().root.to_str().unwrap()), "{mounts}");
 }

@@ -54,10 +54,7 @@ impl Hub {
         let stream = self.open(host, term).await.map_err(to_bollard)?;
         let Some(version) = common_version(stream.engine_api()) else {
             let message = format!("it does not say which API it speaks ({:?})", stream.engine_api());
-            return Err(to_bollard(HubError::Engine {
-                host: host.to_owned(),
-                message,
-            }));
+            return Err(to_bollard(HubError::Engine { host: host.to_owned(), message }));
         };
         let patience = match request.body() {
             Either::Left(_) => ANSWER_MAX,
@@ -85,9 +82,7 @@ pub fn hub_error(error: &Error) -> Option<&HubError> {
 }
 
 fn to_bollard(error: HubError) -> Error {
-    Error::IOError {
-        err: io::Error::other(error),
-    }
+    Error::IOError { err: io::Error::other(error) }
 }
 
 /// A request for an absolute address becomes one for a path of this connection, with the version that
@@ -105,19 +100,12 @@ fn without_version(path: &str) -> &str {
     let Some((segment, rest)) = path.strip_prefix("/v").and_then(|path| path.split_once('/')) else {
         return path;
     };
-    if parse_version(segment).is_some() {
-        &path[path.len() - rest.len() - 1..]
-    } else {
-        path
-    }
+    if parse_version(segment).is_some() { &path[path.len() - rest.len() - 1..] } else { path }
 }
 
 /// The engine's version, or the newest that bollard knows if that is older.
 fn common_version(engine_api: &str) -> Option<String> {
-    let ours = (
-        API_DEFAULT_VERSION.major_version,
-        API_DEFAULT_VERSION.minor_version,
-    );
+    let ours = (API_DEFAULT_VERSION.major_version, API_DEFAULT_VERSION.minor_version);
     let (major, minor) = parse_version(engine_api)?.min(ours);
     Some(format!("{major}.{minor}"))
 }
@@ -137,10 +125,7 @@ mod tests {
         assert_eq!(common_version("1.9").as_deref(), Some("1.9"));
         assert_eq!(
             common_version("9.0"),
-            Some(format!(
-                "{}.{}",
-                API_DEFAULT_VERSION.major_version, API_DEFAULT_VERSION.minor_version
-            ))
+            Some(format!("{}.{}", API_DEFAULT_VERSION.major_version, API_DEFAULT_VERSION.minor_version))
         );
         assert_eq!(common_version(""), None);
         assert_eq!(common_version("new"), None);

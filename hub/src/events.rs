@@ -39,9 +39,6 @@ pub struct RegisterRefusal {
 impl RegisterRefusal {
     /// Nobody can answer now, for instance because there is no leader.
     pub fn unavailable(message: impl Into<String>) -> RegisterRefusal {
-        RegisterRefusal {
-            code: skep_wire::REGISTER_UNAVAILABLE.to_owned(),
-            message: message.into(),
-        }
+        RegisterRefusal { code: skep_wire::REGISTER_UNAVAILABLE.to_owned(), message: message.into() }
     }
 }

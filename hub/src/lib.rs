@@ -52,16 +52,8 @@ impl Hub {
         events: Arc<dyn HubEvents>,
         managers: watch::Receiver<Vec<String>>,
     ) -> Hub {
-        let shared = Shared {
-            node,
-            channels,
-            events,
-            managers,
-            sessions: Sessions::default(),
-        };
-        Hub {
-            shared: Arc::new(shared),
-        }
+        let shared = Shared { node, channels, events, managers, sessions: Sessions::default() };
+        Hub { shared: Arc::new(shared) }
     }
 
     /// Whether the host's agent is connected to this manager.

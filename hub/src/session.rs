@@ -63,39 +63,24 @@ impl Hub {
         let outcome = if request.cluster == self.shared.channels.cluster() {
             timeout(REGISTER_ANSWER_MAX, self.shared.events.register(request))
                 .await
-                .unwrap_or_else(|_| {
-                    Err(RegisterRefusal::unavailable(
-                        "the managers did not decide in time",
-                    ))
-                })
+                .unwrap_or_else(|_| Err(RegisterRefusal::unavailable("the managers did not decide in time")))
         } else {
-            let message = format!(
-                "this is cluster {}, not {}",
-                self.shared.channels.cluster(),
-                request.cluster
-            );
-            Err(RegisterRefusal {
-                code: "WRONG_CLUSTER".into(),
-                message,
-            })
+            let message =
+                format!("this is cluster {}, not {}", self.shared.channels.cluster(), request.cluster);
+            Err(RegisterRefusal { code: "WRONG_CLUSTER".into(), message })
         };
         let outcome = match outcome {
             Ok(certificate_pem) => {
                 tracing::info!(host.id = host, "a host was registered");
                 let managers = self.managers();
-                register_reply::Outcome::Registered(Registered {
-                    certificate_pem,
-                    managers,
-                })
+                register_reply::Outcome::Registered(Registered { certificate_pem, managers })
             }
             Err(RegisterRefusal { code, message }) => {
                 tracing::warn!(host.id = host, code, message, "a host's registration was refused");
                 register_reply::Outcome::Refused(Refused { code, message })
             }
         };
-        RegisterReply {
-            outcome: Some(outcome),
-        }
+        RegisterReply { outcome: Some(outcome) }
     }
 
     async fn serve_reports(&self, mux: &Mux, incoming: &mut Incoming, host: &str) -> LinkEnd {
@@ -114,16 +99,10 @@ impl Hub {
         let mut stream = report_stream(incoming).await?;
         let mut known = next_report(&mut stream).await?;
         if known.session.is_empty() || known.inventory.is_none() {
-            return Err(LinkEnd::Protocol(
-                "the first report names no session or has no inventory",
-            ));
+            return Err(LinkEnd::Protocol("the first report names no session or has no inventory"));
         }
         let asked = known.csr_pem.take();
-        let session = Session {
-            host: host.to_owned(),
-            id: known.session.clone(),
-            mux: mux.clone(),
-        };
+        let session = Session { host: host.to_owned(), id: known.session.clone(), mux: mux.clone() };
         let (changes, changed) = watch::channel(known.clone());
         tokio::spawn(tell(self.shared.events.clone(), host.to_owned(), changed));
         let _entered = self.shared.sessions.enter(session);
@@ -148,10 +127,7 @@ impl Hub {
             Some(csr_pem) => self.renew(host, &csr_pem).await,
             None => None,
         };
-        let reply = ReportReply {
-            managers: self.managers(),
-            certificate_pem,
-        };
+        let reply = ReportReply { managers: self.managers(), certificate_pem };
         timeout(SILENCE_MAX, write_message(stream, &reply, MESSAGE_BYTES_MAX))
             .await
             .map_err(|_| LinkEnd::Silence)??;
@@ -181,10 +157,8 @@ impl Hub {
 
 /// The agent opens one stream, for its reports.
 async fn report_stream(incoming: &mut Incoming) -> Result<MuxStream, LinkEnd> {
-    let mut stream = timeout(SILENCE_MAX, incoming.recv())
-        .await
-        .map_err(|_| LinkEnd::Silence)?
-        .ok_or(LinkEnd::Lost)?;
+    let mut stream =
+        timeout(SILENCE_MAX, incoming.recv()).await.map_err(|_| LinkEnd::Silence)?.ok_or(LinkEnd::Lost)?;
     let header: StreamHeader = timeout(SILENCE_MAX, read_message(&mut stream, MESSAGE_BYTES_MAX))
         .await
         .map_err(|_| LinkEnd::Silence)??;
@@ -249,37 +223,20 @@ pub(crate) struct Session {
 impl Session {
     /// Opens a stream to the host's engine.
     pub(crate) async fn open(&self, term: Option<u64>) -> Result<EngineStream, HubError> {
-        let link = |reason: String| HubError::Link {
-            host: self.host.clone(),
-            reason,
-        };
+        let link = |reason: String| HubError::Link { host: self.host.clone(), reason };
         match timeout(OPEN_MAX, self.ask_for_stream(term)).await {
-            Ok(Ok((
-                stream,
-                StreamReady {
-                    error: None,
-                    engine_api,
-                },
-            ))) => Ok(EngineStream::local(stream, engine_api)),
-            Ok(Ok((
-                _,
-                StreamReady {
-                    error: Some(error), ..
-                },
-            ))) => Err(self.refused(term, error)),
+            Ok(Ok((stream, StreamReady { error: None, engine_api }))) => {
+                Ok(EngineStream::local(stream, engine_api))
+            }
+            Ok(Ok((_, StreamReady { error: Some(error), .. }))) => Err(self.refused(term, error)),
             Ok(Err(error)) => Err(link(error.to_string())),
-            Err(_) => Err(link(format!(
-                "its agent did not answer within {} s",
-                OPEN_MAX.as_secs()
-            ))),
+            Err(_) => Err(link(format!("its agent did not answer within {} s", OPEN_MAX.as_secs()))),
         }
     }
 
     async fn ask_for_stream(&self, term: Option<u64>) -> Result<(MuxStream, StreamReady), FramingError> {
         let mut stream = self.mux.open().await?;
-        let header = StreamHeader {
-            purpose: Some(stream_header::Purpose::Docker(DockerStream { term })),
-        };
+        let header = StreamHeader { purpose: Some(stream_header::Purpose::Docker(DockerStream { term })) };
         write_message(&mut stream, &header, MESSAGE_BYTES_MAX).await?;
         let ready = read_message(&mut stream, MESSAGE_BYTES_MAX).await?;
         Ok((stream, ready))
@@ -288,15 +245,10 @@ impl Session {
     fn refused(&self, term: Option<u64>, error: StreamError) -> HubError {
         let host = self.host.clone();
         match (error.failure(), term) {
-            (StreamFailure::Term, Some(term)) => HubError::StaleTerm {
-                host,
-                term,
-                obeyed: error.obeyed_term,
-            },
-            _ => HubError::Engine {
-                host,
-                message: error.message,
-            },
+            (StreamFailure::Term, Some(term)) => {
+                HubError::StaleTerm { host, term, obeyed: error.obeyed_term }
+            }
+            _ => HubError::Engine { host, message: error.message },
         }
     }
 }
@@ -325,11 +277,7 @@ impl Sessions {
         if let Some(older) = self.by_host().insert(host.clone(), session) {
             older.mux.close();
         }
-        Entered {
-            sessions: self.clone(),
-            host,
-            id,
-        }
+        Entered { sessions: self.clone(), host, id }
     }
 
     /// Nobody can leave the map half-changed, so a panic elsewhere does not spoil it.
@@ -348,10 +296,7 @@ struct Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         let mut by_host = self.sessions.by_host();
-        if by_host
-            .get(&self.host)
-            .is_some_and(|session| session.id == self.id)
-        {
+        if by_host.get(&self.host).is_some_and(|session| session.id == self.id) {
             by_host.remove(&self.host);
         }
     }
@@ -365,40 +310,17 @@ mod tests {
 
     #[test]
     fn a_heartbeat_changes_nothing_and_keeps_the_inventory() {
-        let inventory = Some(Inventory {
-            cpus: 2,
-            ..Inventory::default()
-        });
-        let mut known = Report {
-            inventory: inventory.clone(),
-            engine_up: true,
-            ..Report::default()
-        };
-        assert!(!take_over(
-            &mut known,
-            Report {
-                engine_up: true,
-                sent_at_ms: 5,
-                ..Report::default()
-            }
-        ));
+        let inventory = Some(Inventory { cpus: 2, ..Inventory::default() });
+        let mut known = Report { inventory: inventory.clone(), engine_up: true, ..Report::default() };
+        assert!(!take_over(&mut known, Report { engine_up: true, sent_at_ms: 5, ..Report::default() }));
         assert_eq!(known.inventory, inventory);
         assert_eq!(known.sent_at_ms, 5);
     }
 
     #[test]
     fn an_engine_that_went_away_and_another_inventory_are_changes() {
-        let mut known = Report {
-            engine_up: true,
-            ..Report::default()
-        };
-        assert!(take_over(
-            &mut known,
-            Report {
-                engine_error: "gone".into(),
-                ..Report::default()
-            }
-        ));
+        let mut known = Report { engine_up: true, ..Report::default() };
+        assert!(take_over(&mut known, Report { engine_error: "gone".into(), ..Report::default() }));
         assert!(take_over(
             &mut known,
             Report {

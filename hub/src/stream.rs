@@ -60,26 +60,16 @@ impl Hub {
     pub(crate) async fn open_here(&self, host: &str, term: Option<u64>) -> Result<EngineStream, HubError> {
         match self.shared.sessions.find(host) {
             Some(session) => session.open(term).await,
-            None => Err(HubError::NoAgent {
-                host: host.to_owned(),
-            }),
+            None => Err(HubError::NoAgent { host: host.to_owned() }),
         }
     }
 
     /// Asks all other managers at once; the first that has the agent is taken.
     async fn open_elsewhere(&self, host: &str, term: Option<u64>) -> Result<EngineStream, HubError> {
-        let nodes = self
-            .shared
-            .channels
-            .nodes()
-            .into_iter()
-            .filter(|node| *node != self.shared.node);
-        let mut asked: FuturesUnordered<_> = nodes
-            .map(|node| tunnel::open(&self.shared.channels, node, host, term))
-            .collect();
-        let mut failure = HubError::NoAgent {
-            host: host.to_owned(),
-        };
+        let nodes = self.shared.channels.nodes().into_iter().filter(|node| *node != self.shared.node);
+        let mut asked: FuturesUnordered<_> =
+            nodes.map(|node| tunnel::open(&self.shared.channels, node, host, term)).collect();
+        let mut failure = HubError::NoAgent { host: host.to_owned() };
         while let Some(answer) = asked.next().await {
             match answer {
                 Ok(stream) => return Ok(stream),
@@ -101,17 +91,11 @@ impl EngineStream {
     }
 
     pub(crate) fn local(stream: MuxStream, engine_api: String) -> EngineStream {
-        EngineStream {
-            route: Route::Local(Box::new(stream)),
-            engine_api,
-        }
+        EngineStream { route: Route::Local(Box::new(stream)), engine_api }
     }
 
     pub(crate) fn tunnelled(stream: TunnelStream, engine_api: String) -> EngineStream {
-        EngineStream {
-            route: Route::Tunnel(Box::new(stream)),
-            engine_api,
-        }
+        EngineStream { route: Route::Tunnel(Box::new(stream)), engine_api }
     }
 }
 

@@ -66,14 +66,8 @@ impl Tunnel for TunnelService {
         let (answers, answered) = mpsc::channel(FRAMES_WAITING_MAX);
         let opened = self.hub.open_here(&target.host_id, target.term).await;
         let ready = match &opened {
-            Ok(stream) => TunnelReady {
-                engine_api: stream.engine_api().to_owned(),
-                error: None,
-            },
-            Err(error) => TunnelReady {
-                engine_api: String::new(),
-                error: Some(to_wire(error)),
-            },
+            Ok(stream) => TunnelReady { engine_api: stream.engine_api().to_owned(), error: None },
+            Err(error) => TunnelReady { engine_api: String::new(), error: Some(to_wire(error)) },
         };
         // The channel is new and empty, so there is room.
         let _ = answers.try_send(Ok(frame(Part::Ready(ready))));
@@ -95,12 +89,7 @@ async fn relay(engine: EngineStream, frames: Streaming<Frame>, answers: mpsc::Se
 
 async fn to_engine(mut frames: Streaming<Frame>, mut writer: impl AsyncWrite + Unpin) -> io::Result<()> {
     loop {
-        match frames
-            .message()
-            .await
-            .map_err(io::Error::other)?
-            .and_then(|frame| frame.part)
-        {
+        match frames.message().await.map_err(io::Error::other)?.and_then(|frame| frame.part) {
             Some(Part::Data(bytes)) => {
                 writer.write_all(&bytes).await?;
                 writer.flush().await?;
@@ -124,11 +113,7 @@ async fn from_engine(
             // An engine that says nothing would never let us find out that nobody listens.
             () = answers.closed() => return Err(broken_off()),
         };
-        let part = if read == 0 {
-            Part::End(true)
-        } else {
-            Part::Data(buffer.split().freeze())
-        };
+        let part = if read == 0 { Part::End(true) } else { Part::Data(buffer.split().freeze()) };
         answers.send(Ok(frame(part))).await.map_err(|_| broken_off())?;
         if read == 0 {
             return Ok(());
@@ -143,23 +128,12 @@ pub(crate) async fn open(
     host: &str,
     term: Option<u64>,
 ) -> Result<EngineStream, HubError> {
-    let no_agent = || HubError::NoAgent {
-        host: host.to_owned(),
-    };
+    let no_agent = || HubError::NoAgent { host: host.to_owned() };
     match timeout(OPEN_MAX, ask(channels, node, host, term)).await {
-        Ok(Ok((
-            stream,
-            TunnelReady {
-                error: None,
-                engine_api,
-            },
-        ))) => Ok(EngineStream::tunnelled(stream, engine_api)),
-        Ok(Ok((
-            _,
-            TunnelReady {
-                error: Some(error), ..
-            },
-        ))) => Err(from_wire(host, term, error)),
+        Ok(Ok((stream, TunnelReady { error: None, engine_api }))) => {
+            Ok(EngineStream::tunnelled(stream, engine_api))
+        }
+        Ok(Ok((_, TunnelReady { error: Some(error), .. }))) => Err(from_wire(host, term, error)),
         Ok(Err(status)) => {
             tracing::debug!(peer.node = node, host.id = host, %status, "a manager could not be asked for a host's agent");
             Err(no_agent())
@@ -181,25 +155,16 @@ async fn ask(
     host: &str,
     term: Option<u64>,
 ) -> Result<(TunnelStream, TunnelReady), Status> {
-    let channel = channels
-        .get_for(node, Purpose::Bulk)
-        .map_err(|error| Status::unavailable(error.to_string()))?;
+    let channel =
+        channels.get_for(node, Purpose::Bulk).map_err(|error| Status::unavailable(error.to_string()))?;
     let (requests, requested) = mpsc::channel(FRAMES_WAITING_MAX);
-    let target = TunnelTarget {
-        host_id: host.to_owned(),
-        term,
-    };
+    let target = TunnelTarget { host_id: host.to_owned(), term };
     // The channel is new and empty, so there is room.
     let _ = requests.try_send(frame(Part::Target(target)));
-    let mut answers = TunnelClient::new(channel)
-        .open(ReceiverStream::new(requested))
-        .await?
-        .into_inner();
+    let mut answers = TunnelClient::new(channel).open(ReceiverStream::new(requested)).await?.into_inner();
     match answers.message().await?.and_then(|frame| frame.part) {
         Some(Part::Ready(ready)) => Ok((TunnelStream::new(requests, answers), ready)),
-        _ => Err(Status::internal(
-            "the first frame of the answer does not say `ready`",
-        )),
+        _ => Err(Status::internal("the first frame of the answer does not say `ready`")),
     }
 }
 
@@ -234,12 +199,8 @@ impl AsyncRead for TunnelStream {
         let this = self.get_mut();
         while this.chunk.is_empty() && !this.read_ended {
             match ready!(Pin::new(&mut this.incoming).poll_next(cx)) {
-                Some(Ok(Frame {
-                    part: Some(Part::Data(bytes)),
-                })) => this.chunk = bytes,
-                Some(Ok(Frame {
-                    part: Some(Part::End(_)),
-                })) => this.read_ended = true,
+                Some(Ok(Frame { part: Some(Part::Data(bytes)) })) => this.chunk = bytes,
+                Some(Ok(Frame { part: Some(Part::End(_)) })) => this.read_ended = true,
                 Some(Ok(_)) => return Poll::Ready(Err(out_of_place())),
                 Some(Err(status)) => {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, status)));
@@ -293,10 +254,9 @@ fn to_wire(error: &HubError) -> TunnelError {
     match error {
         HubError::NoAgent { .. } => failure(TunnelFailure::NoAgent, &error.to_string()),
         HubError::Engine { message, .. } => failure(TunnelFailure::Engine, message),
-        HubError::StaleTerm { obeyed, .. } => TunnelError {
-            obeyed_term: *obeyed,
-            ..failure(TunnelFailure::Term, &error.to_string())
-        },
+        HubError::StaleTerm { obeyed, .. } => {
+            TunnelError { obeyed_term: *obeyed, ..failure(TunnelFailure::Term, &error.to_string()) }
+        }
         HubError::Link { reason, .. } => failure(TunnelFailure::Link, reason),
     }
 }
@@ -305,19 +265,9 @@ fn from_wire(host: &str, term: Option<u64>, error: TunnelError) -> HubError {
     let host = host.to_owned();
     match (error.failure(), term) {
         (TunnelFailure::NoAgent, _) => HubError::NoAgent { host },
-        (TunnelFailure::Term, Some(term)) => HubError::StaleTerm {
-            host,
-            term,
-            obeyed: error.obeyed_term,
-        },
-        (TunnelFailure::Engine, _) => HubError::Engine {
-            host,
-            message: error.message,
-        },
-        _ => HubError::Link {
-            host,
-            reason: error.message,
-        },
+        (TunnelFailure::Term, Some(term)) => HubError::StaleTerm { host, term, obeyed: error.obeyed_term },
+        (TunnelFailure::Engine, _) => HubError::Engine { host, message: error.message },
+        _ => HubError::Link { host, reason: error.message },
     }
 }
 
@@ -326,10 +276,7 @@ fn broken_off() -> io::Error {
 }
 
 fn out_of_place() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        "a frame of the tunnel is out of place",
-    )
+    io::Error::new(io::ErrorKind::InvalidData, "a frame of the tunnel is out of place")
 }
 
 #[cfg(test)]
@@ -341,19 +288,9 @@ mod tests {
         let host = || "h1".to_owned();
         let errors = [
             HubError::NoAgent { host: host() },
-            HubError::Engine {
-                host: host(),
-                message: "no socket".into(),
-            },
-            HubError::StaleTerm {
-                host: host(),
-                term: 3,
-                obeyed: 7,
-            },
-            HubError::Link {
-                host: host(),
-                reason: "reset".into(),
-            },
+            HubError::Engine { host: host(), message: "no socket".into() },
+            HubError::StaleTerm { host: host(), term: 3, obeyed: 7 },
+            HubError::Link { host: host(), reason: "reset".into() },
         ];
         for error in errors {
             assert_eq!(from_wire("h1", Some(3), to_wire(&error)), error);

@@ -30,33 +30,21 @@ async fn an_engine_is_reached_through_every_manager() {
     let report = first.connected().await;
     let inventory = report.inventory.unwrap();
     assert!(report.engine_up, "{}", report.engine_error);
-    assert_eq!(
-        (inventory.engine_version.as_str(), inventory.engine_api.as_str()),
-        ("20.10.24", "1.41")
-    );
+    assert_eq!((inventory.engine_version.as_str(), inventory.engine_api.as_str()), ("20.10.24", "1.41"));
     assert_eq!(inventory.address, "127.0.0.1");
-    assert!(
-        inventory.mtu > 1000 && inventory.cpus > 0 && inventory.memory_bytes > 0,
-        "{inventory:?}"
-    );
+    assert!(inventory.mtu > 1000 && inventory.cpus > 0 && inventory.memory_bytes > 0, "{inventory:?}");
     assert!(first.hub.is_local(HOST) && !second.hub.is_local(HOST));
     assert_eq!(first.hub.local_hosts(), [HOST]);
 
     for manager in [&first, &second] {
         let docker = manager.hub.docker(HOST, None);
-        assert_eq!(
-            docker.version().await.unwrap().version.as_deref(),
-            Some("20.10.24")
-        );
+        assert_eq!(docker.version().await.unwrap().version.as_deref(), Some("20.10.24"));
         upload(&docker).await;
         download(&docker).await;
         converse(&docker).await;
     }
     assert!(
-        engine
-            .paths()
-            .iter()
-            .all(|path| path.starts_with("/v1.41/") || path == "/version"),
+        engine.paths().iter().all(|path| path.starts_with("/v1.41/") || path == "/version"),
         "{:?}",
         engine.paths()
     );
@@ -68,18 +56,13 @@ async fn upload(docker: &bollard::Docker) {
     let answers = docker.import_image_stream(ImportImageOptions::default(), body, None);
     let answers: Vec<_> = answers.try_collect().await.unwrap();
     let sum = pattern(BODY_BYTES).fold(0, |sum, chunk| checksum(sum, &chunk));
-    assert_eq!(
-        answers[0].stream.as_deref(),
-        Some(format!("{BODY_BYTES} bytes, {sum:x}").as_str())
-    );
+    assert_eq!(answers[0].stream.as_deref(), Some(format!("{BODY_BYTES} bytes, {sum:x}").as_str()));
 }
 
 async fn download(docker: &bollard::Docker) {
     let (bytes, sum) = docker
         .export_image("any")
-        .try_fold((0, 0), async |(bytes, sum), chunk| {
-            Ok((bytes + chunk.len(), checksum(sum, &chunk)))
-        })
+        .try_fold((0, 0), async |(bytes, sum), chunk| Ok((bytes + chunk.len(), checksum(sum, &chunk))))
         .await
         .unwrap();
     let expected = pattern(BODY_BYTES).fold(0, |sum, chunk| checksum(sum, &chunk));
@@ -88,10 +71,7 @@ async fn download(docker: &bollard::Docker) {
 
 /// A hijacked connection that ends our direction first and still gets the rest of the answer.
 async fn converse(docker: &bollard::Docker) {
-    let StartExecResults::Attached {
-        mut output,
-        mut input,
-    } = docker.start_exec("any", None).await.unwrap()
+    let StartExecResults::Attached { mut output, mut input } = docker.start_exec("any", None).await.unwrap()
     else {
         panic!("not attached");
     };
@@ -119,13 +99,9 @@ async fn an_agent_that_lost_its_manager_goes_to_another_and_streams_break_with_a
     agent.has_learnt_of(&second).await;
 
     first.stop();
-    let lost = tokio::time::timeout(DEADLINE, tunnelled.read(&mut [0]))
-        .await
-        .unwrap();
+    let lost = tokio::time::timeout(DEADLINE, tunnelled.read(&mut [0])).await.unwrap();
     lost.expect_err("a lost tunnel is not an orderly end");
-    let lost = tokio::time::timeout(DEADLINE, stream.read(&mut [0]))
-        .await
-        .unwrap();
+    let lost = tokio::time::timeout(DEADLINE, stream.read(&mut [0])).await.unwrap();
     lost.expect_err("a lost link is not an orderly end");
 
     second.connected().await;
@@ -153,11 +129,7 @@ async fn a_lower_term_is_refused_through_every_manager() {
     let session = first.connected().await.session;
     second.hub.docker(HOST, Some(5)).ping().await.unwrap();
     for manager in [&first, &second] {
-        let expected = HubError::StaleTerm {
-            host: HOST.into(),
-            term: 4,
-            obeyed: 5,
-        };
+        let expected = HubError::StaleTerm { host: HOST.into(), term: 4, obeyed: 5 };
         assert_eq!(refusal(&manager.hub, Some(4)).await, expected);
         let error = manager.hub.docker(HOST, Some(4)).ping().await.unwrap_err();
         assert_eq!(hub_error(&error), Some(&expected), "{error}");
@@ -167,10 +139,7 @@ async fn a_lower_term_is_refused_through_every_manager() {
     let agent = agent.restart_without_join_file().await;
     first.connected_other_than(&session).await;
     first.hub_has(HOST).await;
-    assert!(matches!(
-        refusal(&first.hub, Some(4)).await,
-        HubError::StaleTerm { obeyed: 5, .. }
-    ));
+    assert!(matches!(refusal(&first.hub, Some(4)).await, HubError::StaleTerm { obeyed: 5, .. }));
     agent.stop().await;
 }
 
@@ -184,15 +153,9 @@ async fn refusal(hub: &Hub, term: Option<u64>) -> HubError {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_without_an_agent_is_a_clear_error() {
     let (first, second) = Manager::two().await;
-    assert_eq!(
-        refusal(&first.hub, None).await,
-        HubError::NoAgent { host: HOST.into() }
-    );
+    assert_eq!(refusal(&first.hub, None).await, HubError::NoAgent { host: HOST.into() });
     second.stop();
-    assert_eq!(
-        refusal(&first.hub, None).await,
-        HubError::NoAgent { host: HOST.into() }
-    );
+    assert_eq!(refusal(&first.hub, None).await, HubError::NoAgent { host: HOST.into() });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -201,15 +164,9 @@ async fn an_engine_that_is_down_is_reported_and_comes_back() {
     let engine = Engine::absent();
     let agent = RunningAgent::join(&engine, &first, &[&first]);
     let report = first.connected().await;
-    assert!(
-        !report.engine_up && report.engine_error.contains("docker.sock"),
-        "{report:?}"
-    );
+    assert!(!report.engine_up && report.engine_error.contains("docker.sock"), "{report:?}");
     for manager in [&first, &second] {
-        assert!(matches!(
-            refusal(&manager.hub, None).await,
-            HubError::Engine { .. }
-        ));
+        assert!(matches!(refusal(&manager.hub, None).await, HubError::Engine { .. }));
     }
     engine.begin();
     first.reported(|report| report.engine_up).await;
@@ -224,10 +181,7 @@ async fn a_wrong_token_and_a_wrong_cluster_are_refused_for_good() {
     let mut join = first.join_file(&[&first]);
     join.token = pki::registration_token(&first.identity.registration_key, CLUSTER, "another-host");
     let ended = RunningAgent::start(&engine, join).ended().await;
-    assert!(
-        matches!(&ended, Err(AgentError::Refused { code, .. }) if code == "TOKEN_INVALID"),
-        "{ended:?}"
-    );
+    assert!(matches!(&ended, Err(AgentError::Refused { code, .. }) if code == "TOKEN_INVALID"), "{ended:?}");
     assert!(!first.hub.is_local(HOST));
 }
 
@@ -250,32 +204,19 @@ async fn foreign_certificates_are_refused() {
     let key_pem = pki::generate_key().unwrap();
     let csr = pki::certificate_request(&key_pem, HOST).unwrap();
     let certificate_pem = foreign.authority().unwrap().sign_host_csr(&csr, HOST).unwrap();
-    let tls = pki::client_config(
-        &first.identity.ca_pem,
-        Some((&certificate_pem, &key_pem)),
-        &[ALPN_AGENT],
-    )
-    .unwrap();
+    let tls = pki::client_config(&first.identity.ca_pem, Some((&certificate_pem, &key_pem)), &[ALPN_AGENT])
+        .unwrap();
     let tcp = tokio::net::TcpStream::connect(&first.address).await.unwrap();
     let name = pki::managers_server_name(CLUSTER).unwrap();
-    let mut link = tokio_rustls::TlsConnector::from(tls)
-        .connect(name, tcp)
-        .await
-        .unwrap();
+    let mut link = tokio_rustls::TlsConnector::from(tls).connect(name, tcp).await.unwrap();
     link.read(&mut [0]).await.expect_err("the handshake is refused");
 
     // A manager of another authority.
     let intruder = Manager::start(foreign, 2).await;
     intruder.knows(&first);
     first.knows(&intruder);
-    assert_eq!(
-        refusal(&intruder.hub, None).await,
-        HubError::NoAgent { host: HOST.into() }
-    );
-    assert_eq!(
-        refusal(&first.hub, None).await,
-        HubError::NoAgent { host: HOST.into() }
-    );
+    assert_eq!(refusal(&intruder.hub, None).await, HubError::NoAgent { host: HOST.into() });
+    assert_eq!(refusal(&first.hub, None).await, HubError::NoAgent { host: HOST.into() });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -301,8 +242,6 @@ async fn a_dead_session_does_not_hide_a_living_one_elsewhere() {
     let _silent = support::silent_agent(&first).await;
     first.hub_has(HOST).await;
     let opened = tokio::time::timeout(Duration::from_secs(8), first.hub.docker(HOST, None).ping()).await;
-    opened
-        .expect("the living session answers before the dead one is given up")
-        .unwrap();
+    opened.expect("the living session answers before the dead one is given up").unwrap();
     agent.stop().await;
 }

@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::{Feed, Ledger, Outcome, Position, ReadError, Revision, Row, Rows, Term, Txn, Unavailable, View, apply};
+use crate::{
+    Feed, Ledger, Outcome, Position, ReadError, Revision, Row, Rows, Term, Txn, Unavailable, View, apply,
+};
 
 /// All state in memory, one replica, always the leader.
 #[derive(Debug)]

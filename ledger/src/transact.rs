@@ -80,6 +80,10 @@ where
     let mut lost_to = String::new();
     for attempt in 0..TRANSACT_ATTEMPTS_MAX {
         let view = if attempt == 0 { ledger.view() } else { ledger.fresh_view().await? };
+        // A repeated request is answered before its rule is asked: what the first one did may make the rule refuse.
+        if let Some((revision, bytes)) = view.answered(request.id)? {
+            return replayed(revision, &bytes);
+        }
         let decided = {
             let mut tx = Tx::new(&view, ledger.now());
             match rule(&mut tx) {
@@ -100,15 +104,22 @@ where
             return Ok(Committed { answer, revision: view.revision(), replayed: false });
         };
         match ledger.propose(txn).await? {
-            Outcome::Committed(revision) => return Ok(Committed { answer, revision, replayed: false }),
-            Outcome::Replayed(revision, bytes) => {
-                let answer = serde_json::from_slice(&bytes).map_err(ReadError::new)?;
-                return Ok(Committed { answer, revision, replayed: true });
+            Outcome::Committed(revision) => {
+                return Ok(Committed { answer, revision, replayed: false });
             }
+            Outcome::Replayed(revision, bytes) => return replayed(revision, &bytes),
             Outcome::Fenced(term) => return Err(TransactError::Fenced(term)),
             Outcome::Conflict(what, _) => lost_to = what,
             Outcome::Nothing => lost_to = "an entry without a transaction".into(),
         }
     }
     Err(TransactError::Conflict { what: lost_to })
+}
+
+fn replayed<A: DeserializeOwned, E>(
+    revision: Revision,
+    bytes: &[u8],
+) -> Result<Committed<A>, TransactError<E>> {
+    let answer = serde_json::from_slice(bytes).map_err(ReadError::new)?;
+    Ok(Committed { answer, revision, replayed: true })
 }

@@ -98,7 +98,9 @@ impl<'v> Tx<'v> {
         for (key, written) in self.writes.iter().filter(|(key, _)| key.table == T::TABLE && belongs(key)) {
             match written {
                 None => records.remove(key),
-                Some(value) => records.insert(key.clone(), Stored { record: decode(key, value)?, revision: 0 }),
+                Some(value) => {
+                    records.insert(key.clone(), Stored { record: decode(key, value)?, revision: 0 })
+                }
             };
         }
         Ok(records.into_values().collect())

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Key, Revision, row};
+use crate::txn::Remembered;
+use crate::{Key, RequestId, Revision, row};
 
 /// The version of the encoding of a record's value; written in front of it.
 const RECORD_FORMAT: u8 = 1;
@@ -106,6 +107,16 @@ impl View {
         self.scan(&row::table_prefix(T::TABLE))
     }
 
+    /// The first answer to a request, if it was answered in the last 24 hours: its revision, and the answer's bytes.
+    pub fn answered(&self, request: RequestId) -> Result<Option<(Revision, Vec<u8>)>, ReadError> {
+        let Some(stored) = self.rows.get(&row::request(&request.bytes()))? else {
+            return Ok(None);
+        };
+        let (revision, remembered) =
+            Remembered::stored(&stored).ok_or_else(|| ReadError::malformed("request row"))?;
+        Ok(Some((revision, remembered.answer)))
+    }
+
     pub(crate) fn stored(&self, row: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
         self.rows.get(row)
     }
@@ -148,7 +159,6 @@ pub(crate) fn decode<T: Record>(key: &Key, value: &[u8]) -> Result<T, ReadError>
 }
 
 pub(crate) fn decoded<T: Record>(key: &Key, stored: &[u8]) -> Result<Stored<T>, ReadError> {
-    let (revision, value) =
-        row::unstamp(stored).ok_or_else(|| ReadError(format!("{key}: no revision")))?;
+    let (revision, value) = row::unstamp(stored).ok_or_else(|| ReadError(format!("{key}: no revision")))?;
     Ok(Stored { record: decode(key, value)?, revision })
 }

@@ -69,6 +69,16 @@ async fn a_repeated_request_changes_things_once_and_gets_the_first_answer() {
 }
 
 #[tokio::test]
+async fn a_repeated_request_is_answered_even_if_its_rule_would_refuse_by_now() {
+    let ledger = MemoryLedger::new();
+    transact(&*ledger, Request::new(), |tx| deposit(tx, "ann", 5)).await.expect("commits");
+    let withdrawal = Request { id: RequestId::new(), fence: None };
+    let first = transact(&*ledger, withdrawal, |tx| deposit(tx, "ann", -5)).await.expect("commits");
+    let again = transact(&*ledger, withdrawal, |tx| deposit(tx, "ann", -5)).await.expect("is answered");
+    assert_eq!((again.answer, again.replayed), (first.answer, true));
+}
+
+#[tokio::test]
 async fn requests_are_forgotten_after_a_day() {
     let ledger = MemoryLedger::new();
     let request = Request { id: RequestId::new(), fence: None };

@@ -54,8 +54,12 @@ pub fn bootstrap(tx: &mut Tx<'_>, id: &str, hash: &[u8]) -> Ruling<bool> {
 
 /// Whose token this is. Takes as long for a wrong secret as for a right one.
 pub fn principal(view: &View, token: &str) -> Ruling<Option<String>> {
-    let Some((id, hash)) = parse(token) else { return Ok(None) };
-    let Some(known) = view.get::<Token>(CLUSTER, &id)? else { return Ok(None) };
+    let Some((id, hash)) = parse(token) else {
+        return Ok(None);
+    };
+    let Some(known) = view.get::<Token>(CLUSTER, &id)? else {
+        return Ok(None);
+    };
     let same = verify_slices_are_equal(&known.hash, &hash).is_ok();
     Ok(same.then(|| known.principal.clone()))
 }

@@ -158,14 +158,11 @@ pub fn remove(tx: &mut Tx<'_>, environment: &str, id: OperationId) -> Ruling<Ope
 
 fn removal_of(tx: &mut Tx<'_>, environment: &Environment) -> Ruling<Option<Operation>> {
     let operations = tx.list::<Operation>(CLUSTER)?;
-    Ok(operations
-        .into_iter()
-        .map(|stored| stored.record)
-        .find(|operation| {
-            operation.workflow == workflow::REMOVE_ENVIRONMENT
-                && operation.subject.id == environment.id.as_str()
-                && !operation.ended()
-        }))
+    Ok(operations.into_iter().map(|stored| stored.record).find(|operation| {
+        operation.workflow == workflow::REMOVE_ENVIRONMENT
+            && operation.subject.id == environment.id.as_str()
+            && !operation.ended()
+    }))
 }
 
 /// Decides where the swarm is begun.

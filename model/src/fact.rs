@@ -173,7 +173,9 @@ fn wish_host_gone(
     operation: &OperationId,
     parent: &OperationId,
 ) -> Ruling<()> {
-    let Some(environment) = tx.get::<Environment>(CLUSTER, environment.as_str())? else { return Ok(()) };
+    let Some(environment) = tx.get::<Environment>(CLUSTER, environment.as_str())? else {
+        return Ok(());
+    };
     match tx.get::<Host>(environment.id.as_str(), id.as_str())? {
         Some(host) if host.removal.is_none() => {
             host::remove(tx, &environment, id.as_str(), operation.clone(), Some(parent.clone()))?;

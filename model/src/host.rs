@@ -290,7 +290,9 @@ pub fn reported(
     inventory: Option<Inventory>,
     engine: Result<(), String>,
 ) -> Ruling<()> {
-    let Some(mut host) = by_id(tx, id)? else { return Ok(()) };
+    let Some(mut host) = by_id(tx, id)? else {
+        return Ok(());
+    };
     let before = host.clone();
     if !host.agent.connected || host.agent.session != session {
         host.agent.since = Some(tx.now());
@@ -367,22 +369,22 @@ pub fn subject(host: &Host) -> Subject {
 }
 
 fn by_id(tx: &mut Tx<'_>, id: &str) -> Ruling<Option<Host>> {
-    let Some(place) = tx.get::<HostPlace>(CLUSTER, id)? else { return Ok(None) };
+    let Some(place) = tx.get::<HostPlace>(CLUSTER, id)? else {
+        return Ok(None);
+    };
     Ok(tx.get::<Host>(place.environment.as_str(), id)?.map(|stored| stored.record))
 }
 
 fn not_found(environment: &Environment, reference: &str) -> Refusal {
-    Refusal::NotFound {
-        what: "host",
-        name: reference.to_owned(),
-        scope: Some(environment.name.to_string()),
-    }
+    Refusal::NotFound { what: "host", name: reference.to_owned(), scope: Some(environment.name.to_string()) }
 }
 
 impl Host {
-    /// Can its engine be spoken to, and is it meant to stay?
+    /// Can its engine be spoken to, is its address known, and is it meant to stay?
     pub fn is_ready(&self) -> bool {
-        self.removal.is_none() && self.agent.connected && self.agent.engine_up && self.inventory.is_some()
+        let engine = self.agent.connected && self.agent.engine_up && self.inventory.is_some();
+        // An agent can be faster than the driver's answer.
+        engine && self.machine.is_some() && self.removal.is_none()
     }
 
     /// Does it do its part in the swarm?
@@ -419,7 +421,9 @@ impl Host {
         }
         match &self.membership {
             None => ("joining", "waiting to join the swarm".into()),
-            Some(membership) if !membership.ready => ("joining", "the swarm does not see it ready yet".into()),
+            Some(membership) if !membership.ready => {
+                ("joining", "the swarm does not see it ready yet".into())
+            }
             Some(membership) if membership.drained => ("drained", "takes no tasks".into()),
             Some(_) => ("active", String::new()),
         }

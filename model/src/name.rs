@@ -21,7 +21,11 @@ impl Name {
             && text.chars().all(inside)
             && at_an_end(text.chars().next())
             && at_an_end(text.chars().last());
-        if good { Ok(Name(text.to_owned())) } else { Err(Refusal::InvalidName { what, name: text.to_owned() }) }
+        if good {
+            Ok(Name(text.to_owned()))
+        } else {
+            Err(Refusal::InvalidName { what, name: text.to_owned() })
+        }
     }
 
     /// The text.

@@ -233,7 +233,9 @@ pub fn start(
 
 /// Takes a queued operation up if its subject is free by now.
 pub fn activate(tx: &mut Tx<'_>, id: &OperationId) -> Ruling<()> {
-    let Some(mut operation) = tx.get::<Operation>(CLUSTER, id.as_str())? else { return Ok(()) };
+    let Some(mut operation) = tx.get::<Operation>(CLUSTER, id.as_str())? else {
+        return Ok(());
+    };
     let free = tx.get::<Active>(CLUSTER, &operation.subject.index())?.is_none();
     if operation.state == State::Queued && free {
         operation.record.state = State::Running;
@@ -423,9 +425,8 @@ mod tests {
         let ids = [OperationId::new(Uuid::from_u128(1)), OperationId::new(Uuid::from_u128(2))];
         let mut states = vec![];
         for id in &ids {
-            let started = transact(&*ledger, Request::new(), |tx| {
-                start(tx, id.clone(), "w", subject(), None, None)
-            });
+            let started =
+                transact(&*ledger, Request::new(), |tx| start(tx, id.clone(), "w", subject(), None, None));
             states.push(started.await.expect("starts").answer.state);
         }
         assert_eq!(states, [State::Running, State::Queued]);

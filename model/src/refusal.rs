@@ -10,7 +10,9 @@ use crate::recipe::RecipeError;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// A name that cannot be one.
-    #[error("'{name}' cannot be the name of {what}: use 1 to 63 of a-z, 0-9 and '-', not beginning or ending with '-'")]
+    #[error(
+        "'{name}' cannot be the name of {what}: use 1 to 63 of a-z, 0-9 and '-', not beginning or ending with '-'"
+    )]
     InvalidName {
         /// With its article: "a host".
         what: &'static str,

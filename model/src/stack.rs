@@ -93,8 +93,8 @@ pub struct StackWish {
 pub fn deploy(tx: &mut Tx<'_>, environment: &str, wish: &StackWish) -> Ruling<Operation> {
     let environment = environment::usable(tx, environment)?;
     let name = Name::parse("a stack", &wish.name)?;
-    let recipe = recipe::parse(&wish.document, &wish.variables)
-        .map_err(|errors| Refusal::InvalidRecipe { errors })?;
+    let recipe =
+        recipe::parse(&wish.document, &wish.variables).map_err(|errors| Refusal::InvalidRecipe { errors })?;
     if tx.list::<Host>(environment.id.as_str())?.iter().all(|host| host.removal.is_some()) {
         return Err(Refusal::NoHosts { environment: environment.name.to_string() });
     }
@@ -182,11 +182,7 @@ fn published(recipe: &Recipe) -> BTreeMap<String, String> {
 }
 
 fn not_found(environment: &Environment, name: &str) -> Refusal {
-    Refusal::NotFound {
-        what: "stack",
-        name: name.to_owned(),
-        scope: Some(environment.name.to_string()),
-    }
+    Refusal::NotFound { what: "stack", name: name.to_owned(), scope: Some(environment.name.to_string()) }
 }
 
 impl Stack {

@@ -118,11 +118,7 @@ pub fn import(tx: &mut Tx<'_>, document: &str) -> Ruling<Template> {
     let taken = built_in(template.name.as_str()).is_some()
         || tx.get::<Template>(CLUSTER, template.name.as_str())?.is_some();
     if taken {
-        return Err(Refusal::NameTaken {
-            what: "a template",
-            name: template.name.to_string(),
-            scope: None,
-        });
+        return Err(Refusal::NameTaken { what: "a template", name: template.name.to_string(), scope: None });
     }
     tx.put(&template);
     Ok(template)

@@ -29,8 +29,11 @@ impl Agent {
             crate::ports::stop_signal().await;
             signalled.cancel();
         });
-        let config =
-            AgentConfig { state_dir: self.state_dir, docker_socket: self.docker_socket, join_file: self.join };
+        let config = AgentConfig {
+            state_dir: self.state_dir,
+            docker_socket: self.docker_socket,
+            join_file: self.join,
+        };
         Ok(skep_agent::run(config, shutdown).await?)
     }
 }

@@ -302,7 +302,11 @@ impl Lab {
     async fn wait_until_ready(&self) -> Result<()> {
         let deadline = Instant::now() + READY_MAX;
         loop {
-            let asked = self.client(&["cluster", "status", "-q"]).stdout(Stdio::null()).stderr(Stdio::piped()).output();
+            let asked = self
+                .client(&["cluster", "status", "-q"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .output();
             let answer = asked.await.context("asking the managers")?;
             if answer.status.success() {
                 return Ok(());

@@ -20,7 +20,11 @@ pub(crate) struct Registrar {
 }
 
 impl Registrar {
-    pub(crate) fn new(ledger: Arc<dyn Ledger>, identity: Identity, node: &str) -> Result<Registrar, pki::PkiError> {
+    pub(crate) fn new(
+        ledger: Arc<dyn Ledger>,
+        identity: Identity,
+        node: &str,
+    ) -> Result<Registrar, pki::PkiError> {
         Ok(Registrar { ledger, authority: identity.authority()?, identity, node: node.to_owned() })
     }
 
@@ -33,33 +37,41 @@ impl Registrar {
 
     async fn report(&self, host: &str, session: &str, report: &Report) {
         let inventory = report.inventory.as_ref().map(inventory);
-        let engine = || if report.engine_up { Ok(()) } else { Err(report.engine_error.clone()) };
-        self.write(host, |tx| {
-            host::reported(tx, host, &self.node, session, inventory.clone(), engine())
-        })
-        .await;
+        let engine = || {
+            if report.engine_up { Ok(()) } else { Err(report.engine_error.clone()) }
+        };
+        self.write(host, |tx| host::reported(tx, host, &self.node, session, inventory.clone(), engine()))
+            .await;
     }
 }
 
 #[async_trait]
 impl HubEvents for Registrar {
     async fn register(&self, request: RegisterRequest) -> Result<String, RegisterRefusal> {
-        let refuse = |code: &str, message: &str| RegisterRefusal { code: code.into(), message: message.into() };
+        let refuse =
+            |code: &str, message: &str| RegisterRefusal { code: code.into(), message: message.into() };
         let RegisterRequest { cluster, host_id, token, csr_pem } = request;
-        let known = pki::verify_registration_token(&self.identity.registration_key, &cluster, &host_id, &token);
+        let known =
+            pki::verify_registration_token(&self.identity.registration_key, &cluster, &host_id, &token);
         if cluster != self.identity.cluster || !known {
             return Err(refuse("WRONG_TOKEN", "the token is not this host's"));
         }
-        let key_hash = pki::request_key_hash(&csr_pem).map_err(|error| refuse("BAD_REQUEST", &error.to_string()))?;
-        let ruled = transact(&*self.ledger, Request::new(), |tx| host::register(tx, &host_id, &key_hash)).await;
+        let key_hash =
+            pki::request_key_hash(&csr_pem).map_err(|error| refuse("BAD_REQUEST", &error.to_string()))?;
+        let ruled =
+            transact(&*self.ledger, Request::new(), |tx| host::register(tx, &host_id, &key_hash)).await;
         match ruled {
             Ok(committed) => match committed.answer {
                 Registered::Welcome => self
                     .authority
                     .sign_host_csr(&csr_pem, &host_id)
                     .map_err(|error| refuse("BAD_REQUEST", &error.to_string())),
-                Registered::TokenUsed => Err(refuse("TOKEN_USED", "the one-time token was used by another key")),
-                Registered::Unknown => Err(refuse("UNKNOWN_HOST", "there is no such host, or it is being removed")),
+                Registered::TokenUsed => {
+                    Err(refuse("TOKEN_USED", "the one-time token was used by another key"))
+                }
+                Registered::Unknown => {
+                    Err(refuse("UNKNOWN_HOST", "there is no such host, or it is being removed"))
+                }
             },
             Err(error) => Err(RegisterRefusal::unavailable(error.to_string())),
         }

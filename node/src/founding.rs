@@ -74,9 +74,17 @@ impl Init {
             bail!("{} exists already; nothing was written", self.out.display());
         }
         found(&self.out, &founding, &managers)?;
-        println!("Cluster {} with {} managers. Carry each folder to its machine:", founding.cluster, managers.len());
+        println!(
+            "Cluster {} with {} managers. Carry each folder to its machine:",
+            founding.cluster,
+            managers.len()
+        );
         for manager in &managers {
-            println!("  {} -> /var/lib/skep on {}", self.out.join(&manager.name).display(), manager.peer.ip());
+            println!(
+                "  {} -> /var/lib/skep on {}",
+                self.out.join(&manager.name).display(),
+                manager.peer.ip()
+            );
         }
         println!("Then on each machine: skep server --data-dir /var/lib/skep");
         println!("The administrator's token is in {}", self.out.join(TOKEN_FILE).display());
@@ -89,9 +97,8 @@ fn founder(text: &str) -> Result<FoundingManager> {
         .split_once('=')
         .with_context(|| format!("--manager {text}: write it as NAME=ADDRESS, for instance m1=10.0.0.11"))?;
     skep_model::name::Name::parse("a manager", name)?;
-    let ip: IpAddr = address
-        .parse()
-        .with_context(|| format!("--manager {text}: '{address}' is not an IP address"))?;
+    let ip: IpAddr =
+        address.parse().with_context(|| format!("--manager {text}: '{address}' is not an IP address"))?;
     Ok(FoundingManager {
         name: name.to_owned(),
         peer: SocketAddr::new(ip, PEER_PORT),
@@ -192,7 +199,8 @@ mod tests {
         let identities: Vec<_> =
             ["m1", "m2", "m3"].iter().map(|name| Identity::load(&out.join(name)).expect("loads")).collect();
         assert!(identities.iter().all(|identity| identity.ca_pem == identities[0].ca_pem));
-        let nodes: Vec<_> = identities.iter().map(|identity| identity.node().expect("is a manager's")).collect();
+        let nodes: Vec<_> =
+            identities.iter().map(|identity| identity.node().expect("is a manager's")).collect();
         assert_eq!(nodes, [1, 2, 3]);
         assert!(access::parse(fs::read_to_string(out.join(TOKEN_FILE)).expect("reads").trim()).is_some());
     }
@@ -200,7 +208,9 @@ mod tests {
     #[test]
     fn bad_founders_are_refused_and_nothing_is_written() {
         let dir = tempfile::tempdir().expect("makes a folder");
-        for managers in [vec!["m1=10.0.0.1", "m2=10.0.0.2"], vec!["m1"], vec!["m1=nowhere"], vec!["M=10.0.0.1"]] {
+        for managers in
+            [vec!["m1=10.0.0.1", "m2=10.0.0.2"], vec!["m1"], vec!["m1=nowhere"], vec!["M=10.0.0.1"]]
+        {
             let out = dir.path().join("founders");
             let managers = managers.into_iter().map(String::from).collect();
             assert!(Init { managers, out: out.clone(), wan: false }.run().is_err());

@@ -95,7 +95,8 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 
 /// One event per line. openraft tells more than an operator wants to know.
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("SKEP_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
+    let filter =
+        EnvFilter::try_from_env("SKEP_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
 }

@@ -48,7 +48,9 @@ pub(crate) fn serve_peers(
     let (managers, receiver) = mpsc::channel(MANAGER_CONNECTIONS_WAITING_MAX);
     tokio::spawn(async move {
         loop {
-            let Some(tcp) = accepted(&listener).await else { continue };
+            let Some(tcp) = accepted(&listener).await else {
+                continue;
+            };
             let (tls, cluster) = (tls.clone(), cluster.clone());
             let (hub, ledger, managers) = (hub.clone(), ledger.clone(), managers.clone());
             tokio::spawn(async move {
@@ -60,7 +62,9 @@ pub(crate) fn serve_peers(
                     Ok(Accepted::Registration(io)) => hub.serve_registration(io).await,
                     Ok(Accepted::Agent { io, host_id }) => match events::is_known(&*ledger, &host_id).await {
                         Ok(true) => hub.serve_agent(io, host_id).await,
-                        Ok(false) => tracing::info!(host.id = host_id, "an agent of a removed host was turned away"),
+                        Ok(false) => {
+                            tracing::info!(host.id = host_id, "an agent of a removed host was turned away")
+                        }
                         Err(error) => tracing::info!(host.id = host_id, %error, "an agent must try again"),
                     },
                     Err(error) => tracing::debug!(%error, "a connection was turned away"),
@@ -76,7 +80,9 @@ pub(crate) fn serve_api(listener: TcpListener, identity: &Identity, router: Rout
     let tls = pki::api_server_config(identity)?;
     tokio::spawn(async move {
         loop {
-            let Some(tcp) = accepted(&listener).await else { continue };
+            let Some(tcp) = accepted(&listener).await else {
+                continue;
+            };
             tokio::spawn(serve_client(tls.clone(), tcp, router.clone()));
         }
     });

@@ -36,8 +36,10 @@ use crate::ports;
 const TOKEN_RETRY: Duration = Duration::from_millis(500);
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  skep server --data-dir /var/lib/skep        the first start founds a cluster of one manager\n  \
-                        skep init --out founders --manager m1=10.0.0.11 …   for a cluster of three")]
+#[command(
+    after_help = "Examples:\n  skep server --data-dir /var/lib/skep        the first start founds a cluster of one manager\n  \
+                        skep init --out founders --manager m1=10.0.0.11 …   for a cluster of three"
+)]
 pub(crate) struct Server {
     /// Where the manager keeps its identity, log and state
     #[arg(long, value_name = "DIR", default_value = "/var/lib/skep")]
@@ -55,7 +57,11 @@ impl Server {
         let config = ServerConfig::load(&self.data_dir)?;
         let identity = Identity::load(&self.data_dir)?;
         if identity.node()? != config.node {
-            bail!("the certificate is manager {}'s, but server.toml is manager {}'s", identity.node()?, config.node);
+            bail!(
+                "the certificate is manager {}'s, but server.toml is manager {}'s",
+                identity.node()?,
+                config.node
+            );
         }
         serve(&self.data_dir, &config, identity).await
     }
@@ -83,15 +89,20 @@ impl Server {
         let staging = self.data_dir.with_extension("founding");
         let _ = std::fs::remove_dir_all(&staging);
         founding::found(&staging, &founding, &[manager])?;
-        std::fs::create_dir_all(&self.data_dir).with_context(|| format!("making {}", self.data_dir.display()))?;
+        std::fs::create_dir_all(&self.data_dir)
+            .with_context(|| format!("making {}", self.data_dir.display()))?;
         // The configuration comes last: a folder that has one is complete.
-        let parts = [("m1/identity", "identity"), (TOKEN_FILE, TOKEN_FILE), ("m1/server.toml", "server.toml")];
+        let parts =
+            [("m1/identity", "identity"), (TOKEN_FILE, TOKEN_FILE), ("m1/server.toml", "server.toml")];
         for (from, to) in parts {
             std::fs::rename(staging.join(from), self.data_dir.join(to))
                 .with_context(|| format!("moving {to} into {}", self.data_dir.display()))?;
         }
         std::fs::remove_dir_all(&staging).context("removing the staging folder")?;
-        eprintln!("founded a cluster; the administrator's token is in {}", self.data_dir.join(TOKEN_FILE).display());
+        eprintln!(
+            "founded a cluster; the administrator's token is in {}",
+            self.data_dir.join(TOKEN_FILE).display()
+        );
         Ok(())
     }
 }
@@ -114,8 +125,9 @@ async fn serve(data: &std::path::Path, config: &ServerConfig, identity: Identity
     .await?;
     let ledger: Arc<dyn Ledger> = Arc::new(replica.clone());
 
-    let (_managers, managers) =
-        watch::channel(config.founders.iter().map(|founder| founder.peer_address.clone()).collect::<Vec<_>>());
+    let (_managers, managers) = watch::channel(
+        config.founders.iter().map(|founder| founder.peer_address.clone()).collect::<Vec<_>>(),
+    );
     let registrar = Registrar::new(ledger.clone(), identity.clone(), &me.name)?;
     let hub = Hub::new(config.node, channels, Arc::new(registrar), managers.clone());
     let connections = ports::serve_peers(peer_listener, &identity, hub.clone(), ledger.clone())?;

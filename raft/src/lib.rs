@@ -10,6 +10,9 @@
 //! `skep_ledger::apply`; where they lie, by `skep-storage`.
 
 mod codec;
+#[cfg(test)]
+mod conformance;
+mod founding;
 mod log_store;
 mod network;
 mod replica;
@@ -18,7 +21,7 @@ mod state_machine;
 mod status;
 mod types;
 
-pub use crate::replica::{Replica, ReplicaConfig, StartError, Timing};
+pub use crate::replica::{Replica, ReplicaConfig, SnapshotError, StartError, Timing};
 pub use crate::service::RaftService;
 pub use crate::status::{ClusterStatus, MemberStatus};
 pub use crate::types::ManagerNode;

@@ -27,6 +27,11 @@ use crate::types::{ManagerNode, SnapshotMeta, TypeConfig, Vote};
 /// Largest message on the peer link. Above the largest transaction with room for its envelope and for a batch.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// How long a batch of log entries may take to be sent and synced by the other end. Much longer than the heartbeats
+/// that openraft would allow: giving up on a large transaction over a slow line and beginning anew never ends.
+/// Silence is noticed earlier, by the heartbeats and by the connection's keep-alive.
+const APPEND_MAX: Duration = Duration::from_secs(10);
+
 /// Rows per message of a snapshot: large enough to be efficient, small enough to be one of many.
 const SNAPSHOT_CHUNK_BYTES: usize = 512 * 1024;
 
@@ -98,7 +103,12 @@ enum Call {
 }
 
 impl Peer {
-    async fn call(&self, call: Call, body: Vec<u8>, option: &RPCOption) -> Result<Reply, RPCError<TypeConfig>> {
+    async fn call(
+        &self,
+        call: Call,
+        body: Vec<u8>,
+        option: &RPCOption,
+    ) -> Result<Reply, RPCError<TypeConfig>> {
         let mut client = self.network.client(self.target, self.purpose).map_err(unreachable)?;
         let request = tonic::Request::new(self.network.payload(self.target, body));
         let sent = async {
@@ -109,14 +119,22 @@ impl Peer {
                 Call::TransferLeader => client.transfer_leader(request).await,
             }
         };
-        match tokio::time::timeout(option.hard_ttl(), sent).await {
+        let patience = match call {
+            Call::Append => APPEND_MAX,
+            Call::Vote | Call::PreVote | Call::TransferLeader => option.hard_ttl(),
+        };
+        match tokio::time::timeout(patience, sent).await {
             Ok(Ok(reply)) => Ok(reply.into_inner()),
             Ok(Err(status)) => Err(unreachable(status)),
             Err(_) => Err(RPCError::Network(NetworkError::from_string("no answer in time"))),
         }
     }
 
-    async fn send_snapshot(&self, vote: Vote, snapshot: Snapshot) -> io::Result<SnapshotResponse<TypeConfig>> {
+    async fn send_snapshot(
+        &self,
+        vote: Vote,
+        snapshot: Snapshot,
+    ) -> io::Result<SnapshotResponse<TypeConfig>> {
         let StateFiles::Ours(checkpoint) = snapshot.snapshot else {
             return Err(io::Error::other("a received state is not sent on before it is installed"));
         };
@@ -127,7 +145,8 @@ impl Peer {
             let mut total_rows = 0;
             let mut send = |part| {
                 let chunk = SnapshotChunk { part: Some(part) };
-                futures::executor::block_on(futures::SinkExt::send(&mut parts, chunk)).map_err(io::Error::other)
+                futures::executor::block_on(futures::SinkExt::send(&mut parts, chunk))
+                    .map_err(io::Error::other)
             };
             send(Part::Header(header))?;
             for rows in checkpoint.chunks(SNAPSHOT_CHUNK_BYTES).map_err(io::Error::other)? {

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, RaftError};
-use openraft::{Config, ReadPolicy, SnapshotPolicy};
+use openraft::{Config, Membership, ReadPolicy, SnapshotPolicy};
 use skep_ledger::{Feed, Ledger, Outcome, Revision, Term, Txn, Unavailable, View};
 use skep_storage::{Identity, Staging, StorageError, Store};
 use skep_wire::channels::{PeerChannels, Purpose};
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::codec;
+use crate::founding;
 use crate::log_store::LogStore;
 use crate::network::Network;
 use crate::state_machine::{self, StateMachine};
@@ -28,19 +30,22 @@ use crate::types::{Command, ManagerNode, Raft};
 const LEADER_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// How long one try to reach the leader may take before another is made; the request may have been lost.
-const TRY_MAX: Duration = Duration::from_secs(2);
+pub(crate) const TRY_MAX: Duration = Duration::from_secs(2);
 
 /// A read index is cheap to ask for again, and a lost one must not hold a reader up.
 const READ_INDEX_TRY_MAX: Duration = Duration::from_millis(500);
 
 /// Between two tries, if nothing has changed meanwhile.
-const RETRY_PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// A manager that does not describe itself by then is shown as unreachable.
 const STATUS_MAX: Duration = Duration::from_millis(500);
 
 /// How long a forwarded write waits to be visible on this replica too, so that its caller can read it here.
 const READ_YOUR_WRITES_MAX: Duration = Duration::from_secs(1);
+
+/// A snapshot is made of links to files; one that takes longer waits for a disk that is in trouble.
+const SNAPSHOT_BUILD_MAX: Duration = Duration::from_secs(60);
 
 /// Transactions larger than this are a mistake somewhere above; they would hold up everybody behind them.
 const TXN_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -64,7 +69,7 @@ impl Timing {
     /// Heartbeat interval, shortest and longest election timeout, in milliseconds.
     fn milliseconds(self) -> (u64, u64, u64) {
         match self {
-            Timing::Lan => (75, 300, 600),
+            Timing::Lan => (60, 200, 400),
             Timing::Wan => (200, 1_000, 2_000),
         }
     }
@@ -95,6 +100,23 @@ pub enum StartError {
     /// openraft refused what it found there.
     #[error("starting Raft: {0}")]
     Raft(String),
+    /// The other managers know this replica, but it knows nothing.
+    #[error(
+        "the other managers are members of a cluster already, but this one's log is empty: its data was lost. \
+         It must join under a new number"
+    )]
+    DataLost,
+}
+
+/// No snapshot was taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// This replica has stopped.
+    #[error("taking a snapshot: the replica has stopped: {0}")]
+    Stopped(String),
+    /// It may still come.
+    #[error("taking a snapshot: not done within {} s", SNAPSHOT_BUILD_MAX.as_secs())]
+    TooSlow,
 }
 
 /// A handle on this replica; clones share it.
@@ -107,6 +129,8 @@ struct Inner {
     feed: Arc<Feed>,
     network: Network,
     founders: BTreeMap<u64, ManagerNode>,
+    /// See `founding.rs`.
+    takes_part: AtomicBool,
 }
 
 impl Replica {
@@ -114,6 +138,8 @@ impl Replica {
     pub async fn start(config: ReplicaConfig) -> Result<Replica, StartError> {
         let identity = Identity { cluster: config.cluster.clone(), node: config.node };
         let store = Store::open(&config.dir, &identity)?;
+        // Who is no founder has a number that was never used before, so there is nothing that it could have lost.
+        let takes_part = !config.founders.contains_key(&config.node) || !founding::is_empty(&store)?;
         let state_machine = StateMachine::open(store.clone()).map_err(raft_error)?;
         let feed = state_machine.feed().clone();
         for (id, founder) in config.founders.iter().filter(|(id, _)| **id != config.node) {
@@ -130,36 +156,9 @@ impl Replica {
         )
         .await
         .map_err(raft_error)?;
-        Ok(Replica(Arc::new(Inner { raft, store, feed, network, founders: config.founders })))
-    }
-
-    /// Founds the cluster if nobody has yet. Only the founder with the lowest number does, and only when every
-    /// other founder has said that it is new too: a replica that lost its data must not found a second cluster.
-    pub async fn found(&self) -> Result<(), StartError> {
-        let first = self.0.founders.keys().next().copied();
-        if self.0.raft.is_initialized().await.map_err(raft_error)? || first != Some(self.0.network.node) {
-            return Ok(());
-        }
-        loop {
-            let others = self.members().await;
-            if others.iter().any(|member| member.initialized) {
-                return Err(StartError::Raft(
-                    "the other managers are members of a cluster already, but this one's log is empty: \
-                     its data was lost. It must join under a new number"
-                        .into(),
-                ));
-            }
-            if others.iter().all(|member| member.state != "unreachable") {
-                break;
-            }
-            tokio::time::sleep(RETRY_PAUSE).await;
-        }
-        match self.0.raft.initialize(self.0.founders.clone()).await {
-            Ok(()) => Ok(()),
-            // An entry of another founder came first.
-            Err(_) if self.0.raft.is_initialized().await.map_err(raft_error)? => Ok(()),
-            Err(error) => Err(raft_error(error)),
-        }
+        let founders = config.founders;
+        let takes_part = AtomicBool::new(takes_part);
+        Ok(Replica(Arc::new(Inner { raft, store, feed, network, founders, takes_part })))
     }
 
     /// `Some(term)` while this replica leads, a quorum has confirmed it, and it has applied everything up to its
@@ -179,6 +178,8 @@ impl Replica {
                 };
                 sender.send_if_modified(|known| std::mem::replace(known, term) != term);
                 if metrics.changed().await.is_err() || sender.is_closed() {
+                    // openraft ends with a last word that it no longer leads, but a panic in it has none.
+                    sender.send_replace(None);
                     return;
                 }
             }
@@ -220,6 +221,31 @@ impl Replica {
         }
     }
 
+    /// Takes a snapshot of all that is applied here and lets the log behind it go, for operators who want the space
+    /// back now. A replica that is behind by then is sent the whole state. Without this call it happens every
+    /// 10 000 entries, and the last 2 000 stay. The log goes soon after this returns: not while it is being sent.
+    pub async fn snapshot_now(&self) -> Result<Revision, SnapshotError> {
+        let failed = |error: &dyn std::fmt::Display| SnapshotError::Stopped(error.to_string());
+        let mut metrics = self.0.raft.metrics();
+        let wanted = metrics.borrow_watched().last_applied;
+        let deadline = Instant::now() + SNAPSHOT_BUILD_MAX;
+        loop {
+            // Asked again each time: the request is dropped while another snapshot, maybe older, is being taken.
+            self.0.raft.trigger().snapshot().await.map_err(|error| failed(&error))?;
+            let taken = metrics.borrow_watched().snapshot;
+            if taken >= wanted {
+                let revision = taken.map_or(0, |log_id| log_id.index());
+                self.0.raft.trigger().purge_log(revision).await.map_err(|error| failed(&error))?;
+                return Ok(revision);
+            }
+            match timeout_at(deadline, metrics.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(failed(&error)),
+                Err(_) => return Err(SnapshotError::TooSlow),
+            }
+        }
+    }
+
     /// Hands leadership over, if this replica has it, and stops taking part.
     pub async fn shutdown(&self) {
         if self.is_leader() {
@@ -238,12 +264,28 @@ impl Replica {
         (&self.0.network.cluster, self.0.network.node)
     }
 
+    pub(crate) fn founders(&self) -> &BTreeMap<u64, ManagerNode> {
+        &self.0.founders
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    pub(crate) fn participation(&self) -> &AtomicBool {
+        &self.0.takes_part
+    }
+
     pub(crate) fn stage(&self) -> Result<Staging, StorageError> {
         self.0.store.stage()
     }
 
-    pub(crate) async fn propose_here(&self, bytes: Vec<u8>) -> Result<Outcome, Unavailable> {
-        match timeout(TRY_MAX, self.0.raft.client_write(Command(bytes))).await {
+    pub(crate) async fn propose_here(
+        &self,
+        bytes: Vec<u8>,
+        patience: Duration,
+    ) -> Result<Outcome, Unavailable> {
+        match timeout(patience, self.0.raft.client_write(Command(bytes))).await {
             Ok(Ok(response)) => Ok(response.data),
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
                 Err(Unavailable::NotStarted(forward.to_string()))
@@ -271,7 +313,7 @@ impl Replica {
         MemberStatus {
             name: described.name,
             id: node,
-            role: if membership.learner_ids().any(|id| id == node) { "learner" } else { "voter" }.into(),
+            role: role(membership, node).into(),
             state: format!("{:?}", now.state).to_lowercase(),
             peer_address: described.peer_address,
             api_url: described.api_url,
@@ -282,7 +324,8 @@ impl Replica {
             version: Some(env!("CARGO_PKG_VERSION").into()),
             resident_bytes: resident_bytes(),
             term: Some(now.current_term),
-            initialized: now.last_log_index.is_some(),
+            initialized: now.last_log_index.is_some() || now.current_term > 0,
+            takes_part: self.takes_part(),
         }
     }
 
@@ -290,34 +333,39 @@ impl Replica {
         self.0.raft.metrics().borrow_watched().current_leader
     }
 
-    fn known_managers(&self) -> BTreeMap<u64, ManagerNode> {
+    /// Everyone in the membership that this replica knows, with role; the founders, as long as there is none.
+    fn known_managers(&self) -> BTreeMap<u64, (ManagerNode, &'static str)> {
         let metrics = self.0.raft.metrics();
         let now = metrics.borrow_watched();
-        let agreed: BTreeMap<_, _> =
-            now.membership_config.membership().nodes().map(|(id, node)| (*id, node.clone())).collect();
-        if agreed.is_empty() { self.0.founders.clone() } else { agreed }
+        let membership = now.membership_config.membership();
+        let known: BTreeMap<_, _> =
+            membership.nodes().map(|(id, node)| (*id, (node.clone(), role(membership, *id)))).collect();
+        if known.is_empty() {
+            return self.0.founders.iter().map(|(id, node)| (*id, (node.clone(), "voter"))).collect();
+        }
+        known
     }
 
-    async fn members(&self) -> Vec<MemberStatus> {
-        let asked = self.known_managers().into_iter().map(|(id, node)| async move {
-            if id == self.0.network.node {
-                return self.own_status();
-            }
+    /// What the managers say about themselves. Who they are is not for them to say, but for the membership.
+    pub(crate) async fn members(&self) -> Vec<MemberStatus> {
+        let asked = self.known_managers().into_iter().map(|(id, (node, role))| async move {
             let since = Instant::now();
-            match timeout(STATUS_MAX, self.status_of(id)).await {
-                Ok(Ok(status)) => MemberStatus {
-                    last_contact_ms: Some(u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)),
-                    ..status
-                },
-                _ => MemberStatus {
-                    name: node.name,
-                    id,
-                    role: "voter".into(),
-                    state: "unreachable".into(),
-                    peer_address: node.peer_address,
-                    api_url: node.api_url,
-                    ..MemberStatus::default()
-                },
+            let answer = match id == self.0.network.node {
+                true => Some(self.own_status()),
+                false => timeout(STATUS_MAX, self.status_of(id)).await.ok().and_then(Result::ok),
+            };
+            let last_contact_ms =
+                answer.is_some().then(|| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX));
+            let said = answer
+                .unwrap_or_else(|| MemberStatus { state: "unreachable".into(), ..MemberStatus::default() });
+            MemberStatus {
+                name: node.name,
+                id,
+                role: role.into(),
+                peer_address: node.peer_address,
+                api_url: node.api_url,
+                last_contact_ms,
+                ..said
             }
         });
         join_all(asked).await
@@ -329,9 +377,14 @@ impl Replica {
         codec::from_json(&reply.into_inner().body)
     }
 
-    async fn propose_at(&self, leader: u64, bytes: Vec<u8>) -> Result<Outcome, Unavailable> {
+    async fn propose_at(
+        &self,
+        leader: u64,
+        bytes: Vec<u8>,
+        patience: Duration,
+    ) -> Result<Outcome, Unavailable> {
         if leader == self.0.network.node {
-            return self.propose_here(bytes).await;
+            return self.propose_here(bytes, patience).await;
         }
         let mut client = self
             .0
@@ -339,7 +392,7 @@ impl Replica {
             .client(leader, Purpose::Raft)
             .map_err(|error| Unavailable::NotStarted(error.to_string()))?;
         let request = self.0.network.payload(leader, bytes);
-        match timeout(TRY_MAX, client.propose(request)).await {
+        match timeout(patience, client.propose(request)).await {
             Ok(Ok(reply)) => Outcome::decode(&reply.into_inner().body)
                 .map_err(|error| Unavailable::Unknown(error.to_string())),
             Ok(Err(status)) if status.code() == tonic::Code::FailedPrecondition => {
@@ -372,7 +425,8 @@ impl Replica {
             .members()
             .await
             .into_iter()
-            .filter(|member| member.id != self.0.network.node && member.state != "unreachable")
+            .filter(|member| member.id != self.0.network.node)
+            .filter(|member| member.role == "voter" && member.state != "unreachable")
             .max_by_key(|member| member.last_log_index);
         if let Some(successor) = furthest
             && self.0.raft.trigger().transfer_leader(successor.id).await.is_ok()
@@ -398,7 +452,8 @@ impl Ledger for Replica {
         let mut failure = Unavailable::NotStarted("there is no leader".into());
         while Instant::now() < deadline {
             if let Some(leader) = self.leader() {
-                match self.propose_at(leader, bytes.clone()).await {
+                let patience = TRY_MAX.min(deadline - Instant::now());
+                match self.propose_at(leader, bytes.clone(), patience).await {
                     Ok(outcome) => {
                         if let Outcome::Committed(revision) | Outcome::Replayed(revision, _) = &outcome {
                             let _ = timeout(READ_YOUR_WRITES_MAX, self.0.feed.reached(*revision)).await;
@@ -424,7 +479,8 @@ impl Ledger for Replica {
                     Ok(Ok(index)) => {
                         let reached = timeout_at(deadline, self.0.feed.reached(index)).await;
                         if reached.is_ok() {
-                            return Ok(self.view());
+                            return state_machine::view(&self.0.store)
+                                .map_err(|error| Unavailable::NotStarted(error.to_string()));
                         }
                         failure = format!("this replica has not caught up with revision {index}");
                     }
@@ -438,8 +494,7 @@ impl Ledger for Replica {
     }
 
     fn view(&self) -> View {
-        // The position is JSON that this version wrote; if it cannot be read, neither can anything else.
-        state_machine::view(&self.0.store).expect("the applied position is readable")
+        state_machine::view(&self.0.store).unwrap_or_else(|error| state_machine::unreadable_view(&error))
     }
 
     fn feed(&self) -> &Feed {
@@ -449,6 +504,12 @@ impl Ledger for Replica {
     fn now(&self) -> jiff::Timestamp {
         jiff::Timestamp::now()
     }
+}
+
+/// A manager that no membership names yet is a founder, and founders vote.
+fn role(membership: &Membership<u64, ManagerNode>, node: u64) -> &'static str {
+    let votes = membership.voter_ids().any(|id| id == node);
+    if votes || membership.get_node(&node).is_none() { "voter" } else { "learner" }
 }
 
 fn openraft_config(cluster: &str, timing: Timing) -> Result<Config, StartError> {
@@ -472,6 +533,6 @@ fn openraft_config(cluster: &str, timing: Timing) -> Result<Config, StartError> 
     .map_err(raft_error)
 }
 
-fn raft_error(error: impl std::fmt::Display) -> StartError {
+pub(crate) fn raft_error(error: impl std::fmt::Display) -> StartError {
     StartError::Raft(error.to_string())
 }

@@ -3,7 +3,7 @@
 //! The TLS handshake has shown that the caller is a manager of this cluster; every body is checked once more
 //! against the cluster and node that it was meant for.
 
-use skep_ledger::Unavailable;
+use skep_ledger::{Txn, Unavailable};
 use skep_storage::Staging;
 use skep_wire::proto::peer::raft_server::{Raft as RaftRpc, RaftServer};
 use skep_wire::proto::peer::{Empty, Payload, ReadIndexReply, Reply, SnapshotChunk, snapshot_chunk::Part};
@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::codec;
 use crate::network::{MESSAGE_BYTES_MAX, SnapshotHeader};
-use crate::replica::Replica;
+use crate::replica::{Replica, TRY_MAX};
 use crate::state_machine::StateFiles;
 
 /// The service of one replica.
@@ -38,7 +38,23 @@ impl RaftService {
         Ok(payload.body.into())
     }
 
-    async fn stage(&self, chunks: &mut Streaming<SnapshotChunk>) -> Result<(SnapshotHeader, Staging), Status> {
+    /// The body of a message by which this replica would take part in decisions.
+    fn raft_body(&self, request: Request<Payload>) -> Result<Vec<u8>, Status> {
+        self.must_take_part()?;
+        self.body(request)
+    }
+
+    fn must_take_part(&self) -> Result<(), Status> {
+        match self.0.takes_part() {
+            true => Ok(()),
+            false => Err(Status::failed_precondition("this manager has no data and does not take part yet")),
+        }
+    }
+
+    async fn stage(
+        &self,
+        chunks: &mut Streaming<SnapshotChunk>,
+    ) -> Result<(SnapshotHeader, Staging), Status> {
         let Some(Part::Header(header)) = next(chunks).await? else {
             return Err(Status::invalid_argument("a snapshot begins with its header"));
         };
@@ -65,26 +81,27 @@ impl RaftService {
 #[tonic::async_trait]
 impl RaftRpc for RaftService {
     async fn append(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
-        let rpc = codec::append_from_bytes(&self.body(request)?).map_err(internal)?;
+        let rpc = codec::append_from_bytes(&self.raft_body(request)?).map_err(internal)?;
         reply(&self.0.raft().append_entries(rpc).await.map_err(internal)?)
     }
 
     async fn vote(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
-        let rpc = codec::from_json(&self.body(request)?).map_err(internal)?;
+        let rpc = codec::from_json(&self.raft_body(request)?).map_err(internal)?;
         reply(&self.0.raft().vote(rpc).await.map_err(internal)?)
     }
 
     async fn pre_vote(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
-        let rpc = codec::from_json(&self.body(request)?).map_err(internal)?;
+        let rpc = codec::from_json(&self.raft_body(request)?).map_err(internal)?;
         reply(&self.0.raft().pre_vote(rpc).await.map_err(internal)?)
     }
 
     async fn transfer_leader(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
-        let rpc = codec::from_json(&self.body(request)?).map_err(internal)?;
+        let rpc = codec::from_json(&self.raft_body(request)?).map_err(internal)?;
         reply(&self.0.raft().handle_transfer_leader(rpc).await.map_err(internal)?)
     }
 
     async fn snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Result<Response<Reply>, Status> {
+        self.must_take_part()?;
         let mut chunks = request.into_inner();
         let (header, staging) = self.stage(&mut chunks).await?;
         tracing::info!(from = header.from, "a whole state was received and is being installed");
@@ -97,9 +114,12 @@ impl RaftRpc for RaftService {
 
     async fn propose(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
         let bytes = self.body(request)?;
-        match self.0.propose_here(bytes).await {
+        // What is in the log must be applied by everybody, so what cannot be applied must not get there.
+        Txn::decode(&bytes).map_err(|error| Status::failed_precondition(error.to_string()))?;
+        match self.0.propose_here(bytes, TRY_MAX).await {
             Ok(outcome) => Ok(Response::new(Reply { body: outcome.encode().into() })),
-            Err(Unavailable::NotStarted(why)) => Err(Status::unavailable(why)),
+            // Not "unavailable": the transport says that too, when nobody knows what became of a request.
+            Err(Unavailable::NotStarted(why)) => Err(Status::failed_precondition(why)),
             Err(error) => Err(Status::unknown(error.to_string())),
         }
     }

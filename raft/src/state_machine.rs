@@ -128,7 +128,16 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        self.store.latest_checkpoint().map_err(failed)?.map(snapshot).transpose()
+        let Some(latest) = self.store.latest_checkpoint().map_err(failed)? else {
+            return Ok(None);
+        };
+        let latest = snapshot(latest)?;
+        if latest.meta.last_log_id >= purged(&self.store)? {
+            return Ok(Some(latest));
+        }
+        // The process ended between an install and its checkpoint. An older snapshot does not reach the log that
+        // is left, so nobody could be brought up to date with it.
+        snapshot(self.store.checkpoint().map_err(failed)?).map(Some)
     }
 }
 
@@ -177,6 +186,10 @@ fn position_of(bytes: Option<&[u8]>) -> io::Result<AppliedPosition> {
     }
 }
 
+fn purged(store: &Store) -> io::Result<Option<LogId>> {
+    store.purged().map_err(failed)?.map(|bytes| codec::from_json(&bytes)).transpose()
+}
+
 fn index(position: &AppliedPosition) -> u64 {
     position.log_id.as_ref().map_or(0, |log_id| log_id.index())
 }
@@ -187,6 +200,23 @@ pub(crate) fn view(store: &Store) -> io::Result<View> {
     let position = position_of(rows.0.position().map_err(failed)?.as_deref())?;
     let revision = index(&position);
     Ok(View::new(Arc::new(rows), revision))
+}
+
+/// Stands for a view when there is none: whoever reads it learns why.
+pub(crate) fn unreadable_view(error: &io::Error) -> View {
+    View::new(Arc::new(Unreadable(ReadError::new(error))), 0)
+}
+
+struct Unreadable(ReadError);
+
+impl Rows for Unreadable {
+    fn get(&self, _: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        Err(self.0.clone())
+    }
+
+    fn scan(&self, _: &[u8], _: usize) -> Result<Vec<Row>, ReadError> {
+        Err(self.0.clone())
+    }
 }
 
 struct StoredRows(StateView);

@@ -33,6 +33,8 @@ pub struct MemberStatus {
     pub term: Option<u64>,
     /// Has it ever been part of a cluster?
     pub initialized: bool,
+    /// Does it answer Raft's messages? An empty replica does not before it knows that it is new.
+    pub takes_part: bool,
 }
 
 /// The managers together, as seen from one of them.
@@ -58,7 +60,13 @@ pub struct ClusterStatus {
 
 impl ClusterStatus {
     /// Puts the members' own words together.
-    pub(crate) fn of(cluster: &str, leader: Option<u64>, term: u64, revision: u64, mut members: Vec<MemberStatus>) -> ClusterStatus {
+    pub(crate) fn of(
+        cluster: &str,
+        leader: Option<u64>,
+        term: u64,
+        revision: u64,
+        mut members: Vec<MemberStatus>,
+    ) -> ClusterStatus {
         let furthest = members.iter().filter_map(|member| member.last_log_index).max();
         for member in &mut members {
             member.lag_entries = furthest.zip(member.applied_index).map(|(last, at)| last.saturating_sub(at));

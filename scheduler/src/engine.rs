@@ -94,7 +94,9 @@ impl Engine {
     /// Moves one operation as far as one question to its current step goes.
     pub async fn turn(&self, id: &OperationId) -> Result<Turned, Stop> {
         let view = self.ledger.view();
-        let Some(operation) = view.get::<Operation>(CLUSTER, id.as_str())? else { return Ok(Turned::Ended) };
+        let Some(operation) = view.get::<Operation>(CLUSTER, id.as_str())? else {
+            return Ok(Turned::Ended);
+        };
         let operation = operation.record;
         if operation.ended() {
             return Ok(Turned::Ended);
@@ -138,7 +140,9 @@ impl Engine {
             Next::Done => self.change(&at.operation, |operation, now| operation.advance(now)).await,
             _ if late => self.late(step, &at.operation).await,
             Next::Do(effect) => self.perform(step, &at, effect).await,
-            Next::Turn(why) if !back => self.change(&at.operation, |operation, now| operation.turn(&why, now)).await,
+            Next::Turn(why) if !back => {
+                self.change(&at.operation, |operation, now| operation.turn(&why, now)).await
+            }
             Next::Turn(why) | Next::Wait(why) => {
                 self.wait(&at.operation, &why).await.map(|_| Turned::Waits(Some(between(now, deadline))))
             }
@@ -149,11 +153,13 @@ impl Engine {
     async fn late(&self, step: &Step, operation: &Operation) -> Result<Turned, Stop> {
         let record = &operation.steps[operation.step];
         let why = format!("not done within {} s: {}", step.deadline_secs, record.message);
-        self.change(operation, |operation, now| match (operation.direction, step.late) {
-            (Direction::Forward, Late::GoOn) => operation.advance(now),
-            (Direction::Forward, Late::Turn) => operation.turn(&why, now),
-            // What could not be given back stays in the cloud ledger, where it is seen.
-            (Direction::Back, _) => operation.abandon(&why, now),
+        self.change(operation, |operation, now| {
+            match (operation.direction, step.late) {
+                (Direction::Forward, Late::GoOn) => operation.advance(now),
+                (Direction::Forward, Late::Turn) => operation.turn(&why, now),
+                // What could not be given back stays in the cloud ledger, where it is seen.
+                (Direction::Back, _) => operation.abandon(&why, now),
+            }
         })
         .await
     }
@@ -198,7 +204,9 @@ impl Engine {
         })
         .await?;
         let view = self.ledger.view();
-        let Some(now) = view.get::<Operation>(CLUSTER, operation.id.as_str())? else { return Ok(Turned::Ended) };
+        let Some(now) = view.get::<Operation>(CLUSTER, operation.id.as_str())? else {
+            return Ok(Turned::Ended);
+        };
         let at = At::look(&view, now.record)?;
         let next = match at.operation.direction {
             Direction::Forward => (step.next)(&at),
@@ -268,7 +276,9 @@ impl Engine {
         known: &Operation,
         change: impl Fn(&mut Operation, Timestamp),
     ) -> Ruling<()> {
-        let Some(stored) = tx.get::<Operation>(CLUSTER, known.id.as_str())? else { return Ok(()) };
+        let Some(stored) = tx.get::<Operation>(CLUSTER, known.id.as_str())? else {
+            return Ok(());
+        };
         let mut operation = stored.record;
         if operation.ended() || (operation.step, operation.direction) != (known.step, known.direction) {
             return Ok(());

@@ -94,7 +94,11 @@ async fn pass(engine: &Engine) -> Result<Vec<OperationId>, Stop> {
         engine.start(&decision, OperationId::new(Uuid::now_v7())).await?;
     }
     let operations = ledger.view().list::<Operation>(CLUSTER)?;
-    Ok(operations.into_iter().filter(|operation| !operation.ended()).map(|operation| operation.record.id).collect())
+    Ok(operations
+        .into_iter()
+        .filter(|operation| !operation.ended())
+        .map(|operation| operation.record.id)
+        .collect())
 }
 
 /// Turns one operation until it has ended or somebody else must take it over.

@@ -1,12 +1,12 @@
 //! What a workflow is: a constant list of steps, each a condition with a way to reach it.
 
 use skep_ledger::{ReadError, View};
+use skep_model::CLUSTER;
 use skep_model::environment::Environment;
 use skep_model::host::Host;
 use skep_model::operation::{Active, Operation};
 use skep_model::resource::CloudResource;
 use skep_model::stack::Stack;
-use skep_model::CLUSTER;
 
 use crate::Effect;
 
@@ -129,7 +129,9 @@ impl At {
 
     /// Swarm managers whose engines can be spoken to.
     pub fn swarm_managers(&self) -> impl Iterator<Item = &Host> {
-        self.hosts.iter().filter(|host| host.is_swarm_manager() && host.agent.connected && host.agent.engine_up)
+        self.hosts
+            .iter()
+            .filter(|host| host.is_swarm_manager() && host.agent.connected && host.agent.engine_up)
     }
 
     /// Is the environment on its way out, or gone?

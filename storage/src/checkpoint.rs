@@ -80,23 +80,13 @@ impl Checkpoint {
     pub fn chunks(&self, bytes_max: usize) -> Result<Chunks> {
         let db = database::open_read_only(&self.folder.path, &self.folder.cache)?;
         let (table, _) = state::read_checkpoint(&db)?;
-        Ok(Chunks {
-            db,
-            table,
-            bytes_max,
-            after: None,
-            ended: false,
-            _checkpoint: self.clone(),
-        })
+        Ok(Chunks { db, table, bytes_max, after: None, ended: false, _checkpoint: self.clone() })
     }
 }
 
 impl fmt::Debug for Checkpoint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Checkpoint")
-            .field("path", &self.folder.path)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Checkpoint").field("path", &self.folder.path).finish_non_exhaustive()
     }
 }
 
@@ -156,10 +146,7 @@ impl Checkpoints {
                 Some(_) => files::remove_folder(&path)?,
             }
         }
-        Ok(Checkpoints {
-            latest: Mutex::new(latest),
-            making: Mutex::new(newest),
-        })
+        Ok(Checkpoints { latest: Mutex::new(latest), making: Mutex::new(newest) })
     }
 
     fn make(&self, disk: &Disk, number: u64) -> Result<Checkpoint> {
@@ -172,9 +159,7 @@ impl Checkpoints {
         disk.step("sync a checkpoint", || files::sync_folder(&unfinished))?;
         disk.step("name a checkpoint", || rename(&unfinished, &path))?;
         disk.step("sync the name of a checkpoint", || files::sync_one(&parent))?;
-        Ok(Checkpoint {
-            folder: Arc::new(Folder::open(path, disk.cache())?),
-        })
+        Ok(Checkpoint { folder: Arc::new(Folder::open(path, disk.cache())?) })
     }
 }
 
@@ -191,12 +176,7 @@ impl Folder {
         let db = database::open_read_only(&path, cache)?;
         let (_, position) = state::read_checkpoint(&db)?;
         let position = position.unwrap_or_default();
-        Ok(Folder {
-            path,
-            position,
-            cache: cache.clone(),
-            retired: AtomicBool::new(false),
-        })
+        Ok(Folder { path, position, cache: cache.clone(), retired: AtomicBool::new(false) })
     }
 
     fn retire(&self) {
@@ -211,10 +191,7 @@ impl Drop for Folder {
         }
         // It costs space until the next start, which removes it; no reason to stop.
         if let Err(error) = files::remove_folder(&self.path) {
-            tracing::warn!(
-                error = error.in_full(),
-                "an older checkpoint could not be removed"
-            );
+            tracing::warn!(error = error.in_full(), "an older checkpoint could not be removed");
         }
     }
 }
@@ -253,9 +230,7 @@ fn numbers(parent: &Path) -> Result<Vec<u64>> {
 /// A damaged snapshot is no loss, the state it was made of is still there; so it does not stop a start.
 fn open_or_remove(path: PathBuf, cache: &Cache) -> Result<Option<Checkpoint>> {
     match Folder::open(path.clone(), cache) {
-        Ok(folder) => Ok(Some(Checkpoint {
-            folder: Arc::new(folder),
-        })),
+        Ok(folder) => Ok(Some(Checkpoint { folder: Arc::new(folder) })),
         Err(error) => {
             tracing::warn!(path = %path.display(), error = error.in_full(), "a damaged checkpoint is removed");
             files::remove_folder(&path).map(|()| None)

@@ -80,15 +80,10 @@ pub(crate) fn open_read_only(folder: &Path, cache: &Cache) -> Result<DB> {
 /// its votes and does not know it.
 fn refuse_amnesia(folder: &Path) -> Result<()> {
     let names = files::names(folder)?;
-    let has_data = names
-        .iter()
-        .any(|name| name.ends_with(".sst") || name.ends_with(".log"));
+    let has_data = names.iter().any(|name| name.ends_with(".sst") || name.ends_with(".log"));
     if has_data && !names.iter().any(|name| name == "CURRENT") {
         let detail = format!("{} has table files and no list of them", folder.display());
-        return Err(StorageError::Corrupt {
-            doing: "open the database",
-            detail,
-        });
+        return Err(StorageError::Corrupt { doing: "open the database", detail });
     }
     Ok(())
 }
@@ -115,10 +110,7 @@ fn options() -> Options {
 }
 
 fn descriptors(cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
-    TABLES
-        .iter()
-        .map(|name| ColumnFamilyDescriptor::new(*name, table_options(name, cache)))
-        .collect()
+    TABLES.iter().map(|name| ColumnFamilyDescriptor::new(*name, table_options(name, cache))).collect()
 }
 
 fn table_options(name: &str, cache: &Cache) -> Options {

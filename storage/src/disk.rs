@@ -35,15 +35,7 @@ impl Disk {
         files::ensure_folder(&folder)?;
         let cache = database::cache();
         let db = database::open(&folder, &cache)?;
-        let disk = Disk {
-            db,
-            dir,
-            cache,
-            mark,
-            observer,
-            stopped: OnceLock::new(),
-            _lock: lock,
-        };
+        let disk = Disk { db, dir, cache, mark, observer, stopped: OnceLock::new(), _lock: lock };
         disk.refuse_lost_end()?;
         Ok(disk)
     }
@@ -66,9 +58,7 @@ impl Disk {
     /// Refuses if an earlier write failed.
     pub(crate) fn check(&self) -> Result<()> {
         match self.stopped.get() {
-            Some(reason) => Err(StorageError::Poisoned {
-                reason: reason.clone(),
-            }),
+            Some(reason) => Err(StorageError::Poisoned { reason: reason.clone() }),
             None => Ok(()),
         }
     }
@@ -81,25 +71,19 @@ impl Disk {
     /// One record of a table.
     pub(crate) fn get(&self, name: &'static str, key: &[u8], doing: &'static str) -> Result<Option<Vec<u8>>> {
         self.check()?;
-        self.db
-            .get_cf(self.table(name)?, key)
-            .map_err(StorageError::rocksdb(doing))
+        self.db.get_cf(self.table(name)?, key).map_err(StorageError::rocksdb(doing))
     }
 
     /// Writes a batch: all of it or nothing, visible at once, durable with the next sync.
     pub(crate) fn write(&self, doing: &'static str, batch: WriteBatch) -> Result<()> {
-        self.step(doing, || {
-            self.db.write(batch).map_err(StorageError::rocksdb(doing))
-        })
+        self.step(doing, || self.db.write(batch).map_err(StorageError::rocksdb(doing)))
     }
 
     /// Makes everything durable that was written before the call.
     pub(crate) fn sync(&self, doing: &'static str) -> Result<()> {
         // Taken first: the sync covers at least this, whatever others write meanwhile.
         let sequence = self.db.latest_sequence_number();
-        self.step(doing, || {
-            self.db.flush_wal(true).map_err(StorageError::rocksdb(doing))
-        })?;
+        self.step(doing, || self.db.flush_wal(true).map_err(StorageError::rocksdb(doing)))?;
         self.observer.synced(doing);
         self.mark.advance(sequence);
         Ok(())

@@ -39,15 +39,8 @@ impl DurableMark {
             .map_err(StorageError::io("open the durability mark", &path))?;
         let mut bytes = [0; MARK_BYTES];
         // A short file is one that was created and never written: there was no durable write yet.
-        let last = file
-            .read_exact_at(&mut bytes, 0)
-            .ok()
-            .and_then(|()| decode(bytes));
-        Ok(DurableMark {
-            file,
-            path,
-            last: Mutex::new(last),
-        })
+        let last = file.read_exact_at(&mut bytes, 0).ok().and_then(|()| decode(bytes));
+        Ok(DurableMark { file, path, last: Mutex::new(last) })
     }
 
     /// The last write that was acknowledged as durable, as far as is known.
@@ -93,10 +86,7 @@ mod tests {
         assert_eq!(mark.last(), None);
         mark.advance(7);
         mark.advance(3);
-        assert_eq!(
-            DurableMark::open(dir.path()).expect("the mark again").last(),
-            Some(7)
-        );
+        assert_eq!(DurableMark::open(dir.path()).expect("the mark again").last(), Some(7));
     }
 
     #[test]

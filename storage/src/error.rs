@@ -98,21 +98,14 @@ impl StorageError {
     /// For `map_err`: names what the database was asked to do, and tells damage from other failures.
     pub(crate) fn rocksdb(doing: &'static str) -> impl Fn(rocksdb::Error) -> StorageError {
         move |source| match source.kind() {
-            rocksdb::ErrorKind::Corruption => StorageError::Corrupt {
-                doing,
-                detail: source.into_string(),
-            },
+            rocksdb::ErrorKind::Corruption => StorageError::Corrupt { doing, detail: source.into_string() },
             _ => StorageError::RocksDb { doing, source },
         }
     }
 
     /// For `map_err`: names what the file system was asked to do, and where.
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> StorageError {
-        move |source| StorageError::Io {
-            doing,
-            path: path.to_owned(),
-            source: Arc::new(source),
-        }
+        move |source| StorageError::Io { doing, path: path.to_owned(), source: Arc::new(source) }
     }
 
     /// The error with its cause, in one line.

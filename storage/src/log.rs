@@ -120,9 +120,7 @@ impl Store {
         // Files are dropped for good at once, batches only with a sync: the other order would lose entries
         // that nobody knows to be purged.
         inner.disk.sync("sync the purged log")?;
-        inner
-            .disk
-            .step("drop purged files of the log", || drop_files(&inner.disk, upto))
+        inner.disk.step("drop purged files of the log", || drop_files(&inner.disk, upto))
     }
 }
 
@@ -155,10 +153,7 @@ impl LogState {
             return Err(StorageError::Corrupt { doing, detail });
         }
         let bounds = Bounds { first, last };
-        Ok(LogState {
-            writing: Mutex::new(()),
-            bounds: Mutex::new(bounds),
-        })
+        Ok(LogState { writing: Mutex::new(()), bounds: Mutex::new(bounds) })
     }
 }
 
@@ -174,10 +169,7 @@ impl Bounds {
                 None => *found,
             };
             if *found != expected {
-                return Err(StorageError::OutOfOrder {
-                    expected,
-                    found: *found,
-                });
+                return Err(StorageError::OutOfOrder { expected, found: *found });
             }
             last = Some(*found);
         }
@@ -191,12 +183,10 @@ fn key(index: u64) -> [u8; 8] {
 }
 
 fn index_of(key: &[u8]) -> Result<u64> {
-    key.try_into()
-        .map(u64::from_be_bytes)
-        .map_err(|_| StorageError::Corrupt {
-            doing: "read the log",
-            detail: format!("a key of {} bytes is no index", key.len()),
-        })
+    key.try_into().map(u64::from_be_bytes).map_err(|_| StorageError::Corrupt {
+        doing: "read the log",
+        detail: format!("a key of {} bytes is no index", key.len()),
+    })
 }
 
 /// The index before `from`, if it has an entry.
@@ -248,10 +238,7 @@ fn read_purged(disk: &Disk) -> Result<Option<(u64, Vec<u8>)>> {
     };
     match record.split_first_chunk() {
         Some((index, id)) => Ok(Some((u64::from_be_bytes(*index), id.to_vec()))),
-        None => Err(StorageError::Corrupt {
-            doing,
-            detail: format!("{} bytes are too few", record.len()),
-        }),
+        None => Err(StorageError::Corrupt { doing, detail: format!("{} bytes are too few", record.len()) }),
     }
 }
 
@@ -259,9 +246,7 @@ fn read_purged(disk: &Disk) -> Result<Option<(u64, Vec<u8>)>> {
 fn drop_files(disk: &Disk, upto: u64) -> Result<()> {
     let doing = "drop purged files of the log";
     let log = disk.table(LOG)?;
-    disk.db()
-        .delete_file_in_range_cf(log, key(0), key(upto))
-        .map_err(StorageError::rocksdb(doing))
+    disk.db().delete_file_in_range_cf(log, key(0), key(upto)).map_err(StorageError::rocksdb(doing))
 }
 
 #[cfg(test)]

@@ -25,18 +25,13 @@ fn entries_are_readable_at_once_and_reported_durable_in_order() {
     for index in 1..=200 {
         let sender = sender.clone();
         let report = move |outcome: Result<()>| drop(sender.send(outcome.map(|()| index)));
-        store
-            .append(vec![entry(index, "entry")], report)
-            .expect("appended");
+        store.append(vec![entry(index, "entry")], report).expect("appended");
         assert_eq!(store.last_entry().expect("readable"), Some(entry(index, "entry")));
     }
     drop(sender);
     let reported: Vec<u64> = receiver.iter().map(|outcome| outcome.expect("durable")).collect();
     assert_eq!(reported, (1..=200).collect::<Vec<u64>>());
-    assert!(
-        saboteur.times("sync the log") <= 200,
-        "never more than a sync for each"
-    );
+    assert!(saboteur.times("sync the log") <= 200, "never more than a sync for each");
 }
 
 #[test]
@@ -45,10 +40,7 @@ fn closing_the_store_completes_what_waits() {
     let store = open(dir.path());
     let receiver = append(&store, entries(1..=3));
     drop(store);
-    receiver
-        .try_recv()
-        .expect("answered before the store is closed")
-        .expect("durable");
+    receiver.try_recv().expect("answered before the store is closed").expect("durable");
 }
 
 #[test]
@@ -84,13 +76,8 @@ fn neither_holes_nor_overwriting() {
     let store = open(dir.path());
     append(&store, entries(4..=6));
     for wrong in [8, 6, 1] {
-        let error = store
-            .append(entries(wrong..=wrong), |_| ())
-            .expect_err("out of order");
-        assert!(
-            matches!(error, StorageError::OutOfOrder { expected: 7, .. }),
-            "{error}"
-        );
+        let error = store.append(entries(wrong..=wrong), |_| ()).expect_err("out of order");
+        assert!(matches!(error, StorageError::OutOfOrder { expected: 7, .. }), "{error}");
     }
     let gap = vec![entry(7, "a"), entry(9, "b")];
     assert!(store.append(gap, |_| ()).is_err());
@@ -98,10 +85,7 @@ fn neither_holes_nor_overwriting() {
     store.purge(10, b"ten").expect("purged beyond the end");
     assert!(matches!(
         store.append(entries(13..=13), |_| ()),
-        Err(StorageError::OutOfOrder {
-            expected: 11,
-            found: 13
-        })
+        Err(StorageError::OutOfOrder { expected: 11, found: 13 })
     ));
 }
 
@@ -141,12 +125,7 @@ fn purged_files_take_no_unpurged_entry_with_them() {
     let store = open(dir.path());
     // Several write buffers full, so that there are several files.
     for first in (1..=400).step_by(50) {
-        append(
-            &store,
-            (first..first + 50)
-                .map(|index| (index, noise(index, 64 << 10)))
-                .collect(),
-        );
+        append(&store, (first..first + 50).map(|index| (index, noise(index, 64 << 10))).collect());
     }
     let disk = &store.inner.disk;
     let log = disk.table(LOG).expect("the log");
@@ -162,17 +141,10 @@ fn purged_files_take_no_unpurged_entry_with_them() {
     };
     let files_before = files();
     store.purge(250, b"250").expect("purged");
-    assert!(
-        files() < files_before,
-        "{files_before} files before, {} after",
-        files()
-    );
+    assert!(files() < files_before, "{files_before} files before, {} after", files());
     drop(store);
     let store = open(dir.path());
-    assert_eq!(
-        indexes(&store, 0, 999, EVERYTHING),
-        (251..=400).collect::<Vec<u64>>()
-    );
+    assert_eq!(indexes(&store, 0, 999, EVERYTHING), (251..=400).collect::<Vec<u64>>());
 }
 
 #[derive(Debug, Clone)]
@@ -209,8 +181,7 @@ impl Model {
     }
 
     fn truncate_after(&mut self, index: Option<u64>) {
-        self.entries
-            .retain(|at, _| index.is_some_and(|index| *at <= index));
+        self.entries.retain(|at, _| index.is_some_and(|index| *at <= index));
     }
 
     fn purge(&mut self, upto: u64) {
@@ -221,10 +192,7 @@ impl Model {
     }
 
     fn range(&self, from: u64, to: u64) -> Vec<(u64, Vec<u8>)> {
-        let entries = self
-            .entries
-            .iter()
-            .filter(|(index, _)| (from..to).contains(*index));
+        let entries = self.entries.iter().filter(|(index, _)| (from..to).contains(*index));
         entries.map(|(index, entry)| (*index, entry.clone())).collect()
     }
 }

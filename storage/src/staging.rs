@@ -74,10 +74,7 @@ impl Staging {
 
 impl fmt::Debug for Staging {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Staging")
-            .field("table", &self.table)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Staging").field("table", &self.table).finish_non_exhaustive()
     }
 }
 

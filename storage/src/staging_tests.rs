@@ -2,9 +2,7 @@ use crate::testing::{Saboteur, open, put, row, rows};
 use crate::{StorageError, Store};
 
 fn with_old_state(store: &Store) {
-    store
-        .apply(vec![put("a", "old"), put("b", "old")], b"p1")
-        .expect("applied");
+    store.apply(vec![put("a", "old"), put("b", "old")], b"p1").expect("applied");
 }
 
 #[test]
@@ -14,17 +12,12 @@ fn an_installed_state_replaces_the_old_one_for_later_views_only() {
     with_old_state(&store);
     let before = store.view();
     let staging = store.stage().expect("staging");
-    staging
-        .put(vec![row("b", "new"), row("c", "new")])
-        .expect("staged");
+    staging.put(vec![row("b", "new"), row("c", "new")]).expect("staged");
     assert_eq!(rows(&store.view()), vec![row("a", "old"), row("b", "old")]);
     store.apply(vec![put("d", "meanwhile")], b"p2").expect("applied");
     staging.install(b"p9").expect("installed");
     assert_eq!(rows(&before), vec![row("a", "old"), row("b", "old")]);
-    assert_eq!(
-        before.position().expect("a position").as_deref(),
-        Some(&b"p1"[..])
-    );
+    assert_eq!(before.position().expect("a position").as_deref(), Some(&b"p1"[..]));
     store.apply(vec![put("e", "after")], b"p10").expect("applied");
     let expected = vec![row("b", "new"), row("c", "new"), row("e", "after")];
     assert_eq!(rows(&store.view()), expected);
@@ -32,10 +25,7 @@ fn an_installed_state_replaces_the_old_one_for_later_views_only() {
     drop(store);
     let store = open(dir.path());
     assert_eq!(rows(&store.view()), expected);
-    assert_eq!(
-        store.position().expect("a position").as_deref(),
-        Some(&b"p10"[..])
-    );
+    assert_eq!(store.position().expect("a position").as_deref(), Some(&b"p10"[..]));
 }
 
 #[test]
@@ -51,10 +41,7 @@ fn every_staging_starts_with_an_empty_table() {
         staging.put(vec![row("c", round)]).expect("staged");
         staging.install(round.as_bytes()).expect("installed");
         assert_eq!(rows(&store.view()), vec![row("c", round)]);
-        assert_eq!(
-            store.position().expect("a position").as_deref(),
-            Some(round.as_bytes())
-        );
+        assert_eq!(store.position().expect("a position").as_deref(), Some(round.as_bytes()));
     }
 }
 

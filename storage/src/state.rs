@@ -95,22 +95,14 @@ impl StateView {
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let table = self.pinned.borrow_owner().table(self.active.clone()?.name())?;
         let snapshot = self.pinned.borrow_dependent();
-        snapshot
-            .get_cf(table, key)
-            .map_err(StorageError::rocksdb("read a row"))
+        snapshot.get_cf(table, key).map_err(StorageError::rocksdb("read a row"))
     }
 
     /// The rows whose keys begin with `prefix`, in the order of their keys. An error ends them.
     pub fn scan_prefix(&self, prefix: &[u8]) -> Rows<'_> {
         match self.rows_from(prefix) {
-            Ok(rows) => Rows {
-                failed: None,
-                rows: Some(rows),
-            },
-            Err(error) => Rows {
-                failed: Some(error),
-                rows: None,
-            },
+            Ok(rows) => Rows { failed: None, rows: Some(rows) },
+            Err(error) => Rows { failed: Some(error), rows: None },
         }
     }
 
@@ -127,20 +119,14 @@ impl StateView {
         let table = self.pinned.borrow_owner().table(self.active.clone()?.name())?;
         let mut range = ReadOptions::default();
         range.set_iterate_range(rocksdb::PrefixRange(prefix));
-        Ok(self
-            .pinned
-            .borrow_dependent()
-            .iterator_cf_opt(table, range, forward(prefix)))
+        Ok(self.pinned.borrow_dependent().iterator_cf_opt(table, range, forward(prefix)))
     }
 }
 
 impl fmt::Debug for StateView {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sequence = self.pinned.borrow_dependent().sequence_number();
-        formatter
-            .debug_struct("StateView")
-            .field("sequence", &sequence)
-            .finish_non_exhaustive()
+        formatter.debug_struct("StateView").field("sequence", &sequence).finish_non_exhaustive()
     }
 }
 
@@ -168,9 +154,7 @@ impl Iterator for Rows<'_> {
 impl Pinned {
     fn meta(&self, key: &[u8], doing: &'static str) -> Result<Option<Vec<u8>>> {
         let meta = self.borrow_owner().table(META)?;
-        self.borrow_dependent()
-            .get_cf(meta, key)
-            .map_err(StorageError::rocksdb(doing))
+        self.borrow_dependent().get_cf(meta, key).map_err(StorageError::rocksdb(doing))
     }
 
     fn active_table(&self) -> Result<Table> {
@@ -215,10 +199,7 @@ impl Table {
             Some(b"b") => Ok(Table::B),
             Some(other) => {
                 let detail = format!("{other:?} is none");
-                Err(StorageError::Corrupt {
-                    doing: FINDING_ACTIVE,
-                    detail,
-                })
+                Err(StorageError::Corrupt { doing: FINDING_ACTIVE, detail })
             }
         }
     }
@@ -261,10 +242,7 @@ pub(crate) fn clear(disk: &Disk, table: Table) -> Result<()> {
 /// What an opened checkpoint says: its active table and the position of it.
 pub(crate) fn read_checkpoint(db: &rocksdb::DB) -> Result<(Table, Option<Vec<u8>>)> {
     let meta = disk::table(db, META)?;
-    let read = |key: &[u8]| {
-        db.get_cf(meta, key)
-            .map_err(StorageError::rocksdb("read a checkpoint"))
-    };
+    let read = |key: &[u8]| db.get_cf(meta, key).map_err(StorageError::rocksdb("read a checkpoint"));
     let table = Table::decode(read(ACTIVE)?)?;
     Ok((table, read(table.position_key())?))
 }

@@ -84,9 +84,7 @@ impl Store {
             checkpoints: Checkpoints::load(&disk)?,
             disk,
         };
-        Ok(Store {
-            inner: Arc::new(inner),
-        })
+        Ok(Store { inner: Arc::new(inner) })
     }
 
     /// Keeps a vote. It is durable when this returns; an answer to a candidate may be given after that.
@@ -127,18 +125,13 @@ impl Store {
     /// # Errors
     /// If it could not be read.
     pub fn committed(&self) -> Result<Option<Vec<u8>>> {
-        self.inner
-            .disk
-            .get(META, COMMITTED, "read the committed position")
+        self.inner.disk.get(META, COMMITTED, "read the committed position")
     }
 }
 
 impl fmt::Debug for Store {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Store")
-            .field("dir", self.inner.disk.dir())
-            .finish_non_exhaustive()
+        formatter.debug_struct("Store").field("dir", self.inner.disk.dir()).finish_non_exhaustive()
     }
 }
 
@@ -170,27 +163,15 @@ fn check_identity(dir: &Path, record: &[u8], expected: &Identity) -> Result<()> 
     let dir = dir.to_owned();
     let format = record.first().copied().unwrap_or_default();
     if format > FORMAT {
-        return Err(StorageError::NewerFormat {
-            dir,
-            found: format,
-            supported: FORMAT,
-        });
+        return Err(StorageError::NewerFormat { dir, found: format, supported: FORMAT });
     }
     let found = decode_identity(record)?;
     if found.cluster != expected.cluster {
         let expected = expected.cluster.clone();
-        return Err(StorageError::WrongCluster {
-            dir,
-            found: found.cluster,
-            expected,
-        });
+        return Err(StorageError::WrongCluster { dir, found: found.cluster, expected });
     }
     if found.node != expected.node {
-        return Err(StorageError::WrongNode {
-            dir,
-            found: found.node,
-            expected: expected.node,
-        });
+        return Err(StorageError::WrongNode { dir, found: found.node, expected: expected.node });
     }
     Ok(())
 }
@@ -200,10 +181,7 @@ fn decode_identity(record: &[u8]) -> Result<Identity> {
         let (_format, rest) = record.split_first()?;
         let (node, cluster) = rest.split_first_chunk()?;
         let cluster = String::from_utf8(cluster.to_vec()).ok()?;
-        Some(Identity {
-            cluster,
-            node: u64::from_be_bytes(*node),
-        })
+        Some(Identity { cluster, node: u64::from_be_bytes(*node) })
     };
     parts().ok_or_else(|| StorageError::Corrupt {
         doing: "read the identity",

@@ -19,10 +19,7 @@ fn small_records_survive_a_restart() {
     drop(store);
     let store = open(dir.path());
     assert_eq!(store.vote().expect("a vote").as_deref(), Some(&b"term 7"[..]));
-    assert_eq!(
-        store.committed().expect("a position").as_deref(),
-        Some(&b"entry 5"[..])
-    );
+    assert_eq!(store.committed().expect("a position").as_deref(), Some(&b"entry 5"[..]));
     store.save_committed(None).expect("no position");
     assert_eq!(store.committed().expect("no position"), None);
 }
@@ -31,36 +28,14 @@ fn small_records_survive_a_restart() {
 fn a_store_is_refused_to_everybody_else() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = open(dir.path());
-    assert!(matches!(
-        refusal(dir.path(), &identity()),
-        StorageError::Locked { .. }
-    ));
+    assert!(matches!(refusal(dir.path(), &identity()), StorageError::Locked { .. }));
     drop(store);
-    let other_cluster = Identity {
-        cluster: "garden".to_owned(),
-        node: 3,
-    };
+    let other_cluster = Identity { cluster: "garden".to_owned(), node: 3 };
     let error = refusal(dir.path(), &other_cluster);
-    assert!(
-        matches!(&error, StorageError::WrongCluster { found, .. } if found == "meadow"),
-        "{error}"
-    );
-    let other_node = Identity {
-        node: 4,
-        ..identity()
-    };
+    assert!(matches!(&error, StorageError::WrongCluster { found, .. } if found == "meadow"), "{error}");
+    let other_node = Identity { node: 4, ..identity() };
     let error = refusal(dir.path(), &other_node);
-    assert!(
-        matches!(
-            error,
-            StorageError::WrongNode {
-                found: 3,
-                expected: 4,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, StorageError::WrongNode { found: 3, expected: 4, .. }), "{error}");
     open(dir.path());
 }
 
@@ -74,17 +49,7 @@ fn a_newer_format_is_refused_whatever_follows_its_number() {
     disk.write("write a newer identity", batch).expect("written");
     drop(store);
     let error = refusal(dir.path(), &identity());
-    assert!(
-        matches!(
-            error,
-            StorageError::NewerFormat {
-                found: 2,
-                supported: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, StorageError::NewerFormat { found: 2, supported: 1, .. }), "{error}");
 }
 
 #[test]
@@ -93,10 +58,7 @@ fn a_view_keeps_the_store_locked() {
     let store = open(dir.path());
     let view = store.view();
     drop(store);
-    assert!(matches!(
-        refusal(dir.path(), &identity()),
-        StorageError::Locked { .. }
-    ));
+    assert!(matches!(refusal(dir.path(), &identity()), StorageError::Locked { .. }));
     drop(view);
     open(dir.path());
 }
@@ -109,21 +71,10 @@ fn after_a_failed_sync_nothing_is_believed_any_more() {
     assert!(saboteur.saw_a_sync());
     saboteur.fail_at("sync the log");
     let error = answer(&append(&store, vec![entry(2, "bad")])).expect_err("the sync failed");
-    assert!(
-        matches!(
-            error,
-            StorageError::Io {
-                doing: "sync the log",
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, StorageError::Io { doing: "sync the log", .. }), "{error}");
     let syncs = saboteur.times("sync the log");
     let refused = [
-        store
-            .append(vec![entry(3, "late")], |_| panic!("not called"))
-            .expect_err("append"),
+        store.append(vec![entry(3, "late")], |_| panic!("not called")).expect_err("append"),
         store.save_vote(b"vote").expect_err("vote"),
         store.truncate_after(None).expect_err("truncate"),
         store.purge(1, b"id").expect_err("purge"),
@@ -141,16 +92,9 @@ fn after_a_failed_sync_nothing_is_believed_any_more() {
         assert!(error.to_string().contains("could not sync the log"), "{error}");
         assert!(error.to_string().contains("the medium is gone"), "{error}");
     }
-    assert_eq!(
-        saboteur.times("sync the log"),
-        syncs,
-        "a failed sync is never tried again"
-    );
+    assert_eq!(saboteur.times("sync the log"), syncs, "a failed sync is never tried again");
     drop(store);
-    assert_eq!(
-        open(dir.path()).entries(1, 2, 99).expect("entries"),
-        vec![entry(1, "good")]
-    );
+    assert_eq!(open(dir.path()).entries(1, 2, 99).expect("entries"), vec![entry(1, "good")]);
 }
 
 #[test]
@@ -159,9 +103,7 @@ fn a_failed_write_changes_nothing() {
     let (store, saboteur) = Saboteur::open(dir.path());
     store.apply(vec![put("a", "1")], b"1").expect("applied");
     saboteur.fail_at("apply changes to the state");
-    store
-        .apply(vec![put("a", "2")], b"2")
-        .expect_err("the disk is full");
+    store.apply(vec![put("a", "2")], b"2").expect_err("the disk is full");
     drop(store);
     let store = open(dir.path());
     assert_eq!(rows(&store.view()), vec![crate::testing::row("a", "1")]);
@@ -172,11 +114,7 @@ fn a_failed_write_changes_nothing() {
 fn live_log(dir: &Path) -> PathBuf {
     let folder = dir.join("db");
     let names = files::names(&folder).expect("names");
-    let name = names
-        .iter()
-        .rev()
-        .find(|name| name.ends_with(".log"))
-        .expect("a write-ahead log");
+    let name = names.iter().rev().find(|name| name.ends_with(".log")).expect("a write-ahead log");
     folder.join(name)
 }
 

@@ -30,10 +30,7 @@ impl SyncThread {
             .name("storage-sync".to_owned())
             .spawn(move || run(&disk, &callbacks))
             .map_err(StorageError::io("start the sync thread", &dir))?;
-        Ok(SyncThread {
-            waiting: Some(waiting),
-            thread: Some(thread),
-        })
+        Ok(SyncThread { waiting: Some(waiting), thread: Some(thread) })
     }
 
     /// Has `callback` called after the next sync.

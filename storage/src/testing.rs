@@ -14,10 +14,7 @@ use crate::{Checkpoint, Identity, Observer, Result, Row, RowChange, StateView, S
 const CALLBACK_WAIT_MAX: Duration = Duration::from_secs(30);
 
 pub(crate) fn identity() -> Identity {
-    Identity {
-        cluster: "meadow".to_owned(),
-        node: 3,
-    }
+    Identity { cluster: "meadow".to_owned(), node: 3 }
 }
 
 pub(crate) fn open(dir: &Path) -> Store {
@@ -38,9 +35,7 @@ pub(crate) fn put(key: &str, value: &str) -> RowChange {
 }
 
 pub(crate) fn rows(view: &StateView) -> Vec<Row> {
-    view.scan_prefix(b"")
-        .collect::<Result<_>>()
-        .expect("the rows can be read")
+    view.scan_prefix(b"").collect::<Result<_>>().expect("the rows can be read")
 }
 
 pub(crate) fn checkpoint_rows(checkpoint: &Checkpoint, bytes_max: usize) -> Vec<Row> {
@@ -51,16 +46,12 @@ pub(crate) fn checkpoint_rows(checkpoint: &Checkpoint, bytes_max: usize) -> Vec<
 /// Appends, and returns where the answer of the sync thread arrives.
 pub(crate) fn append(store: &Store, entries: Vec<(u64, Vec<u8>)>) -> Receiver<Result<()>> {
     let (sender, receiver) = mpsc::channel();
-    store
-        .append(entries, move |outcome| drop(sender.send(outcome)))
-        .expect("the entries are appended");
+    store.append(entries, move |outcome| drop(sender.send(outcome))).expect("the entries are appended");
     receiver
 }
 
 pub(crate) fn answer(receiver: &Receiver<Result<()>>) -> Result<()> {
-    receiver
-        .recv_timeout(CALLBACK_WAIT_MAX)
-        .expect("the callback is called")
+    receiver.recv_timeout(CALLBACK_WAIT_MAX).expect("the callback is called")
 }
 
 /// Keeps the steps it sees, and lets the disk fail at one of them when told to.

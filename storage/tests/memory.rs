@@ -20,10 +20,7 @@ const CALLBACK_WAIT_MAX: Duration = Duration::from_secs(60);
 #[test]
 fn resident_size_stays_bounded() {
     let dir = tempfile::tempdir().expect("a folder");
-    let identity = Identity {
-        cluster: "meadow".to_owned(),
-        node: 1,
-    };
+    let identity = Identity { cluster: "meadow".to_owned(), node: 1 };
     let store = Store::open(dir.path(), &identity).expect("a store");
     let empty = resident_kib();
     for batch in 0..BATCHES {
@@ -36,43 +33,26 @@ fn resident_size_stays_bounded() {
     }
     assert_eq!(rows, BATCHES * BATCH / 2);
     let checkpoint = store.checkpoint().expect("a checkpoint");
-    let sent: usize = checkpoint
-        .chunks(1 << 20)
-        .expect("chunks")
-        .map(|chunk| chunk.expect("rows").len())
-        .sum();
+    let sent: usize =
+        checkpoint.chunks(1 << 20).expect("chunks").map(|chunk| chunk.expect("rows").len()).sum();
     assert_eq!(sent as u64, rows);
     let full = resident_kib();
     println!("resident: {empty} KiB empty, {full} KiB after {BATCHES} batches");
-    assert!(
-        full < RESIDENT_KIB_MAX,
-        "{full} KiB resident, {empty} KiB when empty"
-    );
+    assert!(full < RESIDENT_KIB_MAX, "{full} KiB resident, {empty} KiB when empty");
 }
 
 /// One batch of entries, half of which become rows; the log is purged behind them.
 fn fill(store: &Store, batch: u64) {
     let first = batch * BATCH;
-    let entries = (first..first + BATCH)
-        .map(|index| (index, value(index)))
-        .collect();
+    let entries = (first..first + BATCH).map(|index| (index, value(index))).collect();
     let (sender, receiver) = mpsc::channel();
-    store
-        .append(entries, move |outcome| drop(sender.send(outcome)))
-        .expect("appended");
-    receiver
-        .recv_timeout(CALLBACK_WAIT_MAX)
-        .expect("answered")
-        .expect("durable");
+    store.append(entries, move |outcome| drop(sender.send(outcome))).expect("appended");
+    receiver.recv_timeout(CALLBACK_WAIT_MAX).expect("answered").expect("durable");
     let rows =
         (first..first + BATCH / 2).map(|index| RowChange::Put(index.to_be_bytes().to_vec(), value(index)));
-    store
-        .apply(rows.collect(), &first.to_be_bytes())
-        .expect("applied");
+    store.apply(rows.collect(), &first.to_be_bytes()).expect("applied");
     if batch % 40 == 39 {
-        store
-            .purge(first - 10 * BATCH, &first.to_be_bytes())
-            .expect("purged");
+        store.purge(first - 10 * BATCH, &first.to_be_bytes()).expect("purged");
     }
 }
 
@@ -90,12 +70,6 @@ fn value(seed: u64) -> Vec<u8> {
 
 fn resident_kib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("the status of this process");
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .expect("its resident size");
-    line.split_whitespace()
-        .nth(1)
-        .and_then(|number| number.parse().ok())
-        .expect("a number")
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its resident size");
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
 }

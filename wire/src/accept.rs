@@ -84,12 +84,7 @@ pub async fn accept(
         return Ok(Accepted::Registration(io));
     }
     let name = peer_identity(session.peer_certificates().unwrap_or_default())?;
-    let refused = |protocol, name: PeerName| {
-        Err(AcceptError::Role {
-            protocol,
-            name: name.to_string(),
-        })
-    };
+    let refused = |protocol, name: PeerName| Err(AcceptError::Role { protocol, name: name.to_string() });
     match (protocol, &name.role) {
         (ALPN_GRPC, Role::Manager(_)) if name.cluster == cluster => {
             Ok(Accepted::Manager(ManagerConnection { io, name }))
@@ -182,10 +177,7 @@ mod tests {
     fn host_of(authority: &Authority) -> Host {
         let key_pem = generate_key().expect("a key");
         let csr = certificate_request(&key_pem, "h1").expect("a request");
-        Host {
-            certificate_pem: authority.sign_host_csr(&csr, "h1").expect("signed"),
-            key_pem,
-        }
+        Host { certificate_pem: authority.sign_host_csr(&csr, "h1").expect("signed"), key_pem }
     }
 
     async fn listen() -> (TcpListener, SocketAddr) {
@@ -257,12 +249,7 @@ mod tests {
         ] {
             let client = client_config(&identity.ca_pem, certified, &[protocol]).expect("a configuration");
             let (accepted, _) = knock(&identity, client).await;
-            assert_eq!(
-                accepted.is_ok(),
-                let_in,
-                "{} with {certified:?}",
-                String::from_utf8_lossy(protocol)
-            );
+            assert_eq!(accepted.is_ok(), let_in, "{} with {certified:?}", String::from_utf8_lossy(protocol));
         }
     }
 

@@ -88,15 +88,8 @@ struct Peer {
 impl PeerChannels {
     /// No peers yet. `tls` shows this manager's certificate (see [`crate::pki::manager_client_config`]).
     pub fn new(tls: Arc<ClientConfig>, cluster: impl Into<String>, node: u64) -> PeerChannels {
-        let shared = Shared {
-            tls,
-            cluster: cluster.into(),
-            node,
-            peers: Mutex::default(),
-        };
-        PeerChannels {
-            shared: Arc::new(shared),
-        }
+        let shared = Shared { tls, cluster: cluster.into(), node, peers: Mutex::default() };
+        PeerChannels { shared: Arc::new(shared) }
     }
 
     /// The cluster that the peers belong to.
@@ -115,13 +108,7 @@ impl PeerChannels {
         let address = address.into();
         let mut peers = self.peers();
         if peers.get(&node).is_none_or(|peer| peer.address != address) {
-            peers.insert(
-                node,
-                Peer {
-                    address,
-                    channels: HashMap::new(),
-                },
-            );
+            peers.insert(node, Peer { address, channels: HashMap::new() });
         }
     }
 
@@ -132,12 +119,8 @@ impl PeerChannels {
 
     /// The other managers whose address is known, in order.
     pub fn nodes(&self) -> Vec<u64> {
-        let mut nodes: Vec<u64> = self
-            .peers()
-            .keys()
-            .copied()
-            .filter(|node| *node != self.shared.node)
-            .collect();
+        let mut nodes: Vec<u64> =
+            self.peers().keys().copied().filter(|node| *node != self.shared.node).collect();
         nodes.sort_unstable();
         nodes
     }

@@ -78,10 +78,7 @@ mod tests {
     use crate::proto::agent::Refused;
 
     fn message() -> Refused {
-        Refused {
-            code: "NO".into(),
-            message: "x".repeat(1000),
-        }
+        Refused { code: "NO".into(), message: "x".repeat(1000) }
     }
 
     #[tokio::test]
@@ -89,9 +86,7 @@ mod tests {
         let (mut left, mut right) = tokio::io::duplex(64);
         let writer = tokio::spawn(async move {
             for _ in 0..3 {
-                write_message(&mut left, &message(), MESSAGE_BYTES_MAX)
-                    .await
-                    .expect("written");
+                write_message(&mut left, &message(), MESSAGE_BYTES_MAX).await.expect("written");
             }
         });
         for _ in 0..3 {
@@ -107,19 +102,11 @@ mod tests {
     async fn a_message_above_the_bound_is_refused_on_both_sides() {
         let (mut left, mut right) = tokio::io::duplex(4096);
         let refused = write_message(&mut left, &message(), 100).await;
-        assert!(
-            matches!(refused, Err(FramingError::TooLarge { bytes_max: 100, .. })),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Err(FramingError::TooLarge { bytes_max: 100, .. })), "{refused:?}");
 
-        write_message(&mut left, &message(), MESSAGE_BYTES_MAX)
-            .await
-            .expect("written");
+        write_message(&mut left, &message(), MESSAGE_BYTES_MAX).await.expect("written");
         let refused = read_message::<Refused, _>(&mut right, 100).await;
-        assert!(
-            matches!(refused, Err(FramingError::TooLarge { bytes_max: 100, .. })),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Err(FramingError::TooLarge { bytes_max: 100, .. })), "{refused:?}");
     }
 
     #[tokio::test]

@@ -137,10 +137,7 @@ fn config() -> yamux::Config {
 }
 
 fn connection_lost() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::ConnectionAborted,
-        "the multiplexed connection has ended",
-    )
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the multiplexed connection has ended")
 }
 
 /// The only one who touches the connection; yamux makes progress only while it is polled.
@@ -231,10 +228,7 @@ enum Reading {
 }
 
 impl Reading {
-    const NEXT: Reading = Reading::Length {
-        read: 0,
-        length: [0; LENGTH_BYTES],
-    };
+    const NEXT: Reading = Reading::Length { read: 0, length: [0; LENGTH_BYTES] };
 }
 
 impl MuxStream {
@@ -265,8 +259,7 @@ impl MuxStream {
     }
 
     fn push_chunk(&mut self, chunk: &[u8]) {
-        self.outgoing
-            .extend_from_slice(&(chunk.len() as u16).to_be_bytes());
+        self.outgoing.extend_from_slice(&(chunk.len() as u16).to_be_bytes());
         self.outgoing.extend_from_slice(chunk);
     }
 }
@@ -341,9 +334,7 @@ impl AsyncWrite for MuxStream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_drain(cx))?;
-        Pin::new(&mut this.stream)
-            .poll_flush(cx)
-            .map_err(|_| broken_off())
+        Pin::new(&mut this.stream).poll_flush(cx).map_err(|_| broken_off())
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -379,10 +370,7 @@ mod tests {
             tokio::spawn(async move {
                 let (mut reader, mut writer) = tokio::io::split(stream);
                 tokio::io::copy(&mut reader, &mut writer).await.expect("copied");
-                writer
-                    .write_all(b"end")
-                    .await
-                    .expect("written after the other side's end");
+                writer.write_all(b"end").await.expect("written after the other side's end");
                 writer.shutdown().await.expect("ended");
                 // Until the other side has let go, the last chunks may be on their way.
                 let _ = reader.read(&mut [0]).await;
@@ -393,9 +381,7 @@ mod tests {
     async fn converse(mux: Mux, seed: u8) {
         let stream = mux.open().await.expect("opened");
         let (mut reader, mut writer) = tokio::io::split(stream);
-        let payload: Vec<u8> = (0..PAYLOAD_BYTES)
-            .map(|at| (at as u8).wrapping_mul(31) ^ seed)
-            .collect();
+        let payload: Vec<u8> = (0..PAYLOAD_BYTES).map(|at| (at as u8).wrapping_mul(31) ^ seed).collect();
         let sent = payload.clone();
         let writing = tokio::spawn(async move {
             writer.write_all(&sent).await.expect("sent");
@@ -406,10 +392,7 @@ mod tests {
         reader.read_to_end(&mut received).await.expect("an orderly end");
         writing.await.expect("the writer ends");
         assert!(received.ends_with(b"end"));
-        assert!(
-            received[..PAYLOAD_BYTES] == payload[..],
-            "stream {seed} came back changed"
-        );
+        assert!(received[..PAYLOAD_BYTES] == payload[..], "stream {seed} came back changed");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -418,18 +401,11 @@ mod tests {
         tokio::spawn(echo(left_incoming));
         tokio::spawn(echo(right_incoming));
         let talks = (0..STREAMS).map(|seed| {
-            let mux = if seed % 2 == 0 {
-                left.clone()
-            } else {
-                right.clone()
-            };
+            let mux = if seed % 2 == 0 { left.clone() } else { right.clone() };
             tokio::spawn(converse(mux, seed))
         });
         let all = futures::future::try_join_all(talks);
-        tokio::time::timeout(DEADLINE, all)
-            .await
-            .expect("all streams end")
-            .expect("none fails");
+        tokio::time::timeout(DEADLINE, all).await.expect("all streams end").expect("none fails");
     }
 
     #[tokio::test]
@@ -447,10 +423,7 @@ mod tests {
         right.close();
         left.ended().await;
         ours.read(&mut half).await.expect_err("not an orderly end");
-        theirs
-            .read(&mut half)
-            .await
-            .expect_err("not an orderly end on the closing side either");
+        theirs.read(&mut half).await.expect_err("not an orderly end on the closing side either");
         ours.write_all(b"more").await.expect_err("nobody is there");
         left.open().await.expect_err("no stream without a connection");
         assert!(incoming.recv().await.is_none());
@@ -463,9 +436,7 @@ mod tests {
         drop(left);
         let stream = clone.open().await.expect("one handle is enough");
         drop(clone);
-        tokio::time::timeout(DEADLINE, right.ended())
-            .await
-            .expect("the other side ends");
+        tokio::time::timeout(DEADLINE, right.ended()).await.expect("the other side ends");
         drop(stream);
     }
 
@@ -479,14 +450,9 @@ mod tests {
         let mut asked = Vec::new();
         theirs.read_to_end(&mut asked).await.expect("an orderly end");
         let endless = tokio::spawn(async move { while theirs.write_all(&[7; 4096]).await.is_ok() {} });
-        ours.read_exact(&mut [0; 4096])
-            .await
-            .expect("the answer has begun");
+        ours.read_exact(&mut [0; 4096]).await.expect("the answer has begun");
         drop(ours);
-        tokio::time::timeout(DEADLINE, endless)
-            .await
-            .expect("the writer is told")
-            .expect("no panic");
+        tokio::time::timeout(DEADLINE, endless).await.expect("the writer is told").expect("no panic");
     }
 
     #[tokio::test]
@@ -498,10 +464,7 @@ mod tests {
         drop(ours);
         let mut theirs = incoming.recv().await.expect("arrived");
         let mut all = Vec::new();
-        theirs
-            .read_to_end(&mut all)
-            .await
-            .expect("a reset after the end harms nothing");
+        theirs.read_to_end(&mut all).await.expect("a reset after the end harms nothing");
         assert_eq!(all.len(), 100_000);
     }
 
@@ -524,9 +487,7 @@ mod tests {
             () = tokio::task::yield_now() => {}
         }
         open.pop();
-        let opened = tokio::time::timeout(DEADLINE, waiting)
-            .await
-            .expect("room was made");
+        let opened = tokio::time::timeout(DEADLINE, waiting).await.expect("room was made");
         opened.expect("no panic").expect("opened");
     }
 }

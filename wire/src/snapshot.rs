@@ -29,9 +29,7 @@ impl Rows {
     /// The rows, if they are what was sent.
     pub fn verified(self) -> Result<Vec<KeyValue>, ChecksumMismatch> {
         if checksum(&self.rows) != self.checksum {
-            return Err(ChecksumMismatch {
-                rows: self.rows.len(),
-            });
+            return Err(ChecksumMismatch { rows: self.rows.len() });
         }
         Ok(self.rows.into_iter().map(|row| (row.key, row.value)).collect())
     }
@@ -54,19 +52,13 @@ mod tests {
     use super::*;
 
     fn some_rows() -> Rows {
-        Rows::sealed(vec![
-            (b"a".to_vec(), b"1".to_vec()),
-            (b"b".to_vec(), b"".to_vec()),
-        ])
+        Rows::sealed(vec![(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), b"".to_vec())])
     }
 
     #[test]
     fn rows_arrive_as_sent() {
         let rows = some_rows().verified().expect("unchanged rows verify");
-        assert_eq!(
-            rows,
-            vec![(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), b"".to_vec())]
-        );
+        assert_eq!(rows, vec![(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), b"".to_vec())]);
     }
 
     #[test]

@@ -31,20 +31,10 @@ impl Tunnel for WhoIsThere {
     type OpenStream = tokio_stream::Iter<std::array::IntoIter<Result<Frame, Status>, 1>>;
 
     async fn open(&self, request: Request<Streaming<Frame>>) -> Result<Response<Self::OpenStream>, Status> {
-        let caller = request
-            .extensions()
-            .get::<PeerName>()
-            .expect("every request has its caller's name");
-        let Role::Manager(caller) = caller.role else {
-            panic!("not a manager")
-        };
-        let ready = TunnelReady {
-            engine_api: format!("{caller} called {}", self.node),
-            error: None,
-        };
-        Ok(Response::new(tokio_stream::iter([Ok(Frame {
-            part: Some(Part::Ready(ready)),
-        })])))
+        let caller = request.extensions().get::<PeerName>().expect("every request has its caller's name");
+        let Role::Manager(caller) = caller.role else { panic!("not a manager") };
+        let ready = TunnelReady { engine_api: format!("{caller} called {}", self.node), error: None };
+        Ok(Response::new(tokio_stream::iter([Ok(Frame { part: Some(Part::Ready(ready)) })])))
     }
 }
 
@@ -86,9 +76,7 @@ impl Drop for Port {
 
 async fn call(channels: &PeerChannels, node: u64, purpose: Purpose) -> Result<String, Status> {
     let channel = channels.get_for(node, purpose).unwrap();
-    let request = tokio_stream::iter([Frame {
-        part: Some(Part::End(true)),
-    }]);
+    let request = tokio_stream::iter([Frame { part: Some(Part::End(true)) }]);
     let mut answer = TunnelClient::new(channel).open(request).await?.into_inner();
     match answer.message().await?.and_then(|frame| frame.part) {
         Some(Part::Ready(ready)) => Ok(ready.engine_api),
@@ -105,9 +93,7 @@ async fn until_answered(channels: &PeerChannels, node: u64) -> String {
             }
         }
     };
-    tokio::time::timeout(DEADLINE, answered)
-        .await
-        .expect("the manager answers")
+    tokio::time::timeout(DEADLINE, answered).await.expect("the manager answers")
 }
 
 fn two() -> (Identity, Identity, PeerChannels) {
@@ -138,9 +124,7 @@ async fn a_manager_that_restarted_or_moved_is_reached_again() {
 
     drop(port);
     let gone = async { while call(&channels, 2, Purpose::Raft).await.is_ok() {} };
-    tokio::time::timeout(DEADLINE, gone)
-        .await
-        .expect("requests fail while the manager is away");
+    tokio::time::timeout(DEADLINE, gone).await.expect("requests fail while the manager is away");
     let port = Port::open(&second, &address).await;
     assert_eq!(until_answered(&channels, 2).await, "1 called 2");
 
@@ -155,32 +139,22 @@ async fn another_manager_at_the_address_is_not_taken_for_the_one_that_was_meant(
     let (first, _, channels) = two();
     let third = Port::open(&first.for_manager(3, &[]).unwrap(), "127.0.0.1:0").await;
     channels.set(2, third.address.clone());
-    call(&channels, 2, Purpose::Raft)
-        .await
-        .expect_err("that is manager 3");
+    call(&channels, 2, Purpose::Raft).await.expect_err("that is manager 3");
 
     let foreign = Identity::create(CLUSTER, 2, &[]).unwrap();
     let foreign = Port::open(&foreign, "127.0.0.1:0").await;
     channels.set(2, foreign.address.clone());
-    call(&channels, 2, Purpose::Raft)
-        .await
-        .expect_err("that is another cluster's manager 2");
+    call(&channels, 2, Purpose::Raft).await.expect_err("that is another cluster's manager 2");
 }
 
 #[tokio::test]
 async fn unknown_managers_and_oneself_are_not_called() {
     let (_, _, channels) = two();
-    assert!(matches!(
-        channels.get(2),
-        Err(ChannelError::UnknownPeer { node: 2 })
-    ));
+    assert!(matches!(channels.get(2), Err(ChannelError::UnknownPeer { node: 2 })));
     channels.set(2, "127.0.0.1:1");
     channels.get(2).unwrap();
     channels.remove(2);
-    assert!(matches!(
-        channels.get(2),
-        Err(ChannelError::UnknownPeer { node: 2 })
-    ));
+    assert!(matches!(channels.get(2), Err(ChannelError::UnknownPeer { node: 2 })));
     channels.set(1, "127.0.0.1:1");
     assert!(matches!(channels.get(1), Err(ChannelError::Own { node: 1 })));
     assert_eq!(channels.nodes(), [] as [u64; 0]);

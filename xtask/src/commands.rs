@@ -23,27 +23,12 @@ const RULE: &str = "commands";
 const DOCUMENTS: &[&str] = &["README.md", "CONTRIBUTING.md", "deploy/README.md"];
 
 /// What readers also do and what cannot go out of date with our code.
-const UNTRIED: &[&str] = &[
-    "cargo",
-    "cd",
-    "curl",
-    "docker",
-    "export",
-    "git",
-    "install",
-    "source",
-    "sudo",
-    "systemctl",
-    ".ci/run",
-];
+const UNTRIED: &[&str] =
+    &["cargo", "cd", "curl", "docker", "export", "git", "install", "source", "sudo", "systemctl", ".ci/run"];
 
 pub(crate) fn check(repository: &Repository) -> Result<Vec<Finding>> {
     let programs = folder_of_programs()?;
-    ensure!(
-        programs.join("skep").is_file(),
-        "there is no skep in {}: run `make build`",
-        programs.display()
-    );
+    ensure!(programs.join("skep").is_file(), "there is no skep in {}: run `make build`", programs.display());
     let mut findings = vec![];
     for file in DOCUMENTS.iter().filter_map(|path| repository.file(path)) {
         for command in document::commands(file) {
@@ -81,19 +66,12 @@ fn harmless(part: &str) -> Option<String> {
 /// The programs of the workspace lie beside this one.
 fn folder_of_programs() -> Result<PathBuf> {
     let this = std::env::current_exe().context("finding this program")?;
-    Ok(this
-        .parent()
-        .context("finding the folder of this program")?
-        .to_owned())
+    Ok(this.parent().context("finding the folder of this program")?.to_owned())
 }
 
 /// `Err` with what it said if it failed.
 fn try_out(script: &str, repository: &Repository, programs: &std::path::Path) -> Result<Result<(), String>> {
-    let path = format!(
-        "{}:{}",
-        programs.display(),
-        std::env::var("PATH").unwrap_or_default()
-    );
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
     let output = Command::new("bash")
         .args(["-euo", "pipefail", "-c", script])
         .current_dir(&repository.root)
@@ -102,16 +80,8 @@ fn try_out(script: &str, repository: &Repository, programs: &std::path::Path) ->
         .output()
         .context("starting bash")?;
     let said = String::from_utf8_lossy(&output.stderr);
-    let said = said
-        .lines()
-        .find(|line| !line.trim().is_empty())
-        .unwrap_or("it says nothing")
-        .to_owned();
-    Ok(if output.status.success() {
-        Ok(())
-    } else {
-        Err(said)
-    })
+    let said = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it says nothing").to_owned();
+    Ok(if output.status.success() { Ok(()) } else { Err(said) })
 }
 
 #[cfg(test)]
@@ -119,19 +89,12 @@ mod tests {
     use super::*;
 
     fn tried(text: &str, run: bool) -> Vec<String> {
-        scripts(&CommandLine {
-            text: text.into(),
-            line: 1,
-            run,
-        })
+        scripts(&CommandLine { text: text.into(), line: 1, run })
     }
 
     #[test]
     fn commands_are_made_harmless_unless_their_block_is_marked() {
-        assert_eq!(
-            tried("skep env create demo -t x", false),
-            ["skep env create demo -t x --help"]
-        );
+        assert_eq!(tried("skep env create demo -t x", false), ["skep env create demo -t x --help"]);
         assert_eq!(tried("sudo skep dev", false), ["skep dev --help"]);
         assert_eq!(
             tried("examples/a.sh | skep image load -", false),
@@ -144,10 +107,7 @@ mod tests {
 
     #[test]
     fn a_failing_command_tells_what_it_said() {
-        let repository = Repository {
-            root: std::env::temp_dir(),
-            ..Repository::default()
-        };
+        let repository = Repository { root: std::env::temp_dir(), ..Repository::default() };
         let nowhere = std::path::Path::new("");
         let failed = try_out("echo 'no such flag' >&2; false", &repository, nowhere).expect("bash runs");
         assert_eq!(failed, Err("no such flag".to_owned()));

@@ -34,10 +34,7 @@ pub(crate) fn links(file: &File) -> Vec<Piece> {
             if let Some((target, _)) = rest.split_once(')') {
                 // A title may follow the target.
                 let target = target.split_whitespace().next().unwrap_or_default();
-                links.push(Piece {
-                    text: target.to_owned(),
-                    line,
-                });
+                links.push(Piece { text: target.to_owned(), line });
             }
         }
     }
@@ -59,25 +56,14 @@ pub(crate) fn table(file: &File, columns: &[&str]) -> Option<Vec<(usize, Vec<Str
     let head = |(_, text): &(usize, &str)| columns.iter().all(|column| cells(text).contains(column));
     let start = lines.iter().position(head)?;
     let head = cells(lines[start].1);
-    let places: Vec<usize> = columns
-        .iter()
-        .filter_map(|column| head.iter().position(|cell| cell == column))
-        .collect();
+    let places: Vec<usize> =
+        columns.iter().filter_map(|column| head.iter().position(|cell| cell == column)).collect();
     let row = |(line, text): &(usize, &str)| {
         let cells = cells(text);
-        let wanted = places
-            .iter()
-            .map(|place| cells.get(*place).copied().unwrap_or_default().to_owned());
+        let wanted = places.iter().map(|place| cells.get(*place).copied().unwrap_or_default().to_owned());
         (*line, wanted.collect())
     };
-    Some(
-        lines[start..]
-            .iter()
-            .skip(2)
-            .take_while(|(_, text)| text.starts_with('|'))
-            .map(row)
-            .collect(),
-    )
+    Some(lines[start..].iter().skip(2).take_while(|(_, text)| text.starts_with('|')).map(row).collect())
 }
 
 /// All commands that a reader is shown with a prompt.
@@ -92,11 +78,7 @@ pub(crate) fn commands(file: &File) -> Vec<CommandLine> {
         } else if let Some(command) = text.strip_prefix("$ ").filter(|_| in_console) {
             // A remark behind the command is for the reader.
             let command = command.split("  #").next().unwrap_or(command).trim();
-            commands.push(CommandLine {
-                text: command.to_owned(),
-                line,
-                run,
-            });
+            commands.push(CommandLine { text: command.to_owned(), line, run });
         } else if !text.is_empty() {
             marked = text == RUN_MARK;
         }
@@ -116,12 +98,7 @@ fn prose(file: &File) -> Vec<(usize, &str)> {
 }
 
 fn cells(row: &str) -> Vec<&str> {
-    row.trim()
-        .trim_start_matches('|')
-        .trim_end_matches('|')
-        .split('|')
-        .map(str::trim)
-        .collect()
+    row.trim().trim_start_matches('|').trim_end_matches('|').split('|').map(str::trim).collect()
 }
 
 #[cfg(test)]
@@ -129,19 +106,13 @@ mod tests {
     use super::*;
 
     fn file(text: &str) -> File {
-        File {
-            path: "README.md".into(),
-            text: text.into(),
-        }
+        File { path: "README.md".into(), text: text.into() }
     }
 
     #[test]
     fn links_and_code_are_taken_from_the_text_only() {
         let file = file("see [a](docs/a.md \"title\") and `[b](b.md)`\n```\n[c](c.md) `d`\n```\n[e](e.md)\n");
-        let links: Vec<_> = links(&file)
-            .into_iter()
-            .map(|link| (link.text, link.line))
-            .collect();
+        let links: Vec<_> = links(&file).into_iter().map(|link| (link.text, link.line)).collect();
         assert_eq!(links, [("docs/a.md".to_owned(), 1), ("e.md".to_owned(), 5)]);
         let words: Vec<_> = code_words(&file).into_iter().map(|word| word.text).collect();
         assert_eq!(words, ["[b](b.md)"]);
@@ -162,16 +133,7 @@ mod tests {
     #[test]
     fn commands_are_what_follows_a_prompt_in_console_blocks() {
         let text = "```console\n$ make demo   # a remark\noutput\n```\n<!-- run by CI -->\n\n```console\n$ skep --help\n```\n```sh\n$ no\n```\n";
-        let commands: Vec<_> = commands(&file(text))
-            .into_iter()
-            .map(|c| (c.text, c.line, c.run))
-            .collect();
-        assert_eq!(
-            commands,
-            [
-                ("make demo".to_owned(), 2, false),
-                ("skep --help".to_owned(), 8, true)
-            ]
-        );
+        let commands: Vec<_> = commands(&file(text)).into_iter().map(|c| (c.text, c.line, c.run)).collect();
+        assert_eq!(commands, [("make demo".to_owned(), 2, false), ("skep --help".to_owned(), 8, true)]);
     }
 }

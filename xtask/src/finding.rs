@@ -26,22 +26,12 @@ impl Finding {
         problem: impl Into<String>,
         fix: impl Into<String>,
     ) -> Finding {
-        Finding {
-            path: path.to_owned(),
-            line,
-            rule,
-            problem: problem.into(),
-            fix: fix.into(),
-        }
+        Finding { path: path.to_owned(), line, rule, problem: problem.into(), fix: fix.into() }
     }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}: {}: {}\n    {}",
-            self.path, self.line, self.rule, self.problem, self.fix
-        )
+        write!(f, "{}:{}: {}: {}\n    {}", self.path, self.line, self.rule, self.problem, self.fix)
     }
 }

@@ -29,16 +29,8 @@ struct Task {
 }
 
 const TASKS: &[Task] = &[
-    Task {
-        name: "tidy",
-        about: "checks the rules of the repository",
-        run: tidy,
-    },
-    Task {
-        name: "commands",
-        about: "tries the commands that the documents show",
-        run: commands::check,
-    },
+    Task { name: "tidy", about: "checks the rules of the repository", run: tidy },
+    Task { name: "commands", about: "tries the commands that the documents show", run: commands::check },
 ];
 
 fn main() -> ExitCode {
@@ -55,9 +47,7 @@ fn main() -> ExitCode {
 /// The number of findings.
 fn run() -> Result<usize> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [name] = arguments.as_slice() else {
-        bail!("name one task:{}", task_list())
-    };
+    let [name] = arguments.as_slice() else { bail!("name one task:{}", task_list()) };
     let Some(task) = TASKS.iter().find(|task| task.name == name) else {
         bail!("there is no task '{name}':{}", task_list());
     };
@@ -82,8 +72,5 @@ fn tidy(repository: &Repository) -> Result<Vec<Finding>> {
 }
 
 fn task_list() -> String {
-    TASKS
-        .iter()
-        .map(|task| format!("\n  cargo xtask {:<10} {}", task.name, task.about))
-        .collect()
+    TASKS.iter().map(|task| format!("\n  cargo xtask {:<10} {}", task.name, task.about)).collect()
 }

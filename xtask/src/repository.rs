@@ -44,31 +44,19 @@ impl Repository {
     pub(crate) fn around(folder: &Path) -> Result<Repository> {
         let holds_workspace = |folder: &&Path| folder.join("Cargo.lock").is_file();
         let Some(root) = folder.ancestors().find(holds_workspace) else {
-            bail!(
-                "{} is not inside the repository: there is no Cargo.lock above it",
-                folder.display()
-            );
+            bail!("{} is not inside the repository: there is no Cargo.lock above it", folder.display());
         };
         let mut files = vec![];
         read_folder(root, root, &mut files)?;
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(Repository {
-            root: root.to_owned(),
-            files,
-        })
+        Ok(Repository { root: root.to_owned(), files })
     }
 
     /// A repository of a test's own making.
     #[cfg(test)]
     pub(crate) fn of(files: &[(&str, &str)]) -> Repository {
-        let file = |(path, text): &(&str, &str)| File {
-            path: (*path).to_owned(),
-            text: (*text).to_owned(),
-        };
-        Repository {
-            root: PathBuf::new(),
-            files: files.iter().map(file).collect(),
-        }
+        let file = |(path, text): &(&str, &str)| File { path: (*path).to_owned(), text: (*text).to_owned() };
+        Repository { root: PathBuf::new(), files: files.iter().map(file).collect() }
     }
 
     /// The file at a path.
@@ -79,11 +67,7 @@ impl Repository {
     /// Is there a file, or a folder with files, at that path?
     pub(crate) fn has(&self, path: &str) -> bool {
         let path = path.trim_end_matches('/');
-        let below = |file: &File| {
-            file.path
-                .strip_prefix(path)
-                .is_some_and(|rest| rest.starts_with('/'))
-        };
+        let below = |file: &File| file.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
         // What is not text, e.g. a picture, is not among the files but on the disk.
         self.files.iter().any(|file| file.path == path || below(file))
             || (!self.root.as_os_str().is_empty() && self.root.join(path).exists())
@@ -96,30 +80,20 @@ impl Repository {
 
     /// All Rust files.
     pub(crate) fn rust_files(&self) -> Result<Vec<RustFile>> {
-        self.ending(".rs")
-            .map(|file| RustFile::read(&file.path, &file.text))
-            .collect()
+        self.ending(".rs").map(|file| RustFile::read(&file.path, &file.text)).collect()
     }
 
     /// All packages of the workspace, as the root's manifest lists them.
     pub(crate) fn packages(&self) -> Result<Vec<Package>> {
         let root = self.manifest("Cargo.toml")?;
-        let members = root
-            .get("workspace")
-            .and_then(|workspace| workspace.get("members"));
-        let members = members
-            .and_then(toml::Value::as_array)
-            .context("Cargo.toml lists no members")?;
+        let members = root.get("workspace").and_then(|workspace| workspace.get("members"));
+        let members = members.and_then(toml::Value::as_array).context("Cargo.toml lists no members")?;
         members
             .iter()
             .filter_map(toml::Value::as_str)
             .map(|folder| {
                 let manifest = format!("{folder}/Cargo.toml");
-                Ok(Package {
-                    folder: folder.to_owned(),
-                    table: self.manifest(&manifest)?,
-                    manifest,
-                })
+                Ok(Package { folder: folder.to_owned(), table: self.manifest(&manifest)?, manifest })
             })
             .collect()
     }
@@ -133,17 +107,12 @@ impl Repository {
 impl File {
     /// Its lines with their numbers, counted from one.
     pub(crate) fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.text
-            .lines()
-            .enumerate()
-            .map(|(index, line)| (index + 1, line))
+        self.text.lines().enumerate().map(|(index, line)| (index + 1, line))
     }
 
     /// The first line that contains a text, or the first line.
     pub(crate) fn line_with(&self, text: &str) -> usize {
-        self.lines()
-            .find(|(_, line)| line.contains(text))
-            .map_or(1, |(number, _)| number)
+        self.lines().find(|(_, line)| line.contains(text)).map_or(1, |(number, _)| number)
     }
 }
 
@@ -151,9 +120,7 @@ fn read_folder(root: &Path, folder: &Path, files: &mut Vec<File>) -> Result<()> 
     let entries = fs::read_dir(folder).with_context(|| format!("reading the folder {}", folder.display()))?;
     for entry in entries {
         let entry = entry.with_context(|| format!("reading the folder {}", folder.display()))?;
-        let kind = entry
-            .file_type()
-            .with_context(|| format!("looking at {}", entry.path().display()))?;
+        let kind = entry.file_type().with_context(|| format!("looking at {}", entry.path().display()))?;
         let name = entry.file_name();
         if kind.is_dir() && !SKIPPED_FOLDERS.iter().any(|skipped| name == *skipped) {
             read_folder(root, &entry.path(), files)?;
@@ -161,11 +128,7 @@ fn read_folder(root: &Path, folder: &Path, files: &mut Vec<File>) -> Result<()> 
             let bytes =
                 fs::read(entry.path()).with_context(|| format!("reading {}", entry.path().display()))?;
             let path = entry.path();
-            let path = path
-                .strip_prefix(root)
-                .unwrap_or(&path)
-                .to_string_lossy()
-                .into_owned();
+            let path = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
             if let Ok(text) = String::from_utf8(bytes) {
                 files.push(File { path, text });
             }

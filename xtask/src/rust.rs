@@ -53,13 +53,7 @@ impl RustFile {
             functions: vec![],
             product_lines: text.lines().count(),
         };
-        file.flatten(
-            stream,
-            Place {
-                in_test: is_test_path(path),
-                in_loop: false,
-            },
-        );
+        file.flatten(stream, Place { in_test: is_test_path(path), in_loop: false });
         Ok(file)
     }
 
@@ -68,11 +62,7 @@ impl RustFile {
     pub(crate) fn find(&self, row: &str) -> Vec<&Token> {
         let row: Vec<String> = row.split_whitespace().flat_map(pieces).collect();
         let is_it = |window: &&[Token]| window.iter().zip(&row).all(|(token, piece)| token.text == *piece);
-        self.tokens
-            .windows(row.len())
-            .filter(is_it)
-            .map(|window| &window[0])
-            .collect()
+        self.tokens.windows(row.len()).filter(is_it).map(|window| &window[0]).collect()
     }
 
     fn flatten(&mut self, stream: TokenStream, place: Place) {
@@ -108,11 +98,7 @@ impl RustFile {
             }
             inside.in_loop = ahead.repeats || (place.in_loop && ahead.function.is_none());
             if let Some((name, line)) = ahead.function.take() {
-                self.functions.push(Function {
-                    name,
-                    line,
-                    lines: last - line + 1,
-                });
+                self.functions.push(Function { name, line, lines: last - line + 1 });
             }
             *ahead = Ahead::default();
         } else if group.delimiter() == Delimiter::Bracket && is_cfg_test(group) {
@@ -130,12 +116,7 @@ impl RustFile {
     }
 
     fn push(&mut self, text: String, line: usize, place: Place) {
-        self.tokens.push(Token {
-            text,
-            line,
-            in_test: place.in_test,
-            in_loop: place.in_loop,
-        });
+        self.tokens.push(Token { text, line, in_test: place.in_test, in_loop: place.in_loop });
     }
 }
 
@@ -210,11 +191,7 @@ mod tests {
     fn words_in_comments_and_strings_are_not_found() {
         let file =
             read("// Uuid::now_v7()\nconst A: &str = \"Uuid::now_v7()\";\nfn f() { g(Uuid::now_v7()) }\n");
-        let lines: Vec<_> = file
-            .find("Uuid :: now_v7")
-            .iter()
-            .map(|token| token.line)
-            .collect();
+        let lines: Vec<_> = file.find("Uuid :: now_v7").iter().map(|token| token.line).collect();
         assert_eq!(lines, [3]);
     }
 
@@ -229,14 +206,7 @@ mod tests {
         let file = read(
             "trait T {\n  fn a(&self);\n  fn b(\n    &self,\n  ) {\n    let c = |d: fn()| { d };\n  }\n}\n",
         );
-        assert_eq!(
-            file.functions,
-            [Function {
-                name: "b".into(),
-                line: 3,
-                lines: 5
-            }]
-        );
+        assert_eq!(file.functions, [Function { name: "b".into(), line: 3, lines: 5 }]);
     }
 
     #[test]

@@ -13,9 +13,7 @@ use crate::problem::Problem;
 use crate::rest::List;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
-        .routes(routes!(show))
-        .routes(routes!(members))
+    OpenApiRouter::new().routes(routes!(show)).routes(routes!(members))
 }
 
 /// Shows leader, quorum and every manager.
@@ -35,11 +33,5 @@ async fn show(State(api): State<Api>, _reading: Params<Reading>) -> At<Json<Clus
 ))]
 async fn members(State(api): State<Api>, _reading: Params<Reading>) -> At<Json<List<MemberStatus>>> {
     let status = api.parts.cluster.status().await;
-    At(
-        status.revision,
-        Json(List {
-            items: status.members,
-            revision: status.revision,
-        }),
-    )
+    At(status.revision, Json(List { items: status.members, revision: status.revision }))
 }

@@ -37,20 +37,14 @@ struct Driver {
 impl Driver {
     fn new(kind: &DriverKind, config: &DriverConfig) -> Driver {
         let reason = (kind.available)(config).err().map(|error| error.to_string());
-        Driver {
-            name: kind.name,
-            description: kind.description,
-            available: reason.is_none(),
-            reason,
-        }
+        Driver { name: kind.name, description: kind.description, available: reason.is_none(), reason }
     }
 }
 
 /// Refuses what a driver could not bring about: an unknown driver, unknown options, a driver that cannot work here.
 pub(crate) fn check(api: &Api, driver: &str, options: &BTreeMap<String, String>) -> Result<(), Refusal> {
-    skep_drivers::check(&api.parts.drivers, driver, options).map_err(|error| Refusal::Driver {
-        detail: error.to_string(),
-    })
+    skep_drivers::check(&api.parts.drivers, driver, options)
+        .map_err(|error| Refusal::Driver { detail: error.to_string() })
 }
 
 /// Lists the drivers.
@@ -60,9 +54,6 @@ pub(crate) fn check(api: &Api, driver: &str, options: &BTreeMap<String, String>)
 ))]
 async fn list(State(api): State<Api>, _reading: Params<Reading>) -> At<Json<List<Driver>>> {
     let revision = api.ledger().view().revision();
-    let items = DRIVERS
-        .iter()
-        .map(|kind| Driver::new(kind, &api.parts.drivers))
-        .collect();
+    let items = DRIVERS.iter().map(|kind| Driver::new(kind, &api.parts.drivers)).collect();
     At(revision, Json(List { items, revision }))
 }

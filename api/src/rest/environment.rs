@@ -24,9 +24,7 @@ use crate::rest::operation::Operation;
 use crate::rest::{List, Metadata, driver};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
-        .routes(routes!(list, create))
-        .routes(routes!(show, remove))
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, remove))
 }
 
 /// An isolated swarm with its hosts and stacks.
@@ -185,17 +183,8 @@ async fn list(
     let view = api.read(reading.consistency).await?;
     let mut all = view.list::<environment::Environment>(CLUSTER)?;
     all.sort_by(|a, b| a.name.cmp(&b.name));
-    let items = all
-        .iter()
-        .map(|stored| Environment::new(&view, stored))
-        .collect::<Ruling<_>>()?;
-    Ok(At(
-        view.revision(),
-        Json(List {
-            items,
-            revision: view.revision(),
-        }),
-    ))
+    let items = all.iter().map(|stored| Environment::new(&view, stored)).collect::<Ruling<_>>()?;
+    Ok(At(view.revision(), Json(List { items, revision: view.revision() })))
 }
 
 /// Shows an environment.
@@ -227,17 +216,10 @@ async fn create(State(api): State<Api>, Asked { change, wish }: Asked<Environmen
         true => Ok(()),
         false => driver::check(&api, &wish.driver, &wish.options),
     };
-    let children: Vec<_> = wish
-        .hosts
-        .iter()
-        .map(|(_, operation)| operation.clone())
-        .collect();
+    let children: Vec<_> = wish.hosts.iter().map(|(_, operation)| operation.clone()).collect();
     api.start(&change, |tx| {
         driver.clone()?;
-        Ok(Started::with_children(
-            environment::wish(tx, &wish)?,
-            children.clone(),
-        ))
+        Ok(Started::with_children(environment::wish(tx, &wish)?, children.clone()))
     })
     .await
 }
@@ -255,8 +237,5 @@ async fn remove(
     change: Change,
 ) -> Reply<Response> {
     let id = OperationId::new(Uuid::now_v7());
-    api.start(&change, |tx| {
-        Ok(environment::remove(tx, &reference, id.clone())?.into())
-    })
-    .await
+    api.start(&change, |tx| Ok(environment::remove(tx, &reference, id.clone())?.into())).await
 }

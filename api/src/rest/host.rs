@@ -24,9 +24,7 @@ use crate::rest::operation::Operation;
 use crate::rest::{List, Metadata, driver};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
-        .routes(routes!(list, create))
-        .routes(routes!(show, remove))
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, remove))
 }
 
 /// A machine in an environment.
@@ -141,11 +139,7 @@ impl Host {
                 created_at: Some(stored.created_at),
                 updated_at: Some(stored.removal.unwrap_or(stored.created_at)),
             },
-            spec: HostSpec {
-                driver: stored.driver.clone(),
-                role: "auto",
-                options: stored.options.clone(),
-            },
+            spec: HostSpec { driver: stored.driver.clone(), role: "auto", options: stored.options.clone() },
             status: HostStatus::new(stored, operation),
         })
     }
@@ -208,17 +202,8 @@ async fn list(
     let environment = environment::find(&view, &reference)?;
     let mut all = view.list::<host::Host>(environment.id.as_str())?;
     all.sort_by(|a, b| a.name.cmp(&b.name));
-    let items = all
-        .iter()
-        .map(|stored| Host::new(&view, &environment, stored))
-        .collect::<Ruling<_>>()?;
-    Ok(At(
-        view.revision(),
-        Json(List {
-            items,
-            revision: view.revision(),
-        }),
-    ))
+    let items = all.iter().map(|stored| Host::new(&view, &environment, stored)).collect::<Ruling<_>>()?;
+    Ok(At(view.revision(), Json(List { items, revision: view.revision() })))
 }
 
 /// Shows a host.
@@ -240,10 +225,7 @@ async fn show(
     let view = api.read(reading.consistency).await?;
     let environment = environment::find(&view, &environment)?;
     let stored = host::find(&view, &environment, &host)?;
-    Ok(At(
-        view.revision(),
-        Json(Host::new(&view, &environment, &stored)?),
-    ))
+    Ok(At(view.revision(), Json(Host::new(&view, &environment, &stored)?)))
 }
 
 /// Asks for a host.

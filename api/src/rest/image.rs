@@ -88,10 +88,7 @@ async fn load(
     let total = hosts.len();
     hosts.retain(|host| host.is_active());
     if hosts.is_empty() {
-        let detail = format!(
-            "environment '{}' has no active host ({total} in all)",
-            environment.name
-        );
+        let detail = format!("environment '{}' has no active host ({total} in all)", environment.name);
         return Err(
             Problem::new(DoorCode::NoActiveHost, detail).hinting("wait until a host is active: skep host ls")
         );
@@ -108,10 +105,7 @@ async fn spooled(folder: &Path, body: Body) -> Reply<NamedTempFile> {
         let detail = format!("keeping the archive in {}: {error}", folder.display());
         Problem::new(DoorCode::SpoolFailed, detail)
     };
-    let archive = tempfile::Builder::new()
-        .prefix("skep-image-")
-        .tempfile_in(folder)
-        .map_err(cannot)?;
+    let archive = tempfile::Builder::new().prefix("skep-image-").tempfile_in(folder).map_err(cannot)?;
     let mut file = File::from_std(archive.reopen().map_err(cannot)?);
     let mut chunks = body.into_data_stream();
     let mut bytes = 0;
@@ -147,10 +141,7 @@ async fn load_everywhere(
         images(host.name.as_str(), loaded.map_err(|error| error.to_string()))
     };
     let loading: Vec<_> = hosts.iter().map(load).collect();
-    let loaded: Vec<_> = stream::iter(loading)
-        .buffer_unordered(HOSTS_AT_ONCE_MAX)
-        .collect()
-        .await;
+    let loaded: Vec<_> = stream::iter(loading).buffer_unordered(HOSTS_AT_ONCE_MAX).collect().await;
     let mut items: Vec<Image> = loaded.into_iter().flatten().collect();
     items.sort_by(|a, b| (&a.host, &a.image).cmp(&(&b.host, &b.image)));
     items
@@ -166,33 +157,18 @@ async fn load_on(
     let Some(name) = import else {
         let options = ImportImageOptionsBuilder::new().quiet(true).build();
         let said: Vec<_> = docker.import_image(options, body, None).try_collect().await?;
-        let words = said
-            .into_iter()
-            .filter_map(|said| said.stream)
-            .collect::<String>();
+        let words = said.into_iter().filter_map(|said| said.stream).collect::<String>();
         return Ok(loaded_images(&words));
     };
     let (repository, tag) = repository_and_tag(name);
-    let options = CreateImageOptionsBuilder::new()
-        .from_src("-")
-        .repo(repository)
-        .tag(tag)
-        .build();
-    docker
-        .create_image(Some(options), Some(body), None)
-        .try_collect::<Vec<_>>()
-        .await?;
+    let options = CreateImageOptionsBuilder::new().from_src("-").repo(repository).tag(tag).build();
+    docker.create_image(Some(options), Some(body), None).try_collect::<Vec<_>>().await?;
     Ok(vec![format!("{repository}:{tag}")])
 }
 
 /// The names of the images in what the engine said.
 fn loaded_images(words: &str) -> Vec<String> {
-    let name = |line: &str| {
-        LOADED
-            .iter()
-            .find_map(|said| line.trim().strip_prefix(said))
-            .map(str::to_owned)
-    };
+    let name = |line: &str| LOADED.iter().find_map(|said| line.trim().strip_prefix(said)).map(str::to_owned);
     words.lines().filter_map(name).collect()
 }
 
@@ -205,18 +181,10 @@ fn repository_and_tag(name: &str) -> (&str, &str) {
 }
 
 fn images(host: &str, loaded: Result<Vec<String>, String>) -> Vec<Image> {
-    let item = |image, ok, message: String| Image {
-        host: host.to_owned(),
-        image,
-        ok,
-        message,
-    };
+    let item = |image, ok, message: String| Image { host: host.to_owned(), image, ok, message };
     match loaded {
         Ok(images) if images.is_empty() => vec![item(None, true, "the engine names no image".into())],
-        Ok(images) => images
-            .into_iter()
-            .map(|image| item(Some(image), true, String::new()))
-            .collect(),
+        Ok(images) => images.into_iter().map(|image| item(Some(image), true, String::new())).collect(),
         Err(why) => vec![item(None, false, why)],
     }
 }

@@ -20,10 +20,7 @@ use crate::{Api, openapi};
 const EPOCH: u64 = 1;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
-        .routes(routes!(meta))
-        .routes(routes!(whoami))
-        .routes(routes!(description))
+    OpenApiRouter::new().routes(routes!(meta)).routes(routes!(whoami)).routes(routes!(description))
 }
 
 /// The answering manager.
@@ -70,9 +67,7 @@ async fn meta(State(api): State<Api>, _reading: Params<Reading>) -> Json<Meta> {
     (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
 ))]
 async fn whoami(Extension(principal): Extension<Principal>, _reading: Params<Reading>) -> Json<Whoami> {
-    Json(Whoami {
-        principal: principal.0,
-    })
+    Json(Whoami { principal: principal.0 })
 }
 
 /// This document.

@@ -35,97 +35,51 @@ pub(crate) struct Resource {
 
 /// Everything that can be asked, in the order of the documentation.
 pub(crate) const RESOURCES: &[Resource] = &[
-    Resource {
-        name: "meta",
-        about: "The API itself, and who is asking.",
-        routes: meta::routes,
-    },
-    Resource {
-        name: "cluster",
-        about: "The managers.",
-        routes: cluster::routes,
-    },
-    Resource {
-        name: "template",
-        about: "What environments start from.",
-        routes: template::routes,
-    },
+    Resource { name: "meta", about: "The API itself, and who is asking.", routes: meta::routes },
+    Resource { name: "cluster", about: "The managers.", routes: cluster::routes },
+    Resource { name: "template", about: "What environments start from.", routes: template::routes },
     Resource {
         name: "environment",
         about: "Isolated swarms with their hosts and stacks.",
         routes: environment::routes,
     },
-    Resource {
-        name: "host",
-        about: "Machines of an environment.",
-        routes: host::routes,
-    },
-    Resource {
-        name: "stack",
-        about: "Recipes that became services.",
-        routes: stack::routes,
-    },
-    Resource {
-        name: "task",
-        about: "What runs where, as the swarm says it now.",
-        routes: task::routes,
-    },
-    Resource {
-        name: "image",
-        about: "Images brought to hosts without a registry.",
-        routes: image::routes,
-    },
-    Resource {
-        name: "driver",
-        about: "Where machines come from.",
-        routes: driver::routes,
-    },
+    Resource { name: "host", about: "Machines of an environment.", routes: host::routes },
+    Resource { name: "stack", about: "Recipes that became services.", routes: stack::routes },
+    Resource { name: "task", about: "What runs where, as the swarm says it now.", routes: task::routes },
+    Resource { name: "image", about: "Images brought to hosts without a registry.", routes: image::routes },
+    Resource { name: "driver", about: "Where machines come from.", routes: driver::routes },
     Resource {
         name: "operation",
         about: "Everything that takes longer than a request.",
         routes: operation::routes,
     },
-    Resource {
-        name: "probe",
-        about: "For load balancers and supervisors.",
-        routes: probe::routes,
-    },
+    Resource { name: "probe", about: "For load balancers and supervisors.", routes: probe::routes },
 ];
 
 /// All routes with their description.
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    RESOURCES
-        .iter()
-        .fold(OpenApiRouter::with_openapi(openapi::empty()), |all, resource| {
-            let mut routes = (resource.routes)();
-            for item in routes.get_openapi_mut().paths.paths.values_mut() {
-                for operation in operations(item) {
-                    operation.tags = Some(vec![resource.name.to_owned()]);
-                }
+    RESOURCES.iter().fold(OpenApiRouter::with_openapi(openapi::empty()), |all, resource| {
+        let mut routes = (resource.routes)();
+        for item in routes.get_openapi_mut().paths.paths.values_mut() {
+            for operation in operations(item) {
+                operation.tags = Some(vec![resource.name.to_owned()]);
             }
-            all.merge(routes)
-        })
+        }
+        all.merge(routes)
+    })
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut PathOperation> {
-    [&mut item.get, &mut item.put, &mut item.post, &mut item.delete]
-        .into_iter()
-        .flatten()
+    [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten()
 }
 
 pub(crate) async fn unknown_route(method: Method, uri: Uri) -> Box<Problem> {
-    Problem::new(
-        DoorCode::UnknownRoute,
-        format!("there is nothing at {method} {}", uri.path()),
-    )
-    .hinting("GET /v1/openapi.json describes the API")
+    Problem::new(DoorCode::UnknownRoute, format!("there is nothing at {method} {}", uri.path()))
+        .hinting("GET /v1/openapi.json describes the API")
 }
 
 pub(crate) async fn unknown_method(method: Method, uri: Uri) -> Box<Problem> {
-    Problem::new(
-        DoorCode::MethodNotAllowed,
-        format!("{} does not take {method}", uri.path()),
-    )
+    Problem::new(DoorCode::MethodNotAllowed, format!("{} does not take {method}", uri.path()))
 }
 
 /// Several of a kind, complete.

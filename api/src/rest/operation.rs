@@ -195,14 +195,8 @@ impl Operation {
 
     fn of(view: &View, stored: &Stored<operation::Operation>) -> Ruling<Operation> {
         let all = view.list::<operation::Operation>(CLUSTER)?;
-        let children = all
-            .into_iter()
-            .filter(|other| other.parent.as_ref() == Some(&stored.id));
-        Ok(Operation::new(
-            stored,
-            stored.revision,
-            children.map(|child| child.record.id).collect(),
-        ))
+        let children = all.into_iter().filter(|other| other.parent.as_ref() == Some(&stored.id));
+        Ok(Operation::new(stored, stored.revision, children.map(|child| child.record.id).collect()))
     }
 }
 
@@ -271,13 +265,7 @@ async fn list(State(api): State<Api>, Params(listing): Params<Listing>) -> Reply
         Operation::new(operation, operation.revision, children)
     };
     let items = all.iter().filter(wanted).map(shown).collect();
-    Ok(At(
-        view.revision(),
-        Json(List {
-            items,
-            revision: view.revision(),
-        }),
-    ))
+    Ok(At(view.revision(), Json(List { items, revision: view.revision() })))
 }
 
 /// Shows an operation, or follows it to its end.
@@ -302,14 +290,8 @@ async fn show(
     headers: HeaderMap,
 ) -> Reply<Response> {
     let view = api.read(reading.consistency).await?;
-    let missing = || Refusal::NotFound {
-        what: "operation",
-        name: id.to_string(),
-        scope: None,
-    };
-    let stored = view
-        .get::<operation::Operation>(CLUSTER, &id)?
-        .ok_or_else(missing)?;
+    let missing = || Refusal::NotFound { what: "operation", name: id.to_string(), scope: None };
+    let stored = view.get::<operation::Operation>(CLUSTER, &id)?.ok_or_else(missing)?;
     if !wants_events(&headers) {
         return Ok(At(view.revision(), Json(Operation::of(&view, &stored)?)).into_response());
     }
@@ -322,28 +304,17 @@ async fn show(
     };
     let heartbeat = KeepAlive::new().interval(HEARTBEAT).text("heartbeat");
     let stream = Sse::new(follower.events()).keep_alive(heartbeat);
-    Ok(At(
-        view.revision(),
-        ([(BUFFERING, HeaderValue::from_static("no"))], stream),
-    )
-    .into_response())
+    Ok(At(view.revision(), ([(BUFFERING, HeaderValue::from_static("no"))], stream)).into_response())
 }
 
 fn wants_events(headers: &HeaderMap) -> bool {
-    let accepted = headers
-        .get_all(ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    accepted
-        .flat_map(|value| value.split(','))
-        .any(|kind| kind.trim().starts_with("text/event-stream"))
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim().starts_with("text/event-stream"))
 }
 
 /// A client that has seen more than there is comes from before a restoration: it must start over.
 fn last_seen(headers: &HeaderMap, view: &View) -> Revision {
-    let seen = headers
-        .get(LAST_EVENT_ID)
-        .and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let seen = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     seen.filter(|seen| *seen <= view.revision()).unwrap_or(0)
 }
 
@@ -397,10 +368,7 @@ impl Follower {
         self.over = stored.ended();
         let document =
             serde_json::to_string(&Operation::of(&view, &stored)?).map_err(skep_ledger::ReadError::new)?;
-        let event = Event::default()
-            .id(stored.revision.to_string())
-            .event("put")
-            .retry(RECONNECT_AFTER);
+        let event = Event::default().id(stored.revision.to_string()).event("put").retry(RECONNECT_AFTER);
         Ok(Some(event.data(document)))
     }
 

@@ -65,9 +65,5 @@ async fn balance(State(api): State<Api>) -> Word {
     (status = 503, description = "It does not", body = String, content_type = "text/plain"),
 ))]
 async fn leads(State(api): State<Api>) -> Word {
-    if api.parts.cluster.is_leader() {
-        OK
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not the leader\n")
-    }
+    if api.parts.cluster.is_leader() { OK } else { (StatusCode::SERVICE_UNAVAILABLE, "not the leader\n") }
 }

@@ -24,9 +24,7 @@ use crate::rest::operation::Operation;
 use crate::rest::{List, Metadata};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
-        .routes(routes!(list))
-        .routes(routes!(show, deploy, remove))
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show, deploy, remove))
 }
 
 /// A recipe that became services.
@@ -188,17 +186,8 @@ async fn list(
     let view = api.read(reading.consistency).await?;
     let environment = environment::find(&view, &reference)?;
     let all = view.list::<stack::Stack>(environment.id.as_str())?;
-    let items = all
-        .iter()
-        .map(|stored| Stack::new(&view, &environment, stored))
-        .collect::<Ruling<_>>()?;
-    Ok(At(
-        view.revision(),
-        Json(List {
-            items,
-            revision: view.revision(),
-        }),
-    ))
+    let items = all.iter().map(|stored| Stack::new(&view, &environment, stored)).collect::<Ruling<_>>()?;
+    Ok(At(view.revision(), Json(List { items, revision: view.revision() })))
 }
 
 /// Shows a stack.
@@ -220,10 +209,7 @@ async fn show(
     let view = api.read(reading.consistency).await?;
     let environment = environment::find(&view, &environment)?;
     let stored = stack::find(&view, &environment, &stack)?;
-    Ok(At(
-        view.revision(),
-        Json(Stack::new(&view, &environment, &stored)?),
-    ))
+    Ok(At(view.revision(), Json(Stack::new(&view, &environment, &stored)?)))
 }
 
 /// Asks for a stack to be deployed, new or again.
@@ -251,8 +237,7 @@ async fn deploy(
         document: wish.recipe,
         variables: wish.variables,
     };
-    api.start(&change, |tx| Ok(stack::deploy(tx, &environment, &wish)?.into()))
-        .await
+    api.start(&change, |tx| Ok(stack::deploy(tx, &environment, &wish)?.into())).await
 }
 
 /// Asks for a stack to be removed.
@@ -274,8 +259,5 @@ async fn remove(
     change: Change,
 ) -> Reply<Response> {
     let id = OperationId::new(Uuid::now_v7());
-    api.start(&change, |tx| {
-        Ok(stack::remove(tx, &environment, &stack, id.clone())?.into())
-    })
-    .await
+    api.start(&change, |tx| Ok(stack::remove(tx, &environment, &stack, id.clone())?.into())).await
 }

@@ -35,9 +35,7 @@ const MANAGERS_ASKED_MAX: usize = 3;
 const STACK_LABEL: &str = "com.docker.stack.namespace";
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
-        .routes(routes!(of_environment))
-        .routes(routes!(of_stack))
+    OpenApiRouter::new().routes(routes!(of_environment)).routes(routes!(of_stack))
 }
 
 /// One task of a service, as the swarm says it.
@@ -137,86 +135,57 @@ async fn answer(
 async fn ask(api: &Api, environment: &Environment, hosts: &[Stored<Host>]) -> Reply<Seen> {
     let mut managers: Vec<_> = hosts.iter().filter(|host| host.is_swarm_manager()).collect();
     if managers.is_empty() {
-        let detail = format!(
-            "environment '{}' has no swarm yet, so nothing runs in it",
-            environment.name
-        );
+        let detail = format!("environment '{}' has no swarm yet, so nothing runs in it", environment.name);
         return Err(
             Problem::new(DoorCode::NoActiveHost, detail).hinting("wait until a host is active: skep host ls")
         );
     }
     managers.retain(|host| host.is_ready());
-    managers.sort_by_key(|host| {
-        !host
-            .membership
-            .as_ref()
-            .is_some_and(|membership| membership.leader)
-    });
+    managers.sort_by_key(|host| !host.membership.as_ref().is_some_and(|membership| membership.leader));
     let mut failures = vec![];
     for host in managers.into_iter().take(MANAGERS_ASKED_MAX) {
         let docker = api.parts.hub.docker(host.id.as_str(), None);
         match timeout(LIST_MAX, Seen::from(&docker)).await {
             Ok(Ok(seen)) => return Ok(seen),
             Ok(Err(error)) => failures.push(format!("host '{}': {error}", host.name)),
-            Err(_) => failures.push(format!(
-                "host '{}': no answer within {} s",
-                host.name,
-                LIST_MAX.as_secs()
-            )),
+            Err(_) => {
+                failures.push(format!("host '{}': no answer within {} s", host.name, LIST_MAX.as_secs()))
+            }
         }
     }
     let why = match failures.is_empty() {
         true => "none of them is connected".to_owned(),
         false => failures.join("; "),
     };
-    let detail = format!(
-        "no swarm manager of environment '{}' has answered: {why}",
-        environment.name
-    );
+    let detail = format!("no swarm manager of environment '{}' has answered: {why}", environment.name);
     Err(Problem::new(DoorCode::EngineUnreachable, detail))
 }
 
 impl Seen {
     async fn from(docker: &Docker) -> Result<Seen, bollard::errors::Error> {
-        let (tasks, services, nodes) = tokio::try_join!(
-            docker.list_tasks(None),
-            docker.list_services(None),
-            docker.list_nodes(None)
-        )?;
-        Ok(Seen {
-            tasks,
-            services,
-            nodes,
-        })
+        let (tasks, services, nodes) =
+            tokio::try_join!(docker.list_tasks(None), docker.list_services(None), docker.list_nodes(None))?;
+        Ok(Seen { tasks, services, nodes })
     }
 }
 
 /// The tasks for people: by service and slot, the newest of a slot first.
 fn tasks(seen: &Seen, hosts: &[Stored<Host>], stack: Option<&str>) -> Vec<Task> {
-    let services: HashMap<_, _> = seen
-        .services
-        .iter()
-        .filter_map(|service| Some((service.id.as_deref()?, service)))
-        .collect();
+    let services: HashMap<_, _> =
+        seen.services.iter().filter_map(|service| Some((service.id.as_deref()?, service))).collect();
     let names = host_names(seen, hosts);
     let mut shown: Vec<Task> = seen
         .tasks
         .iter()
         .map(|task| {
-            let service = task
-                .service_id
-                .as_deref()
-                .and_then(|id| services.get(id).copied());
+            let service = task.service_id.as_deref().and_then(|id| services.get(id).copied());
             Task::new(task, service, &names)
         })
         .filter(|task| stack.is_none_or(|stack| task.stack.as_deref() == Some(stack)))
         .collect();
     shown.sort_by(|a, b| {
         let place = |task: &Task| (task.stack.clone(), task.service.clone(), task.slot);
-        place(a)
-            .cmp(&place(b))
-            .then_with(|| b.updated_at.cmp(&a.updated_at))
-            .then_with(|| a.id.cmp(&b.id))
+        place(a).cmp(&place(b)).then_with(|| b.updated_at.cmp(&a.updated_at)).then_with(|| a.id.cmp(&b.id))
     });
     shown
 }
@@ -227,9 +196,8 @@ fn host_names(seen: &Seen, hosts: &[Stored<Host>]) -> HashMap<String, String> {
         let name = node.description.as_ref()?.hostname.clone()?;
         Some((node.id.clone()?, name))
     });
-    let ours = hosts
-        .iter()
-        .filter_map(|host| Some((host.membership.as_ref()?.node.clone(), host.name.to_string())));
+    let ours =
+        hosts.iter().filter_map(|host| Some((host.membership.as_ref()?.node.clone(), host.name.to_string())));
     theirs.chain(ours).collect()
 }
 
@@ -247,13 +215,8 @@ impl Task {
             slot: task.slot.filter(|slot| *slot > 0),
             host: task.node_id.as_ref().and_then(|id| names.get(id).cloned()),
             state: status.state.map(|state| state.to_string()).unwrap_or_default(),
-            desired_state: task
-                .desired_state
-                .map(|state| state.to_string())
-                .unwrap_or_default(),
-            image: container
-                .and_then(|container| container.image.clone())
-                .unwrap_or_default(),
+            desired_state: task.desired_state.map(|state| state.to_string()).unwrap_or_default(),
+            image: container.and_then(|container| container.image.clone()).unwrap_or_default(),
             error: status.err.filter(|error| !error.is_empty()),
             ports: ports(service, status.port_status.and_then(|status| status.ports)),
             updated_at: status.timestamp.or_else(|| task.updated_at.clone()),
@@ -272,12 +235,8 @@ fn service_name(task: &SwarmTask, name: Option<&str>, stack: Option<&str>) -> St
 /// each family of addresses; it is still one port.
 fn ports(service: Option<&Service>, own: Option<Vec<EndpointPortConfig>>) -> Vec<TaskPort> {
     let ingress = bollard::models::EndpointPortConfigPublishModeEnum::INGRESS;
-    let endpoint = service
-        .and_then(|service| service.endpoint.as_ref()?.ports.clone())
-        .unwrap_or_default();
-    let shared = endpoint
-        .into_iter()
-        .filter(|port| port.publish_mode == Some(ingress));
+    let endpoint = service.and_then(|service| service.endpoint.as_ref()?.ports.clone()).unwrap_or_default();
+    let shared = endpoint.into_iter().filter(|port| port.publish_mode == Some(ingress));
     let mut ports: Vec<TaskPort> = own
         .unwrap_or_default()
         .into_iter()
@@ -285,9 +244,7 @@ fn ports(service: Option<&Service>, own: Option<Vec<EndpointPortConfig>>) -> Vec
         .map(|port| TaskPort {
             published: port.published_port,
             target: port.target_port.unwrap_or_default(),
-            protocol: port
-                .protocol
-                .map_or_else(|| "tcp".to_owned(), |protocol| protocol.to_string()),
+            protocol: port.protocol.map_or_else(|| "tcp".to_owned(), |protocol| protocol.to_string()),
         })
         .collect();
     ports.dedup();
@@ -327,10 +284,7 @@ mod tests {
 
     #[test]
     fn tasks_are_told_by_stack_service_and_slot_newest_first() {
-        let ids: Vec<_> = tasks(&two_stacks(), &[], None)
-            .into_iter()
-            .map(|task| task.id)
-            .collect();
+        let ids: Vec<_> = tasks(&two_stacks(), &[], None).into_iter().map(|task| task.id).collect();
         assert_eq!(ids, ["t3", "t1", "t0", "t2"]);
     }
 
@@ -339,18 +293,8 @@ mod tests {
         let tasks = tasks(&two_stacks(), &[], Some("shop"));
         assert!(tasks.iter().all(|task| task.service == "web"), "{tasks:?}");
         let last = tasks.last().expect("there are three");
-        assert_eq!(
-            (last.host.as_deref(), last.image.as_str()),
-            (Some("box"), "whoami:1")
-        );
-        assert_eq!(
-            last.ports,
-            [TaskPort {
-                published: Some(8080),
-                target: 80,
-                protocol: "tcp".into()
-            }]
-        );
+        assert_eq!((last.host.as_deref(), last.image.as_str()), (Some("box"), "whoami:1"));
+        assert_eq!(last.ports, [TaskPort { published: Some(8080), target: 80, protocol: "tcp".into() }]);
         assert_eq!(tasks[1].error.as_deref(), Some("task: non-zero exit (1)"));
         assert_eq!(tasks[0].host, None);
     }
@@ -359,10 +303,6 @@ mod tests {
     fn a_task_whose_service_is_gone_is_still_told() {
         let mut seen = two_stacks();
         seen.services.clear();
-        assert!(
-            tasks(&seen, &[], None)
-                .iter()
-                .any(|task| task.service == "s1" && task.stack.is_none())
-        );
+        assert!(tasks(&seen, &[], None).iter().any(|task| task.service == "s1" && task.stack.is_none()));
     }
 }

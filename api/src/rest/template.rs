@@ -19,9 +19,7 @@ use crate::problem::{Problem, Reply};
 use crate::rest::{List, Metadata};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
-        .routes(routes!(list, import))
-        .routes(routes!(show))
+    OpenApiRouter::new().routes(routes!(list, import)).routes(routes!(show))
 }
 
 /// What a new environment starts from.
@@ -88,13 +86,7 @@ async fn list(State(api): State<Api>, Params(reading): Params<Reading>) -> Reply
         .iter()
         .map(|(template, revision)| Template::new(template, *revision))
         .collect();
-    Ok(At(
-        view.revision(),
-        Json(List {
-            items,
-            revision: view.revision(),
-        }),
-    ))
+    Ok(At(view.revision(), Json(List { items, revision: view.revision() })))
 }
 
 /// Shows a template.
@@ -111,11 +103,7 @@ async fn show(
     let view = api.read(reading.consistency).await?;
     let all = template::list(&view)?;
     let found = all.iter().find(|(template, _)| template.name.as_str() == &*name);
-    let missing = || Refusal::NotFound {
-        what: "template",
-        name: name.to_string(),
-        scope: None,
-    };
+    let missing = || Refusal::NotFound { what: "template", name: name.to_string(), scope: None };
     let (template, revision) = found.ok_or_else(missing)?;
     Ok(At(view.revision(), Json(Template::new(template, *revision))))
 }
@@ -134,10 +122,7 @@ async fn import(State(api): State<Api>, asked: Asked<TemplateWish>) -> Reply<Res
         return Ok(At(rehearsed.revision, Json(Template::new(&rehearsed.answer, 0))).into_response());
     }
     let committed = api.commit(&asked.change, rule).await?;
-    let location = [(
-        header::LOCATION,
-        format!("/v1/templates/{}", committed.answer.name),
-    )];
+    let location = [(header::LOCATION, format!("/v1/templates/{}", committed.answer.name))];
     let document = Json(Template::new(&committed.answer, committed.revision));
     Ok(answered(&committed, (StatusCode::CREATED, location, document)))
 }

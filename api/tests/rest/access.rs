@@ -13,15 +13,11 @@ async fn every_documented_route_is_closed_without_a_token() {
     let document: Value = serde_json::from_str(skep_api::document()).unwrap();
     let mut walked = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
-        let place: Vec<_> = path
-            .split('/')
-            .map(|part| if part.starts_with('{') { "x" } else { part })
-            .collect();
+        let place: Vec<_> =
+            path.split('/').map(|part| if part.starts_with('{') { "x" } else { part }).collect();
         for method in item.as_object().unwrap().keys() {
             let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
-            let answer = door
-                .send(&Ask::new(method.clone(), &place.join("/")).without_token())
-                .await;
+            let answer = door.send(&Ask::new(method.clone(), &place.join("/")).without_token()).await;
             walked += 1;
             if OPEN.contains(&path.as_str()) {
                 assert_eq!(answer.status, 200, "{method} {path}");
@@ -48,9 +44,7 @@ async fn what_is_wrong_with_a_token_is_not_told() {
         "Bearer skp_two_secret",
         "Basic skp_one_secret",
     ] {
-        let mut answer = door
-            .send(&Ask::new(Method::GET, "/v1/whoami").with("authorization", value))
-            .await;
+        let mut answer = door.send(&Ask::new(Method::GET, "/v1/whoami").with("authorization", value)).await;
         answer.is_problem(401, "SKP-1101");
         answer.body["request_id"] = Value::Null;
         texts.push(answer.body);
@@ -63,9 +57,7 @@ async fn a_path_that_does_not_exist_is_told_only_to_those_who_may_come_in() {
     let door = Door::new().await;
     for path in ["/v1/nothing", "/", "/livez/", "/v1/environments/"] {
         let ask = Ask::new(Method::GET, path);
-        door.send(&ask.clone().without_token())
-            .await
-            .is_problem(401, "SKP-1101");
+        door.send(&ask.clone().without_token()).await.is_problem(401, "SKP-1101");
         door.send(&ask).await.is_problem(404, "SKP-1002");
     }
 }

@@ -8,9 +8,7 @@ use http::Method;
 use crate::support::{Ask, Door};
 
 fn reference(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../docs/reference")
-        .join(file)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference").join(file)
 }
 
 #[test]
@@ -29,13 +27,8 @@ fn the_openapi_document_is_checked_in() {
 #[tokio::test]
 async fn the_openapi_document_is_served() {
     let door = Door::new().await;
-    let answer = door
-        .send(&Ask::new(Method::GET, "/v1/openapi.json").without_token())
-        .await;
-    assert_eq!(
-        answer.body,
-        serde_json::from_str::<serde_json::Value>(skep_api::document()).unwrap()
-    );
+    let answer = door.send(&Ask::new(Method::GET, "/v1/openapi.json").without_token()).await;
+    assert_eq!(answer.body, serde_json::from_str::<serde_json::Value>(skep_api::document()).unwrap());
     assert_eq!(answer.body["openapi"], "3.1.0");
 }
 
@@ -57,19 +50,11 @@ fn every_operation_of_the_document_has_a_summary_and_an_id_of_its_own() {
 fn the_document_holds_together() {
     let document: serde_json::Value = serde_json::from_str(skep_api::document()).unwrap();
     let text = skep_api::document();
-    for reference in text
-        .split("\"$ref\": \"#")
-        .skip(1)
-        .map(|rest| rest.split('"').next().unwrap())
-    {
+    for reference in text.split("\"$ref\": \"#").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         assert!(document.pointer(reference).is_some(), "{reference} is nowhere");
     }
     for (path, item) in document["paths"].as_object().unwrap() {
-        for response in item
-            .as_object()
-            .unwrap()
-            .values()
-            .flat_map(|it| it["responses"].as_object().unwrap())
+        for response in item.as_object().unwrap().values().flat_map(|it| it["responses"].as_object().unwrap())
         {
             assert!(response.1["description"].is_string(), "{path} {}", response.0);
         }

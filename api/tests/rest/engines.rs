@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use skep_agent::{AgentConfig, JoinFile};
 use skep_hub::{Hub, HubEvents, RegisterRefusal};
 use skep_model::fact::{self, Fact};
-use skep_model::host::{self, Inventory, Membership, Role};
+use skep_model::host::{self, Inventory, Machine, Membership, Role};
 use skep_model::ids::HostId;
 use skep_wire::accept::{Accepted, accept};
 use skep_wire::pki::{self, Authority, Identity};
@@ -57,14 +57,7 @@ impl Site {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let serving = AbortOnDropHandle::new(tokio::spawn(serve(listener, identity.clone(), hub.clone())));
-        Site {
-            door,
-            hosts: vec![],
-            identity,
-            address,
-            hub,
-            _serving: serving,
-        }
+        Site { door, hosts: vec![], identity, address, hub, _serving: serving }
     }
 
     async fn with_hosts() -> Site {
@@ -106,40 +99,25 @@ impl Site {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(DEADLINE, connected)
-            .await
-            .expect("the agent connects");
-        Host {
-            id,
-            loaded,
-            _agent: agent,
-            _engine: engine,
-            _dir: dir,
-        }
+        tokio::time::timeout(DEADLINE, connected).await.expect("the agent connects");
+        Host { id, loaded, _agent: agent, _engine: engine, _dir: dir }
     }
 
-    /// Records what agents and swarm would have told.
+    /// Records what driver, agents and swarm would have told.
     async fn seen_in_swarm(&self) {
         let environment = self.door.find("prod").id;
         let member = |(at, host): (usize, &Host)| {
             let role = if at == 0 { Role::Manager } else { Role::Worker };
             let node = format!("node-{at}");
-            (
-                host.id.clone(),
-                Membership {
-                    node,
-                    role,
-                    leader: at == 0,
-                    ready: true,
-                    drained: false,
-                },
-            )
+            (host.id.clone(), Membership { node, role, leader: at == 0, ready: true, drained: false })
         };
         let nodes: Vec<_> = self.hosts.iter().enumerate().map(member).collect();
-        let seen = Fact::SwarmSeen(environment, "swarm-1".into(), nodes);
+        let seen = Fact::SwarmSeen(environment.clone(), "swarm-1".into(), nodes);
         let hosts: Vec<_> = self.hosts.iter().map(|host| host.id.clone()).collect();
         rule(&*self.door.ledger, |tx| {
             for id in &hosts {
+                let machine = Machine { id: id.to_string(), address: "10.90.0.10".into() };
+                fact::record(tx, &Fact::MachineExists(environment.clone(), id.clone(), machine))?;
                 host::reported(tx, id.as_str(), "m1", "s1", Some(Inventory::default()), Ok(()))?;
             }
             fact::record(tx, &seen).map(|()| true)
@@ -188,11 +166,7 @@ fn engine(loaded: Arc<Mutex<Vec<(String, usize)>>>) -> Router {
             .to_string(),
         false => {
             loaded.lock().unwrap().push((what, body.len()));
-            format!(
-                "{}\n{}\n",
-                json!({"stream": "Loaded image: web:1\n"}),
-                json!({"status": word})
-            )
+            format!("{}\n{}\n", json!({"stream": "Loaded image: web:1\n"}), json!({"status": word}))
         }
     };
     let routes = Router::new()
@@ -202,10 +176,7 @@ fn engine(loaded: Arc<Mutex<Vec<(String, usize)>>>) -> Router {
                 Json(json!({"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}))
             }),
         )
-        .route(
-            "/info",
-            get(|| async { Json(json!({"NCPU": 2, "MemTotal": 1024})) }),
-        )
+        .route("/info", get(|| async { Json(json!({"NCPU": 2, "MemTotal": 1024})) }))
         .route("/_ping", get(|| async { "OK" }))
         .route("/tasks", get(|| async { Json(tasks()) }))
         .route("/services", get(|| async { Json(services()) }))
@@ -213,24 +184,14 @@ fn engine(loaded: Arc<Mutex<Vec<(String, usize)>>>) -> Router {
         .route(
             "/images/load",
             post(move |body: Request| async move {
-                said(
-                    "done",
-                    &loads,
-                    "load".into(),
-                    body.into_body().collect().await.unwrap().to_bytes(),
-                )
+                said("done", &loads, "load".into(), body.into_body().collect().await.unwrap().to_bytes())
             }),
         )
         .route(
             "/images/create",
             post(move |body: Request| async move {
                 let query = body.uri().query().unwrap_or_default().to_owned();
-                said(
-                    "sha256:1",
-                    &imports,
-                    query,
-                    body.into_body().collect().await.unwrap().to_bytes(),
-                )
+                said("sha256:1", &imports, query, body.into_body().collect().await.unwrap().to_bytes())
             }),
         );
     Router::new().nest("/v1.41", routes.clone()).merge(routes)
@@ -255,21 +216,13 @@ async fn tasks_are_those_that_the_swarm_has_now() {
     let site = Site::with_hosts().await;
     let list = site.door.get("/v1/environments/prod/tasks").await;
     assert_eq!(list.status, 200, "{list:?}");
-    let [agent, web] = &list.body["items"].as_array().unwrap()[..] else {
-        panic!("{list:?}")
-    };
+    let [agent, web] = &list.body["items"].as_array().unwrap()[..] else { panic!("{list:?}") };
     assert_eq!(
         (&agent["host"], &agent["stack"], &agent["error"]),
         (&json!("a"), &Value::Null, &json!("exit 1"))
     );
-    assert_eq!(
-        (&web["host"], &web["service"], &web["slot"]),
-        (&json!("b"), &json!("web"), &json!(1))
-    );
-    site.door
-        .get("/v1/environments/prod/stacks/shop/tasks")
-        .await
-        .is_problem(404, "SKP-1203");
+    assert_eq!((&web["host"], &web["service"], &web["slot"]), (&json!("b"), &json!("web"), &json!(1)));
+    site.door.get("/v1/environments/prod/stacks/shop/tasks").await.is_problem(404, "SKP-1203");
 }
 
 #[tokio::test]
@@ -284,9 +237,7 @@ async fn without_a_swarm_manager_tasks_are_refused_and_told_why() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(DEADLINE, gone)
-        .await
-        .expect("the agents are gone");
+    tokio::time::timeout(DEADLINE, gone).await.expect("the agents are gone");
     let refused = site.door.get("/v1/environments/prod/tasks").await;
     refused.is_problem(502, "SKP-2401");
     assert!(refused.detail().contains("host 'a'"), "{refused:?}");
@@ -310,11 +261,7 @@ async fn an_image_reaches_every_active_host_whole() {
     for host in &site.hosts {
         assert_eq!(*host.loaded.lock().unwrap(), [("load".to_owned(), archive.len())]);
     }
-    assert_eq!(
-        std::fs::read_dir(site.door.spool.path()).unwrap().count(),
-        0,
-        "nothing is left behind"
-    );
+    assert_eq!(std::fs::read_dir(site.door.spool.path()).unwrap().count(), 0, "nothing is left behind");
 }
 
 #[tokio::test]
@@ -342,11 +289,7 @@ async fn each_host_says_why_it_has_not_got_the_image() {
     let gone = site.hosts.pop().unwrap();
     drop(gone._agent);
     let items = site.door.send(&load("", b"good")).await.body["items"].clone();
-    assert_eq!(
-        (&items[0]["ok"], &items[1]["ok"]),
-        (&json!(true), &json!(false)),
-        "{items}"
-    );
+    assert_eq!((&items[0]["ok"], &items[1]["ok"]), (&json!(true), &json!(false)), "{items}");
 }
 
 #[tokio::test]

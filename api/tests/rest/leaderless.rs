@@ -36,10 +36,7 @@ impl Ledger for Lonely {
 }
 
 async fn lonely(propose: Unavailable) -> Door {
-    Door::before(hub(&identity(), NoHosts::events()), |ledger| {
-        Arc::new(Lonely { ledger, propose })
-    })
-    .await
+    Door::before(hub(&identity(), NoHosts::events()), |ledger| Arc::new(Lonely { ledger, propose })).await
 }
 
 fn no_leader() -> Unavailable {
@@ -51,10 +48,7 @@ async fn only_stale_reads_are_answered() {
     let door = lonely(no_leader()).await;
     let answer = door.get("/v1/environments").await;
     answer.is_problem(503, "SKP-3001");
-    assert_eq!(
-        (&answer.body["outcome"], &answer.body["retryable"]),
-        (&json!("not_started"), &json!(true))
-    );
+    assert_eq!((&answer.body["outcome"], &answer.body["retryable"]), (&json!("not_started"), &json!(true)));
     assert_eq!(answer.header("retry-after"), "1");
     let answer = door.get("/v1/environments?consistency=stale").await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -66,9 +60,8 @@ async fn only_stale_reads_are_answered() {
 #[tokio::test]
 async fn a_token_that_is_not_known_here_may_exist_elsewhere() {
     let door = lonely(no_leader()).await;
-    let answer = door
-        .send(&Ask::new(Method::GET, "/v1/meta").with("authorization", "Bearer skp_new_token"))
-        .await;
+    let answer =
+        door.send(&Ask::new(Method::GET, "/v1/meta").with("authorization", "Bearer skp_new_token")).await;
     answer.is_problem(503, "SKP-3001");
 }
 
@@ -76,19 +69,11 @@ async fn a_token_that_is_not_known_here_may_exist_elsewhere() {
 async fn a_change_says_whether_it_may_have_happened() {
     for (propose, code, outcome) in [
         (no_leader(), "SKP-3001", "not_started"),
-        (
-            Unavailable::Unknown("the leader went silent".into()),
-            "SKP-3002",
-            "unknown",
-        ),
+        (Unavailable::Unknown("the leader went silent".into()), "SKP-3002", "unknown"),
     ] {
         let door = lonely(propose).await;
-        let answer = door
-            .send(&post(
-                "/v1/environments",
-                json!({"name": "prod", "template": "default"}),
-            ))
-            .await;
+        let answer =
+            door.send(&post("/v1/environments", json!({"name": "prod", "template": "default"}))).await;
         answer.is_problem(503, code);
         assert_eq!(answer.body["outcome"], outcome);
     }
@@ -96,17 +81,8 @@ async fn a_change_says_whether_it_may_have_happened() {
 
 #[tokio::test]
 async fn a_change_that_is_too_large_is_not_tried() {
-    let door = lonely(Unavailable::TooLarge {
-        bytes: 9,
-        limit_bytes: 8,
-    })
-    .await;
-    let answer = door
-        .send(&post(
-            "/v1/environments",
-            json!({"name": "prod", "template": "default"}),
-        ))
-        .await;
+    let door = lonely(Unavailable::TooLarge { bytes: 9, limit_bytes: 8 }).await;
+    let answer = door.send(&post("/v1/environments", json!({"name": "prod", "template": "default"}))).await;
     answer.is_problem(413, "SKP-1402");
     assert_eq!(answer.body["params"], json!({"bytes": 9, "limit_bytes": 8}));
 }

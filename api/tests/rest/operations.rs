@@ -39,10 +39,7 @@ impl Events {
         let response = door.router.clone().oneshot(ask.request()).await.unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Events {
-            response,
-            text: String::new(),
-        }
+        Events { response, text: String::new() }
     }
 
     /// The next event; `None` at the end of the stream.
@@ -54,12 +51,7 @@ impl Events {
                 return Some(Event::parse(&event));
             }
             let frame = tokio::time::timeout(DEADLINE, self.response.body_mut().frame());
-            let bytes = frame
-                .await
-                .expect("the next event comes")?
-                .unwrap()
-                .into_data()
-                .unwrap();
+            let bytes = frame.await.expect("the next event comes")?.unwrap().into_data().unwrap();
             self.text.push_str(std::str::from_utf8(&bytes).unwrap());
         }
     }
@@ -68,9 +60,7 @@ impl Events {
 impl Event {
     fn parse(text: &str) -> Event {
         let field = |name: &str| {
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
             line.unwrap_or_else(|| panic!("{name} in {text}")).to_owned()
         };
         Event {
@@ -126,10 +116,7 @@ async fn a_stream_tells_every_change_and_ends_with_the_operation() {
     door.environment("dev").await;
     moved(&door, &id, |operation, now| operation.advance(now)).await;
     let last = events.next().await.unwrap();
-    assert_eq!(
-        (&last.data["state"], &last.data["result"]["name"]),
-        (&json!("succeeded"), &json!("prod"))
-    );
+    assert_eq!((&last.data["state"], &last.data["result"]["name"]), (&json!("succeeded"), &json!("prod")));
     assert!(events.next().await.is_none());
 }
 
@@ -141,10 +128,7 @@ async fn a_client_that_comes_back_is_told_only_what_it_missed() {
     let mut events = Events::of(&door, &id, Some(seen)).await;
     moved(&door, &id, |operation, _| operation.prepare(["only"].into_iter())).await;
     let next = events.next().await.unwrap();
-    assert!(
-        next.id > seen && next.data["steps"][0]["state"] == "pending",
-        "{next:?}"
-    );
+    assert!(next.id > seen && next.data["steps"][0]["state"] == "pending", "{next:?}");
     // From a future that never was: the cluster was restored, everything is news.
     let mut events = Events::of(&door, &id, Some(1_000_000)).await;
     assert_eq!(events.next().await.unwrap().id, next.id);
@@ -160,10 +144,7 @@ async fn the_end_is_told_to_whoever_asks_after_it() {
     })
     .await;
     let shown = door.get(&format!("/v1/operations/{id}")).await.body;
-    assert_eq!(
-        (&shown["state"], &shown["error"]["code"]),
-        (&json!("failed"), &json!("SKP-2402"))
-    );
+    assert_eq!((&shown["state"], &shown["error"]["code"]), (&json!("failed"), &json!("SKP-2402")));
     assert_eq!(shown["error"]["detail"], "no quota");
     let revision = shown["revision"].as_u64().unwrap();
     let mut events = Events::of(&door, &id, Some(revision)).await;
@@ -193,18 +174,12 @@ async fn operations_are_listed_by_state() {
         operation.advance(now);
     })
     .await;
-    for (query, expected) in [
-        ("", vec![&done, &running]),
-        ("?state=running", vec![&running]),
-        ("?state=failed", vec![]),
-    ] {
+    for (query, expected) in
+        [("", vec![&done, &running]), ("?state=running", vec![&running]), ("?state=failed", vec![])]
+    {
         let list = door.get(&format!("/v1/operations{query}")).await.body;
-        let ids: Vec<_> = list["items"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|item| item["id"].as_str().unwrap())
-            .collect();
+        let ids: Vec<_> =
+            list["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap()).collect();
         assert_eq!(ids, expected, "{query}");
     }
     door.get("/v1/operations/op_1").await.is_problem(404, "SKP-1203");

@@ -6,10 +6,7 @@ use skep_api::Readiness;
 use crate::support::{Ask, Door};
 
 async fn probed(door: &Door, path: &str) -> u16 {
-    door.send(&Ask::new(Method::GET, path).without_token())
-        .await
-        .status
-        .as_u16()
+    door.send(&Ask::new(Method::GET, path).without_token()).await.status.as_u16()
 }
 
 #[tokio::test]

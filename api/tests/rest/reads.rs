@@ -12,11 +12,7 @@ async fn every_answer_says_who_answered_and_how_new_it_is() {
     let door = Door::new().await;
     for path in ["/v1/environments", "/v1/nothing", "/livez", "/v1/meta"] {
         let answer = door.get(path).await;
-        assert_eq!(
-            (answer.header("skep-node"), answer.header("skep-revision")),
-            ("m1", "1"),
-            "{path}"
-        );
+        assert_eq!((answer.header("skep-node"), answer.header("skep-revision")), ("m1", "1"), "{path}");
         assert!(!answer.header("skep-request-id").is_empty());
     }
 }
@@ -28,42 +24,24 @@ async fn the_manager_and_its_cluster_describe_themselves() {
     let expected = json!({"version": env!("CARGO_PKG_VERSION"), "cluster": "c1", "node": "m1", "epoch": 1, "revision": 1});
     assert_eq!(meta, expected);
     let cluster = door.get("/v1/cluster").await.body;
-    assert_eq!(
-        (&cluster["leader"], &cluster["failure_tolerance"]),
-        (&json!("m1"), &json!(0))
-    );
+    assert_eq!((&cluster["leader"], &cluster["failure_tolerance"]), (&json!("m1"), &json!(0)));
     let members = door.get("/v1/cluster/members?consistency=stale").await.body;
     assert_eq!(members["items"][0]["name"], "m1");
-    assert!(
-        members["items"][0]["api_url"].is_null() && members["revision"] == 7,
-        "{members}"
-    );
+    assert!(members["items"][0]["api_url"].is_null() && members["revision"] == 7, "{members}");
 }
 
 #[tokio::test]
 async fn built_in_templates_are_there_and_others_can_be_imported() {
     let door = Door::new().await;
     let document = "name: small\ndescription: one\nswarm: {managers: 1}\nnetwork: {mtu: 1400}\n";
-    let answer = door
-        .send(&crate::support::post(
-            "/v1/templates",
-            json!({"document": document}),
-        ))
-        .await;
-    assert_eq!(
-        (answer.status.as_u16(), answer.header("location")),
-        (201, "/v1/templates/small")
-    );
+    let answer = door.send(&crate::support::post("/v1/templates", json!({"document": document}))).await;
+    assert_eq!((answer.status.as_u16(), answer.header("location")), (201, "/v1/templates/small"));
     let spec = json!({"description": "one", "swarm_managers": 1, "mtu": 1400, "public": true});
     assert_eq!(answer.body["spec"], spec);
     assert_eq!(door.get("/v1/templates/small").await.body, answer.body);
     let all = door.get("/v1/templates").await.body;
-    let names: Vec<_> = all["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|item| item["metadata"]["name"].clone())
-        .collect();
+    let names: Vec<_> =
+        all["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].clone()).collect();
     assert_eq!(names, ["default", "single", "small"]);
     assert!(all["items"][0]["metadata"]["created_at"].is_null());
     door.get("/v1/templates/large").await.is_problem(404, "SKP-1203");
@@ -75,36 +53,18 @@ async fn hosts_are_shown_by_name_and_by_id() {
     door.environment("prod").await;
     let id = door.host("prod", "web-1").await;
     let by_name = door.get("/v1/environments/prod/hosts/web-1").await.body;
-    assert_eq!(
-        door.get(&format!("/v1/environments/prod/hosts/{id}")).await.body,
-        by_name
-    );
+    assert_eq!(door.get(&format!("/v1/environments/prod/hosts/{id}")).await.body, by_name);
     assert_eq!(by_name["metadata"]["env"], "prod");
-    assert_eq!(
-        by_name["spec"],
-        json!({"driver": "local", "role": "auto", "options": {}})
-    );
+    assert_eq!(by_name["spec"], json!({"driver": "local", "role": "auto", "options": {}}));
     assert_eq!(by_name["status"]["state"], "creating");
-    assert_eq!(
-        by_name["status"]["agent"],
-        json!({"connected": false, "manager": null, "since": null})
-    );
-    assert!(
-        by_name["status"]["operation"]
-            .as_str()
-            .unwrap()
-            .starts_with("op_")
-    );
+    assert_eq!(by_name["status"]["agent"], json!({"connected": false, "manager": null, "since": null}));
+    assert!(by_name["status"]["operation"].as_str().unwrap().starts_with("op_"));
     let list = door.get("/v1/environments/prod/hosts").await.body;
     assert_eq!(list["items"], json!([by_name]));
     let environment = door.get("/v1/environments/prod").await.body;
     assert_eq!(environment["status"]["hosts"], json!({"total": 1, "active": 0}));
-    door.get("/v1/environments/prod/hosts/web-2")
-        .await
-        .is_problem(404, "SKP-1203");
-    door.get("/v1/environments/dev/hosts")
-        .await
-        .is_problem(404, "SKP-1203");
+    door.get("/v1/environments/prod/hosts/web-2").await.is_problem(404, "SKP-1203");
+    door.get("/v1/environments/dev/hosts").await.is_problem(404, "SKP-1203");
 }
 
 #[tokio::test]
@@ -117,46 +77,27 @@ async fn a_stack_is_shown_as_it_was_understood_and_without_its_variables() {
         json!({"recipe": RECIPE, "variables": {"PASSWORD": "hidden"}}),
     );
     let answer = door.send(&wish).await;
-    assert_eq!(
-        (answer.status.as_u16(), &answer.body["target"]),
-        (202, &json!("stack/shop"))
-    );
+    assert_eq!((answer.status.as_u16(), &answer.body["target"]), (202, &json!("stack/shop")));
     let stack = door.get("/v1/environments/prod/stacks/shop").await.body;
     let ports = json!([{"published": 8080, "target": 80, "protocol": "tcp", "mode": "ingress"}]);
     assert_eq!(
         stack["spec"]["services"],
         json!([{"name": "web", "image": "whoami:1", "replicas": 2, "ports": ports}])
     );
-    assert_eq!(
-        (&stack["spec"]["recipe"], &stack["status"]["state"]),
-        (&json!(RECIPE), &json!("deploying"))
-    );
+    assert_eq!((&stack["spec"]["recipe"], &stack["status"]["state"]), (&json!(RECIPE), &json!("deploying")));
     assert_eq!(stack["status"]["operation"], answer.body["id"]);
     assert!(!stack.to_string().contains("hidden"));
-    assert_eq!(
-        door.get("/v1/environments/prod/stacks").await.body["items"],
-        json!([stack])
-    );
+    assert_eq!(door.get("/v1/environments/prod/stacks").await.body["items"], json!([stack]));
 }
 
 #[tokio::test]
 async fn drivers_say_whether_they_work_here() {
     let door = Door::new().await;
     let list = door.get("/v1/drivers").await.body;
-    for (driver, kind) in list["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .zip(skep_drivers::DRIVERS)
-    {
+    for (driver, kind) in list["items"].as_array().unwrap().iter().zip(skep_drivers::DRIVERS) {
         assert_eq!(driver["name"], kind.name);
-        let problem = (kind.available)(&crate::support::drivers())
-            .err()
-            .map(|error| error.to_string());
-        assert_eq!(
-            (&driver["available"], &driver["reason"]),
-            (&json!(problem.is_none()), &json!(problem))
-        );
+        let problem = (kind.available)(&crate::support::drivers()).err().map(|error| error.to_string());
+        assert_eq!((&driver["available"], &driver["reason"]), (&json!(problem.is_none()), &json!(problem)));
     }
 }
 
@@ -178,10 +119,6 @@ async fn a_query_that_is_not_understood_is_refused() {
 #[tokio::test]
 async fn a_name_that_would_tear_a_key_apart_is_no_name() {
     let door = Door::new().await;
-    door.get("/v1/environments/a%00b")
-        .await
-        .is_problem(400, "SKP-1001");
-    door.get("/v1/environments/a%2Fb")
-        .await
-        .is_problem(404, "SKP-1203");
+    door.get("/v1/environments/a%00b").await.is_problem(400, "SKP-1001");
+    door.get("/v1/environments/a%2Fb").await.is_problem(404, "SKP-1203");
 }

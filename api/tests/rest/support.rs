@@ -66,10 +66,8 @@ impl Door {
     /// A door to these engines, with `wrap` between it and the state.
     pub async fn before(hub: Hub, wrap: impl FnOnce(Arc<MemoryLedger>) -> Arc<dyn Ledger>) -> Door {
         let ledger = MemoryLedger::new();
-        let manager = Arc::new(Manager {
-            readiness: Mutex::new(Readiness::Serving),
-            leads: Mutex::new(true),
-        });
+        let manager =
+            Arc::new(Manager { readiness: Mutex::new(Readiness::Serving), leads: Mutex::new(true) });
         let spool = tempfile::tempdir().unwrap();
         let (id, hash) = access::parse(TOKEN).unwrap();
         rule(&*ledger, |tx| access::bootstrap(tx, &id, &hash)).await;
@@ -80,12 +78,7 @@ impl Door {
             drivers: drivers(),
             spool: spool.path().to_owned(),
         }));
-        Door {
-            router,
-            ledger,
-            manager,
-            spool,
-        }
+        Door { router, ledger, manager, spool }
     }
 
     pub async fn send(&self, ask: &Ask) -> Answer {
@@ -93,11 +86,7 @@ impl Door {
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes)));
-        Answer {
-            status: parts.status,
-            headers: parts.headers,
-            body,
-        }
+        Answer { status: parts.status, headers: parts.headers, body }
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -106,12 +95,7 @@ impl Door {
 
     /// Makes an environment without hosts.
     pub async fn environment(&self, name: &str) -> Answer {
-        let answer = self
-            .send(&post(
-                "/v1/environments",
-                json!({"name": name, "template": "default"}),
-            ))
-            .await;
+        let answer = self.send(&post("/v1/environments", json!({"name": name, "template": "default"}))).await;
         assert_eq!(answer.status, 202, "{answer:?}");
         answer
     }
@@ -134,21 +118,14 @@ impl Door {
     }
 
     pub fn find(&self, environment: &str) -> Environment {
-        environment::find(&self.ledger.view(), environment)
-            .unwrap()
-            .record
+        environment::find(&self.ledger.view(), environment).unwrap().record
     }
 }
 
 impl Ask {
     pub fn new(method: Method, path: &str) -> Ask {
         let headers = vec![("authorization", format!("Bearer {TOKEN}"))];
-        Ask {
-            method,
-            path: path.into(),
-            headers,
-            body: vec![],
-        }
+        Ask { method, path: path.into(), headers, body: vec![] }
     }
 
     pub fn with(mut self, name: &'static str, value: &str) -> Ask {
@@ -180,22 +157,12 @@ impl Answer {
     /// Is it this problem, in the form that every problem has?
     #[track_caller]
     pub fn is_problem(&self, status: u16, code: &str) {
-        assert_eq!(
-            (self.status.as_u16(), self.body["code"].as_str()),
-            (status, Some(code)),
-            "{self:?}"
-        );
+        assert_eq!((self.status.as_u16(), self.body["code"].as_str()), (status, Some(code)), "{self:?}");
         assert_eq!(self.headers["content-type"], "application/problem+json");
         assert_eq!(self.body["status"], status);
-        assert_eq!(
-            self.body["request_id"],
-            self.headers["skep-request-id"].to_str().unwrap()
-        );
+        assert_eq!(self.body["request_id"], self.headers["skep-request-id"].to_str().unwrap());
         for field in ["type", "title", "detail", "reason"] {
-            assert!(
-                self.body[field].as_str().is_some_and(|text| !text.is_empty()),
-                "{field}: {self:?}"
-            );
+            assert!(self.body[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {self:?}");
         }
     }
 
@@ -211,16 +178,11 @@ impl Answer {
 }
 
 pub fn post(path: &str, body: Value) -> Ask {
-    Ask::new(Method::POST, path)
-        .with("content-type", "application/json")
-        .bytes(body.to_string())
+    Ask::new(Method::POST, path).with("content-type", "application/json").bytes(body.to_string())
 }
 
 pub fn put(path: &str, body: Value) -> Ask {
-    Ask {
-        method: Method::PUT,
-        ..post(path, body)
-    }
+    Ask { method: Method::PUT, ..post(path, body) }
 }
 
 pub fn delete(path: &str) -> Ask {
@@ -248,12 +210,7 @@ pub fn identity() -> Identity {
 /// A hub of a cluster with one manager.
 pub fn hub(identity: &Identity, events: Arc<dyn HubEvents>) -> Hub {
     let channels = PeerChannels::new(pki::manager_client_config(identity).unwrap(), CLUSTER, 1);
-    Hub::new(
-        1,
-        channels,
-        events,
-        tokio::sync::watch::Sender::new(vec![]).subscribe(),
-    )
+    Hub::new(1, channels, events, tokio::sync::watch::Sender::new(vec![]).subscribe())
 }
 
 /// For doors behind which nobody registers.

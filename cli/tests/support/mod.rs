@@ -76,10 +76,7 @@ impl Manager {
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let script: Script = Arc::new(script);
-        let state = Played {
-            seen: seen.clone(),
-            script,
-        };
+        let state = Played { seen: seen.clone(), script };
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (tls, state) = (tls.clone(), state.clone());
@@ -107,10 +104,7 @@ impl Manager {
     }
 
     pub(crate) fn requests(&self) -> Vec<String> {
-        self.seen()
-            .iter()
-            .map(|seen| format!("{} {}", seen.method, seen.target))
-            .collect()
+        self.seen().iter().map(|seen| format!("{} {}", seen.method, seen.target)).collect()
     }
 }
 
@@ -127,9 +121,8 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 impl Played {
     async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let service = service_fn(|request| self.clone().answer(request));
-        let _ = hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(stream), service)
-            .await;
+        let _ =
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     }
 
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, &'static str> {
@@ -143,29 +136,22 @@ impl Played {
             wants_events: header("accept").as_deref() == Some("text/event-stream"),
             body: Vec::new(),
         };
-        seen.body = request
-            .into_body()
-            .collect()
-            .await
-            .map_err(|_| "the body broke off")?
-            .to_bytes()
-            .to_vec();
+        seen.body =
+            request.into_body().collect().await.map_err(|_| "the body broke off")?.to_bytes().to_vec();
         let number = {
             let mut all = self.seen.lock().unwrap();
             all.push(seen.clone());
             all.len() - 1
         };
-        let answer = Response::builder()
-            .header("skep-node", "m2")
-            .header("skep-request-id", "0198");
+        let answer = Response::builder().header("skep-node", "m2").header("skep-request-id", "0198");
         let response = match (self.script)(number, &seen) {
             Reply::Drop => return Err("as the script says"),
-            Reply::Json(status, value) => answer
-                .status(status)
-                .body(Full::new(Bytes::from(value.to_string())).boxed_unsync()),
-            Reply::Text(status, text) => answer
-                .status(status)
-                .body(Full::new(Bytes::from(text)).boxed_unsync()),
+            Reply::Json(status, value) => {
+                answer.status(status).body(Full::new(Bytes::from(value.to_string())).boxed_unsync())
+            }
+            Reply::Text(status, text) => {
+                answer.status(status).body(Full::new(Bytes::from(text)).boxed_unsync())
+            }
             Reply::Events(frames) => {
                 let frames = futures::stream::iter(frames).map(frame);
                 answer
@@ -173,9 +159,7 @@ impl Played {
                     .body(StreamBody::new(frames).boxed_unsync())
             }
             Reply::EndlessEvents(frames) => {
-                let frames = futures::stream::iter(frames)
-                    .map(frame)
-                    .chain(futures::stream::pending());
+                let frames = futures::stream::iter(frames).map(frame).chain(futures::stream::pending());
                 answer
                     .header("content-type", "text/event-stream")
                     .body(StreamBody::new(frames).boxed_unsync())
@@ -200,15 +184,7 @@ pub(crate) struct Outcome {
 /// Runs `skep LINE` against these managers, with a token and the environment `prod`.
 pub(crate) async fn skep(urls: &[String], line: &str) -> Outcome {
     let urls = urls.join(",");
-    skep_with(
-        &[
-            ("SKEP_URL", &urls),
-            ("SKEP_TOKEN", "skp_secret"),
-            ("SKEP_ENV", "prod"),
-        ],
-        line,
-    )
-    .await
+    skep_with(&[("SKEP_URL", &urls), ("SKEP_TOKEN", "skp_secret"), ("SKEP_ENV", "prod")], line).await
 }
 
 /// Runs `skep LINE` with exactly these environment variables.
@@ -230,11 +206,7 @@ pub(crate) async fn skep_until(
     let code = tokio::time::timeout(COMMAND_TIMEOUT, running)
         .await
         .unwrap_or_else(|_| panic!("'{line}' did not end; so far:\n{}{}", out.text(), err.text()));
-    Outcome {
-        code,
-        out: out.text(),
-        err: err.text(),
-    }
+    Outcome { code, out: out.text(), err: err.text() }
 }
 
 #[derive(Clone, Default)]
@@ -271,10 +243,7 @@ pub(crate) fn operation(id: &str, target: &str, state: &str, step: &str, revisio
 
 /// The frame of an operation in an event stream.
 pub(crate) fn put(operation: &Value) -> String {
-    format!(
-        ": heartbeat\n\nid: {}\nevent: put\ndata: {operation}\n\n",
-        operation["revision"]
-    )
+    format!(": heartbeat\n\nid: {}\nevent: put\ndata: {operation}\n\n", operation["revision"])
 }
 
 /// A problem document.

@@ -58,10 +58,7 @@ pub(super) fn choose_subnet(tag: &str, taken: &[Subnet]) -> Option<Subnet> {
         .map(|step| (start % count + step) % count)
         .map(|at| {
             let [_, _, second, third] = at.to_be_bytes();
-            Subnet {
-                base: Ipv4Addr::new(10, SECOND_BYTE_MIN + second, third, 0),
-                length: 24,
-            }
+            Subnet { base: Ipv4Addr::new(10, SECOND_BYTE_MIN + second, third, 0), length: 24 }
         })
         .find(|subnet| !taken.iter().any(|other| other.overlaps(subnet)))
 }
@@ -101,9 +98,7 @@ impl FromStr for Subnet {
     /// As `ip route` writes it: `10.90.1.0/24`, or one address.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (base, length) = text.split_once('/').unwrap_or((text, "32"));
-        let base = base
-            .parse()
-            .map_err(|_| format!("{text:?} is not an IPv4 network"))?;
+        let base = base.parse().map_err(|_| format!("{text:?} is not an IPv4 network"))?;
         match length.parse() {
             Ok(length) if length <= 32 => Ok(Subnet { base, length }),
             _ => Err(format!("{text:?} is not an IPv4 network")),
@@ -165,10 +160,7 @@ mod tests {
         let address = |last| Ipv4Addr::new(10, 95, 3, last);
         assert_eq!(choose_host(&net, None, &BTreeSet::new()), Some(address(10)));
         assert_eq!(choose_host(&net, Some(10), &BTreeSet::new()), Some(address(11)));
-        assert_eq!(
-            choose_host(&net, Some(250), &BTreeSet::from([address(10)])),
-            Some(address(11))
-        );
+        assert_eq!(choose_host(&net, Some(250), &BTreeSet::from([address(10)])), Some(address(11)));
         let all = (HOST_MIN..=HOST_MAX).map(address).collect();
         assert_eq!(choose_host(&net, Some(30), &all), None);
     }

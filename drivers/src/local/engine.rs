@@ -103,18 +103,11 @@ fn start_engine(
     files::remove(&host.docker_pid_file())?;
     files::remove(&host.docker_socket())?;
     let settings = host.docker_settings();
-    for folder in [settings.as_path(), Path::new(SETTINGS)]
-        .into_iter()
-        .chain(RUNTIME_FOLDERS.map(Path::new))
+    for folder in [settings.as_path(), Path::new(SETTINGS)].into_iter().chain(RUNTIME_FOLDERS.map(Path::new))
     {
         files::make_folder(folder)?;
     }
-    let mut command = inside(
-        host,
-        Role::Engine,
-        &["--mount", "--propagation", "slave"],
-        WITH_OWN_FOLDERS,
-    );
+    let mut command = inside(host, Role::Engine, &["--mount", "--propagation", "slave"], WITH_OWN_FOLDERS);
     command
         .arg(&claim.name)
         .arg(&settings)
@@ -188,12 +181,8 @@ fn start(what: &'static str, mut command: Command, lock: File, log: PathBuf) -> 
         .map_err(files::io_error(trying, &log))?;
     let err = out.try_clone().map_err(files::io_error(trying, &log))?;
     // Nothing kills it when this process ends, and the runtime collects it if it ends first.
-    let child = command
-        .stdin(lock)
-        .stdout(out)
-        .stderr(err)
-        .spawn()
-        .map_err(|error| DriverError::Command {
+    let child =
+        command.stdin(lock).stdout(out).stderr(err).spawn().map_err(|error| DriverError::Command {
             trying: "starting a program of a machine",
             command: what.to_owned(),
             detail: error.to_string(),

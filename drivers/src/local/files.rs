@@ -49,27 +49,17 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Driver
     };
     serde_json::from_slice(&bytes)
         .map(Some)
-        .map_err(|source| DriverError::Corrupt {
-            path: path.to_owned(),
-            source,
-        })
+        .map_err(|source| DriverError::Corrupt { path: path.to_owned(), source })
 }
 
 /// Writes a JSON file that only its owner may read. Interrupted, the file is as it was before.
 pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), DriverError> {
     make_parent(path)?;
-    let bytes = serde_json::to_vec_pretty(value).map_err(|source| DriverError::Corrupt {
-        path: path.to_owned(),
-        source,
-    })?;
+    let bytes = serde_json::to_vec_pretty(value)
+        .map_err(|source| DriverError::Corrupt { path: path.to_owned(), source })?;
     let aside = path.with_extension("json.new");
     let attempt = || -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(&aside)?;
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&aside)?;
         file.write_all(&bytes)?;
         file.sync_all()?;
         fs::rename(&aside, path)
@@ -101,20 +91,14 @@ pub(super) fn names(path: &Path) -> Result<Vec<String>, DriverError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(io_error("listing", path)(error)),
     };
-    let mut names: Vec<String> = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
+    let mut names: Vec<String> =
+        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();
     Ok(names)
 }
 
 pub(super) fn io_error(trying: &'static str, path: &Path) -> impl Fn(io::Error) -> DriverError {
-    move |source| DriverError::Io {
-        trying,
-        path: path.to_owned(),
-        source,
-    }
+    move |source| DriverError::Io { trying, path: path.to_owned(), source }
 }
 
 fn make_parent(path: &Path) -> Result<(), DriverError> {
@@ -150,10 +134,7 @@ mod tests {
         };
         remove(&path).expect("the holder may remove it");
         drop(first);
-        assert!(
-            waiting.join().expect("no panic").expect("second"),
-            "the second holds a file others see"
-        );
+        assert!(waiting.join().expect("no panic").expect("second"), "the second holds a file others see");
     }
 
     #[test]

@@ -41,10 +41,7 @@ fn rules(layout: &Layout) -> [(&'static str, Vec<String>); 2] {
         let end = ["-m", "comment", "--comment", comment.as_str(), "-j", "ACCEPT"];
         [matches, &end].concat().into_iter().map(str::to_owned).collect()
     };
-    [
-        ("FORWARD", rule(&["-i", &bridge, "-o", &bridge])),
-        ("INPUT", rule(&["-i", &bridge])),
-    ]
+    [("FORWARD", rule(&["-i", &bridge, "-o", &bridge])), ("INPUT", rule(&["-i", &bridge]))]
 }
 
 /// Whether it could be done; a rule that is not there cannot be deleted or found.
@@ -53,8 +50,5 @@ fn change(action: &str, chain: &str, rule: &[String]) -> bool {
 }
 
 fn arguments<'a>(action: &'a str, chain: &'a str, rule: &'a [String]) -> Vec<&'a str> {
-    ["-w", action, chain]
-        .into_iter()
-        .chain(rule.iter().map(String::as_str))
-        .collect()
+    ["-w", action, chain].into_iter().chain(rule.iter().map(String::as_str)).collect()
 }

@@ -45,12 +45,7 @@ impl Layout {
         let root = std::path::absolute(&config.root).unwrap_or_else(|_| config.root.clone());
         let skep_binary =
             std::path::absolute(&config.skep_binary).unwrap_or_else(|_| config.skep_binary.clone());
-        Layout {
-            cluster: config.cluster.clone(),
-            tag: tag(&root, &config.cluster),
-            root,
-            skep_binary,
-        }
+        Layout { cluster: config.cluster.clone(), tag: tag(&root, &config.cluster), root, skep_binary }
     }
 
     pub(super) fn folder(&self) -> PathBuf {
@@ -111,22 +106,15 @@ impl Layout {
     /// The names of the host this key means, if it can be one of ours. Ids become file names, so what could
     /// lead out of the folder is refused here, once.
     pub(super) fn host_of(&self, key: &MachineKey) -> Result<HostLayout, DriverError> {
-        let refuse = |reason| DriverError::InvalidKey {
-            cluster: key.cluster.clone(),
-            host: key.host.clone(),
-            reason,
-        };
+        let refuse =
+            |reason| DriverError::InvalidKey { cluster: key.cluster.clone(), host: key.host.clone(), reason };
         if key.cluster != self.cluster {
             return Err(refuse("this driver works for another cluster"));
         }
         if key.host.is_empty() || key.host.len() > HOST_ID_BYTES_MAX {
             return Err(refuse("an id has 1 to 48 characters"));
         }
-        if !key
-            .host
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
-        {
+        if !key.host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)) {
             return Err(refuse("an id has letters, digits, '-' and '_' only"));
         }
         let host = self.host(&key.host);
@@ -220,11 +208,7 @@ impl HostLayout {
         for path in [self.docker_socket(), deepest] {
             let bytes = path.as_os_str().len();
             if bytes > SOCKET_PATH_BYTES_MAX {
-                return Err(DriverError::PathTooLong {
-                    path,
-                    bytes,
-                    bytes_max: SOCKET_PATH_BYTES_MAX,
-                });
+                return Err(DriverError::PathTooLong { path, bytes, bytes_max: SOCKET_PATH_BYTES_MAX });
             }
         }
         Ok(())
@@ -246,9 +230,7 @@ fn tag(root: &Path, cluster: &str) -> String {
 
 fn host_part(id: &str) -> String {
     let letters: Vec<char> = id.chars().filter(char::is_ascii_alphanumeric).collect();
-    letters[letters.len().saturating_sub(HOST_PART_CHARS)..]
-        .iter()
-        .collect()
+    letters[letters.len().saturating_sub(HOST_PART_CHARS)..].iter().collect()
 }
 
 #[cfg(test)]
@@ -264,10 +246,7 @@ mod tests {
     }
 
     fn key(host: &str) -> MachineKey {
-        MachineKey {
-            cluster: "demo".into(),
-            host: host.into(),
-        }
+        MachineKey { cluster: "demo".into(), host: host.into() }
     }
 
     #[test]
@@ -282,10 +261,7 @@ mod tests {
     #[test]
     fn the_tag_tells_clusters_and_folders_apart_and_never_changes() {
         let tag = layout("/var/lib/skep-local", "demo").tag;
-        assert_eq!(
-            tag, "6b45b099",
-            "machines made by an earlier version would not be found again"
-        );
+        assert_eq!(tag, "6b45b099", "machines made by an earlier version would not be found again");
         assert_ne!(tag, layout("/var/lib/skep-local", "demo2").tag);
         assert_ne!(tag, layout("/var/lib/skep-local2", "demo").tag);
     }
@@ -295,37 +271,22 @@ mod tests {
         let layout = layout("/var/lib/skep-local", "demo");
         assert!(layout.host_of(&key("host_0198c0ffee")).is_ok());
         for id in ["", "..", "a/b", "a b", &"x".repeat(49)] {
-            assert!(
-                matches!(layout.host_of(&key(id)), Err(DriverError::InvalidKey { .. })),
-                "{id:?}"
-            );
+            assert!(matches!(layout.host_of(&key(id)), Err(DriverError::InvalidKey { .. })), "{id:?}");
         }
-        let other = MachineKey {
-            cluster: "other".into(),
-            host: "host_1".into(),
-        };
-        assert!(matches!(
-            layout.host_of(&other),
-            Err(DriverError::InvalidKey { .. })
-        ));
+        let other = MachineKey { cluster: "other".into(), host: "host_1".into() };
+        assert!(matches!(layout.host_of(&other), Err(DriverError::InvalidKey { .. })));
     }
 
     #[test]
     fn a_folder_too_deep_for_sockets_is_refused() {
         assert!(layout("/var/lib/skep-local", "demo").check_length().is_ok());
         let deep = layout(&format!("/{}", "deep/".repeat(12)), "demo");
-        assert!(matches!(
-            deep.check_length(),
-            Err(DriverError::PathTooLong { .. })
-        ));
+        assert!(matches!(deep.check_length(), Err(DriverError::PathTooLong { .. })));
     }
 
     #[test]
     fn a_host_is_told_apart_by_the_end_of_its_id() {
-        assert_eq!(
-            host_part("host_0198c0ff-1111-7222-8333-444455556666"),
-            "444455556666"
-        );
+        assert_eq!(host_part("host_0198c0ff-1111-7222-8333-444455556666"), "444455556666");
         assert_eq!(host_part("h-1"), "h1");
     }
 }

@@ -31,10 +31,7 @@ pub(super) struct Claim {
 
 impl Claim {
     pub(super) fn mtu(&self) -> u16 {
-        self.options
-            .get(MTU_OPTION)
-            .and_then(|value| value.parse().ok())
-            .unwrap_or(MTU_DEFAULT)
+        self.options.get(MTU_OPTION).and_then(|value| value.parse().ok()).unwrap_or(MTU_DEFAULT)
     }
 }
 
@@ -45,10 +42,7 @@ pub(super) fn find(layout: &Layout, key: &MachineKey) -> Result<Option<Machine>,
 }
 
 pub(super) fn list(layout: &Layout) -> Result<Vec<Machine>, DriverError> {
-    Ok(claims(layout)?
-        .into_iter()
-        .map(|claim| machine(layout, claim))
-        .collect())
+    Ok(claims(layout)?.into_iter().map(|claim| machine(layout, claim)).collect())
 }
 
 pub(super) fn ensure(layout: &Layout, wish: &MachineWish) -> Result<Machine, DriverError> {
@@ -101,18 +95,11 @@ fn make_claim(layout: &Layout, host: &HostLayout, wish: &MachineWish) -> Result<
     let file = layout.network_file();
     let Some(mut record) = network::record(layout)? else {
         let source = std::io::ErrorKind::NotFound.into();
-        return Err(DriverError::Io {
-            trying: "reading",
-            path: file,
-            source,
-        });
+        return Err(DriverError::Io { trying: "reading", path: file, source });
     };
     let taken: BTreeSet<Ipv4Addr> = claims(layout)?.into_iter().map(|claim| claim.address).collect();
     let address = address::choose_host(&record.subnet, record.last_host, &taken).ok_or_else(|| {
-        DriverError::NoFreeAddress {
-            subnet: record.subnet.to_string(),
-            count: address::HOSTS_MAX,
-        }
+        DriverError::NoFreeAddress { subnet: record.subnet.to_string(), count: address::HOSTS_MAX }
     })?;
     let claim = Claim {
         host: wish.key.host.clone(),
@@ -138,10 +125,7 @@ fn claims(layout: &Layout) -> Result<Vec<Claim>, DriverError> {
 fn machine(layout: &Layout, claim: Claim) -> Machine {
     Machine {
         id: layout.host(&claim.host).namespace().to_owned(),
-        key: MachineKey {
-            cluster: layout.cluster.clone(),
-            host: claim.host,
-        },
+        key: MachineKey { cluster: layout.cluster.clone(), host: claim.host },
         name: claim.name,
         address: claim.address.into(),
     }

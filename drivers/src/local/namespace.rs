@@ -62,11 +62,7 @@ fn ensure_once(
     tools::ip_batch("connecting a machine to the bridge", &[], &commands)?;
     let inside = [
         "link set lo up".to_owned(),
-        format!(
-            "addr replace {}/{} dev eth0",
-            claim.address,
-            network.subnet.length()
-        ),
+        format!("addr replace {}/{} dev eth0", claim.address, network.subnet.length()),
         "link set eth0 up".to_owned(),
         // Answers at once where a missing answer would be waited for: name servers, registries.
         "route replace unreachable default".to_owned(),

@@ -50,11 +50,7 @@ pub(super) fn ensure(layout: &Layout) -> Result<Network, DriverError> {
         None => choose(layout)?,
     };
     ensure_bridge(layout, &record)?;
-    Ok(Network {
-        bridge: record.bridge,
-        subnet: record.subnet,
-        gateway: record.gateway,
-    })
+    Ok(Network { bridge: record.bridge, subnet: record.subnet, gateway: record.gateway })
 }
 
 /// Whoever holds this hands out networks and addresses.
@@ -95,21 +91,14 @@ fn ensure_bridge(layout: &Layout, record: &Record) -> Result<(), DriverError> {
         let link = address::link_address(record.gateway);
         commands.push(format!("link add {bridge} address {link} type bridge"));
     }
-    commands.push(format!(
-        "addr replace {}/{} dev {bridge}",
-        record.gateway,
-        record.subnet.length()
-    ));
+    commands.push(format!("addr replace {}/{} dev {bridge}", record.gateway, record.subnet.length()));
     commands.push(format!("link set {bridge} up"));
     tools::ip_batch(trying, &[], &commands)
 }
 
 /// After a restart of the computer the bridge is gone, and its network may meanwhile lead elsewhere.
 fn still_free(record: &Record) -> Result<(), DriverError> {
-    match routes()?
-        .into_iter()
-        .find(|(subnet, _)| subnet.overlaps(&record.subnet))
-    {
+    match routes()?.into_iter().find(|(subnet, _)| subnet.overlaps(&record.subnet)) {
         None => Ok(()),
         Some((subnet, device)) => Err(DriverError::SubnetTaken {
             subnet: record.subnet.to_string(),
@@ -128,10 +117,7 @@ fn routes() -> Result<Vec<(Subnet, Option<String>)>, DriverError> {
         detail: error.to_string(),
     })?;
     // What does not parse is `default`, and that takes nothing.
-    Ok(routes
-        .into_iter()
-        .filter_map(|route| Some((route.dst.parse().ok()?, route.dev)))
-        .collect())
+    Ok(routes.into_iter().filter_map(|route| Some((route.dst.parse().ok()?, route.dev))).collect())
 }
 
 /// Networks of other clusters below this root, also of those whose bridge is not there now.
@@ -156,9 +142,5 @@ pub(super) fn exists(interface: &str) -> bool {
 pub(super) fn interfaces() -> Vec<String> {
     let table = std::fs::read_to_string("/proc/net/dev").unwrap_or_default();
     // Two lines of headings, then `name: counters`.
-    table
-        .lines()
-        .skip(2)
-        .filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()))
-        .collect()
+    table.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
 }

@@ -79,26 +79,15 @@ enum Kind {
 
 impl Owner {
     pub(super) fn cluster(layout: &Layout) -> Owner {
-        Owner {
-            mark: layout.mark(),
-            control_group: layout.control_group(),
-            role: None,
-        }
+        Owner { mark: layout.mark(), control_group: layout.control_group(), role: None }
     }
 
     pub(super) fn host(host: &HostLayout) -> Owner {
-        Owner {
-            mark: host.mark().to_owned(),
-            control_group: host.control_group().to_owned(),
-            role: None,
-        }
+        Owner { mark: host.mark().to_owned(), control_group: host.control_group().to_owned(), role: None }
     }
 
     pub(super) fn part(host: &HostLayout, role: Role) -> Owner {
-        Owner {
-            role: Some(role),
-            ..Owner::host(host)
-        }
+        Owner { role: Some(role), ..Owner::host(host) }
     }
 
     /// The mark of a cluster ends in `/` and means every host's; a host's means itself only.
@@ -107,9 +96,7 @@ impl Owner {
     }
 
     fn owns_group(&self, group: &str) -> bool {
-        group
-            .strip_prefix(&self.control_group)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        group.strip_prefix(&self.control_group).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// Containers belong to the engine.
@@ -207,11 +194,8 @@ fn look_at(owner: &Owner, pid: Pid) -> Option<Found> {
 fn marked_role(owner: &Owner, pid: Pid) -> Option<String> {
     let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
     let environment = String::from_utf8_lossy(&environment);
-    let value = |name: &str| {
-        environment
-            .split('\0')
-            .find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
-    };
+    let value =
+        |name: &str| environment.split('\0').find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='));
     let role = value(ROLE)?;
     let wanted = owner.role.is_none_or(|wanted| wanted.as_str() == role);
     (wanted && owner.owns_mark(value(MARK)?)).then(|| role.to_owned())
@@ -266,11 +250,7 @@ mod tests {
     use super::*;
 
     fn owner(mark: &str, group: &str) -> Owner {
-        Owner {
-            mark: mark.into(),
-            control_group: group.into(),
-            role: None,
-        }
+        Owner { mark: mark.into(), control_group: group.into(), role: None }
     }
 
     #[test]

@@ -68,10 +68,9 @@ fn wait_for(host: &HostLayout, role: Role) -> Result<File, DriverError> {
             Some(lock) => return Ok(lock),
             None if Instant::now() > deadline => {
                 let source = std::io::ErrorKind::WouldBlock.into();
-                return Err(files::io_error(
-                    "waiting for the end of what holds",
-                    &host.run_lock(role),
-                )(source));
+                return Err(files::io_error("waiting for the end of what holds", &host.run_lock(role))(
+                    source,
+                ));
             }
             None => std::thread::sleep(LOOK_AGAIN_AFTER),
         }
@@ -107,30 +106,15 @@ mod tests {
     #[test]
     fn the_lock_stays_with_the_child_until_it_ends() {
         let folder = tempfile::tempdir().expect("a folder");
-        let config = DriverConfig {
-            cluster: "c".into(),
-            skep_binary: "/bin/true".into(),
-            root: folder.path().into(),
-        };
+        let config =
+            DriverConfig { cluster: "c".into(), skep_binary: "/bin/true".into(), root: folder.path().into() };
         let host = Layout::of(&config).host("host_1");
         files::make_folder(host.folder()).expect("its folder");
 
-        let lock = try_lock(&host, Role::Agent)
-            .expect("no error")
-            .expect("nobody has it");
-        let mut child = Command::new("sleep")
-            .arg("1000")
-            .stdin(Stdio::from(lock))
-            .spawn()
-            .expect("a child");
-        assert!(
-            try_lock(&host, Role::Agent).expect("no error").is_none(),
-            "the child has it"
-        );
-        assert!(
-            try_lock(&host, Role::Engine).expect("no error").is_some(),
-            "the other is another"
-        );
+        let lock = try_lock(&host, Role::Agent).expect("no error").expect("nobody has it");
+        let mut child = Command::new("sleep").arg("1000").stdin(Stdio::from(lock)).spawn().expect("a child");
+        assert!(try_lock(&host, Role::Agent).expect("no error").is_none(), "the child has it");
+        assert!(try_lock(&host, Role::Engine).expect("no error").is_some(), "the other is another");
         child.kill().expect("killed");
         child.wait().expect("ended");
         assert!(wait_for(&host, Role::Agent).is_ok(), "it is given back");

@@ -114,9 +114,7 @@ fn mounted_below(folder: &Path) -> Vec<PathBuf> {
 fn unescape(text: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .iter()
-        .fold(text.to_owned(), |text, (escaped, plain)| {
-            text.replace(escaped, plain)
-        })
+        .fold(text.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
 }
 
 fn remove_namespaces(layout: &Layout) -> Result<usize, DriverError> {
@@ -144,11 +142,7 @@ mod tests {
     #[test]
     fn a_sweep_tells_what_it_found() {
         assert_eq!(Sweep::default().to_string(), "nothing was left");
-        let swept = Sweep {
-            processes: 4,
-            folder: true,
-            ..Sweep::default()
-        };
+        let swept = Sweep { processes: 4, folder: true, ..Sweep::default() };
         assert_eq!(swept.to_string(), "removed: processes 4, folders 1");
     }
 

@@ -35,10 +35,7 @@ pub(super) fn search_path() -> String {
 
 /// Where a program is.
 pub(super) fn find(tool: &str) -> Option<PathBuf> {
-    search_path()
-        .split(':')
-        .map(|folder| PathBuf::from(folder).join(tool))
-        .find(|path| path.is_file())
+    search_path().split(':').map(|folder| PathBuf::from(folder).join(tool)).find(|path| path.is_file())
 }
 
 /// Runs a program to its end and gives what it printed.
@@ -64,9 +61,7 @@ fn run_with_input(
 ) -> Result<String, DriverError> {
     let failed = |detail: String| DriverError::Command {
         trying,
-        command: [&[program], arguments, &input.lines().collect::<Vec<_>>()]
-            .concat()
-            .join(" "),
+        command: [&[program], arguments, &input.lines().collect::<Vec<_>>()].concat().join(" "),
         detail,
     };
     let output = execute(program, arguments, input).map_err(|error| failed(error.to_string()))?;
@@ -74,11 +69,7 @@ fn run_with_input(
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
-    Err(failed(if said.is_empty() {
-        output.status.to_string()
-    } else {
-        said
-    }))
+    Err(failed(if said.is_empty() { output.status.to_string() } else { said }))
 }
 
 fn execute(program: &str, arguments: &[&str], input: &str) -> std::io::Result<Output> {
@@ -103,9 +94,8 @@ mod tests {
 
     #[test]
     fn a_failing_program_says_what_was_tried_and_what_it_said() {
-        let error = run("testing", "sh", &["-c", "echo broken >&2; exit 3"])
-            .expect_err("it fails")
-            .to_string();
+        let error =
+            run("testing", "sh", &["-c", "echo broken >&2; exit 3"]).expect_err("it fails").to_string();
         assert!(error.contains("testing") && error.contains("broken"), "{error}");
     }
 

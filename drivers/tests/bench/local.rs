@@ -40,14 +40,7 @@ impl LocalBench {
     pub(crate) fn tag(&self) -> String {
         let socket = local::docker_socket(&self.config, "x");
         let below = socket.strip_prefix(&self.config.root).unwrap().to_owned();
-        below
-            .components()
-            .next()
-            .unwrap()
-            .as_os_str()
-            .to_str()
-            .unwrap()
-            .to_owned()
+        below.components().next().unwrap().as_os_str().to_str().unwrap().to_owned()
     }
 
     /// Processes marked as this host's, with their names.
@@ -60,9 +53,7 @@ impl LocalBench {
     fn started(&self, host: &str, name: &str) -> Vec<i32> {
         let ours = self.processes(host);
         let is_ours = |pid: i32| ours.iter().any(|(other, _)| *other == pid);
-        let named = ours
-            .iter()
-            .filter(|(pid, found)| found == name && !parent(*pid).is_some_and(is_ours));
+        let named = ours.iter().filter(|(pid, found)| found == name && !parent(*pid).is_some_and(is_ours));
         named.map(|(pid, _)| *pid).collect()
     }
 
@@ -123,11 +114,7 @@ impl Bench for LocalBench {
         soon(|| {
             let answer = get(&socket, "/info").map_err(|error| format!("{}: {error}", socket.display()))?;
             let name = format!("\"Name\":\"{}\"", machine.name);
-            if answer.contains(&name) {
-                Ok(())
-            } else {
-                Err(format!("no {name} in {answer}"))
-            }
+            if answer.contains(&name) { Ok(()) } else { Err(format!("no {name} in {answer}")) }
         })
     }
 
@@ -152,10 +139,9 @@ impl Bench for LocalBench {
         if !others && !cables.is_empty() {
             return Err(format!("interfaces {cables:?}"));
         }
-        for path in [
-            local::namespace_path(&self.config, &key.host),
-            local::machine_folder(&self.config, &key.host),
-        ] {
+        for path in
+            [local::namespace_path(&self.config, &key.host), local::machine_folder(&self.config, &key.host)]
+        {
             if path.exists() {
                 return Err(format!("{}", path.display()));
             }
@@ -169,20 +155,11 @@ impl Bench for LocalBench {
 
     fn faults(&self) -> Vec<Fault> {
         // A second view of the same names; it sweeps nothing when it goes.
-        let view = || View {
-            config: self.config.clone(),
-            tag: self.tag(),
-        };
+        let view = || View { config: self.config.clone(), tag: self.tag() };
         let (a, b, c, d, e, f, g) = (view(), view(), view(), view(), view(), view(), view());
         vec![
-            (
-                "the engine was killed",
-                Box::new(move |machine| a.kill(machine, "dockerd")),
-            ),
-            (
-                "the agent was killed",
-                Box::new(move |machine| b.kill(machine, "sleep")),
-            ),
+            ("the engine was killed", Box::new(move |machine| a.kill(machine, "dockerd"))),
+            ("the agent was killed", Box::new(move |machine| b.kill(machine, "sleep"))),
             (
                 "all of the engine was killed, and its pid file names a living process",
                 Box::new(move |machine| {
@@ -210,11 +187,8 @@ impl Bench for LocalBench {
                 "the namespace is a file only",
                 Box::new(move |machine| {
                     f.kill_all(machine);
-                    umount2(
-                        &local::namespace_path(&f.config, &machine.key.host),
-                        MntFlags::MNT_DETACH,
-                    )
-                    .unwrap();
+                    umount2(&local::namespace_path(&f.config, &machine.key.host), MntFlags::MNT_DETACH)
+                        .unwrap();
                 }),
             ),
             (
@@ -229,32 +203,16 @@ impl Bench for LocalBench {
     }
 
     fn stages(&self) -> Vec<Stage> {
-        let (a, b, c, d) = (
-            self.config.clone(),
-            self.config.clone(),
-            self.config.clone(),
-            self.config.clone(),
-        );
+        let (a, b, c, d) =
+            (self.config.clone(), self.config.clone(), self.config.clone(), self.config.clone());
         let file = |config: &DriverConfig, key: &MachineKey, name: &str| {
             local::machine_folder(config, &key.host).join(name).exists()
         };
         vec![
-            (
-                "it is claimed",
-                Box::new(move |key| file(&a, key, "machine.json")),
-            ),
-            (
-                "it has a namespace",
-                Box::new(move |key| local::namespace_path(&b, &key.host).exists()),
-            ),
-            (
-                "its engine is being started",
-                Box::new(move |key| file(&c, key, "dockerd.log")),
-            ),
-            (
-                "its engine has started",
-                Box::new(move |key| file(&d, key, "dockerd.pid")),
-            ),
+            ("it is claimed", Box::new(move |key| file(&a, key, "machine.json"))),
+            ("it has a namespace", Box::new(move |key| local::namespace_path(&b, &key.host).exists())),
+            ("its engine is being started", Box::new(move |key| file(&c, key, "dockerd.log"))),
+            ("its engine has started", Box::new(move |key| file(&d, key, "dockerd.pid"))),
         ]
     }
 }
@@ -272,9 +230,7 @@ impl View {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
         }
-        until("it is dead", || {
-            !marked(&mark).iter().any(|(_, found)| found == name)
-        });
+        until("it is dead", || !marked(&mark).iter().any(|(_, found)| found == name));
     }
 
     fn kill_all(&self, machine: &Machine) {
@@ -295,18 +251,10 @@ fn marked(entry: &str) -> Vec<(i32, String)> {
         .into_iter()
         .filter(|pid| {
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            String::from_utf8_lossy(&environment)
-                .split('\0')
-                .any(|found| found == entry)
+            String::from_utf8_lossy(&environment).split('\0').any(|found| found == entry)
         })
         .filter_map(|pid| {
-            Some((
-                pid,
-                fs::read_to_string(format!("/proc/{pid}/comm"))
-                    .ok()?
-                    .trim()
-                    .to_owned(),
-            ))
+            Some((pid, fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned()))
         })
         .collect()
 }
@@ -316,10 +264,7 @@ pub(crate) fn containers(group: &str) -> usize {
     let inside = |pid: &i32| {
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         let alive = fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| !environment.is_empty());
-        alive
-            && groups
-                .lines()
-                .any(|line| line.splitn(3, ':').nth(2).is_some_and(|at| at.starts_with(group)))
+        alive && groups.lines().any(|line| line.splitn(3, ':').nth(2).is_some_and(|at| at.starts_with(group)))
     };
     pids().iter().filter(|pid| inside(pid)).count()
 }
@@ -331,9 +276,7 @@ fn parent(pid: i32) -> Option<i32> {
 
 fn pids() -> Vec<i32> {
     let names = fs::read_dir("/proc").unwrap().flatten();
-    names
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect()
+    names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// The names in a folder that begin like this.
@@ -341,9 +284,7 @@ pub(crate) fn names(folder: &str, prefix: &str) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
     };
-    let names = entries
-        .flatten()
-        .map(|entry| entry.file_name().into_string().unwrap());
+    let names = entries.flatten().map(|entry| entry.file_name().into_string().unwrap());
     names.filter(|name| name.starts_with(prefix)).collect()
 }
 
@@ -384,21 +325,7 @@ pub(crate) fn run_container(socket: &Path, scratch: &Path) {
         .status()
         .unwrap();
     assert!(imported.success() && tar.wait().unwrap().success());
-    let run = [
-        "run",
-        "-d",
-        "--name",
-        "worker",
-        "lab:1",
-        "/bin/busybox",
-        "sleep",
-        "100000",
-    ];
-    let ran = Command::new("docker")
-        .args(["-H", &host])
-        .args(run)
-        .stdout(Stdio::null())
-        .status()
-        .unwrap();
+    let run = ["run", "-d", "--name", "worker", "lab:1", "/bin/busybox", "sleep", "100000"];
+    let ran = Command::new("docker").args(["-H", &host]).args(run).stdout(Stdio::null()).status().unwrap();
     assert!(ran.success());
 }

@@ -50,11 +50,7 @@ impl RunningAgent {
 
     pub(crate) async fn stop(self) -> TempDir {
         self.shutdown.cancel();
-        tokio::time::timeout(DEADLINE, self.running)
-            .await
-            .unwrap()
-            .unwrap()
-            .unwrap();
+        tokio::time::timeout(DEADLINE, self.running).await.unwrap().unwrap().unwrap();
         self.dir
     }
 
@@ -62,35 +58,22 @@ impl RunningAgent {
     pub(crate) async fn has_learnt_of(&self, manager: &Manager) {
         let membership = self.config.state_dir.join("membership.json");
         let learnt = async {
-            while !std::fs::read_to_string(&membership)
-                .unwrap()
-                .contains(&manager.address)
-            {
+            while !std::fs::read_to_string(&membership).unwrap().contains(&manager.address) {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(DEADLINE, learnt)
-            .await
-            .expect("the agent learns of the other manager");
+        tokio::time::timeout(DEADLINE, learnt).await.expect("the agent learns of the other manager");
     }
 
     /// Why it stopped by itself.
     pub(crate) async fn ended(self) -> Result<(), AgentError> {
-        tokio::time::timeout(DEADLINE, self.running)
-            .await
-            .expect("the agent ends by itself")
-            .unwrap()
+        tokio::time::timeout(DEADLINE, self.running).await.expect("the agent ends by itself").unwrap()
     }
 
     fn run(dir: TempDir, config: AgentConfig) -> RunningAgent {
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(skep_agent::run(config.clone(), shutdown.clone()));
-        RunningAgent {
-            dir,
-            config,
-            shutdown,
-            running,
-        }
+        RunningAgent { dir, config, shutdown, running }
     }
 }
 
@@ -99,12 +82,7 @@ fn serde_json_text(join: &JoinFile) -> String {
 }
 
 fn write_secret(path: &PathBuf, text: &str) {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .unwrap();
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).unwrap();
     file.write_all(text.as_bytes()).unwrap();
 }
 
@@ -113,35 +91,18 @@ fn write_secret(path: &PathBuf, text: &str) {
 pub(crate) async fn silent_agent(manager: &Manager) -> (Mux, Incoming, MuxStream) {
     let key_pem = pki::generate_key().unwrap();
     let csr = pki::certificate_request(&key_pem, HOST).unwrap();
-    let certificate_pem = manager
-        .identity
-        .authority()
-        .unwrap()
-        .sign_host_csr(&csr, HOST)
-        .unwrap();
+    let certificate_pem = manager.identity.authority().unwrap().sign_host_csr(&csr, HOST).unwrap();
     let certified = (certificate_pem.as_str(), key_pem.as_str());
     let tls = pki::client_config(&manager.identity.ca_pem, Some(certified), &[ALPN_AGENT]).unwrap();
     let tcp = tokio::net::TcpStream::connect(&manager.address).await.unwrap();
     let name = pki::managers_server_name(CLUSTER).unwrap();
-    let io = tokio_rustls::TlsConnector::from(tls)
-        .connect(name, tcp)
-        .await
-        .unwrap();
+    let io = tokio_rustls::TlsConnector::from(tls).connect(name, tcp).await.unwrap();
     let (mux, incoming) = Mux::client(io);
     let mut stream = mux.open().await.unwrap();
-    let header = StreamHeader {
-        purpose: Some(Purpose::Report(ReportStream {})),
-    };
-    write_message(&mut stream, &header, MESSAGE_BYTES_MAX)
-        .await
-        .unwrap();
-    let report = Report {
-        session: "silent".into(),
-        inventory: Some(Inventory::default()),
-        ..Report::default()
-    };
-    write_message(&mut stream, &report, MESSAGE_BYTES_MAX)
-        .await
-        .unwrap();
+    let header = StreamHeader { purpose: Some(Purpose::Report(ReportStream {})) };
+    write_message(&mut stream, &header, MESSAGE_BYTES_MAX).await.unwrap();
+    let report =
+        Report { session: "silent".into(), inventory: Some(Inventory::default()), ..Report::default() };
+    write_message(&mut stream, &report, MESSAGE_BYTES_MAX).await.unwrap();
     (mux, incoming, stream)
 }

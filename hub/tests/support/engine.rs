@@ -39,10 +39,7 @@ impl Engine {
 
     /// An engine that does not run yet.
     pub(crate) fn absent() -> Engine {
-        Engine {
-            dir: tempfile::tempdir().unwrap(),
-            paths: Arc::default(),
-        }
+        Engine { dir: tempfile::tempdir().unwrap(), paths: Arc::default() }
     }
 
     pub(crate) fn begin(&self) {
@@ -53,9 +50,8 @@ impl Engine {
                 let (io, _) = listener.accept().await.unwrap();
                 let paths = paths.clone();
                 let service = service_fn(move |request| answer(paths.clone(), request));
-                let connection = http1::Builder::new()
-                    .half_close(true)
-                    .serve_connection(TokioIo::new(io), service);
+                let connection =
+                    http1::Builder::new().half_close(true).serve_connection(TokioIo::new(io), service);
                 tokio::spawn(connection.with_upgrades());
             }
         });
@@ -122,9 +118,7 @@ fn exec(mut request: Request<Incoming>) -> Response<Body> {
         io.write_all(&output("hello\n")).await.unwrap();
         let mut input = String::new();
         io.read_to_string(&mut input).await.unwrap();
-        io.write_all(&output(&format!("got: {input}, bye\n")))
-            .await
-            .unwrap();
+        io.write_all(&output(&format!("got: {input}, bye\n"))).await.unwrap();
         io.shutdown().await.unwrap();
     });
     let mut response = whole(String::new());
@@ -132,10 +126,7 @@ fn exec(mut request: Request<Incoming>) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/vnd.docker.multiplexed-stream"),
-    );
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/vnd.docker.multiplexed-stream"));
     response
 }
 

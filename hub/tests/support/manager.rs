@@ -60,10 +60,7 @@ impl HubEvents for Events {
                 message: "not this host's token".into(),
             });
         }
-        Ok(self
-            .authority
-            .sign_host_csr(&request.csr_pem, &request.host_id)
-            .unwrap())
+        Ok(self.authority.sign_host_csr(&request.csr_pem, &request.host_id).unwrap())
     }
 
     async fn renew(&self, host: &str, csr_pem: &str) -> Result<String, RegisterRefusal> {
@@ -72,14 +69,12 @@ impl HubEvents for Events {
 
     async fn connected(&self, host: &str, _session: &str, report: &Report) {
         assert_eq!(host, HOST);
-        self.seen
-            .send_modify(|seen| seen.push(Event::Connected(report.clone())));
+        self.seen.send_modify(|seen| seen.push(Event::Connected(report.clone())));
     }
 
     async fn reported(&self, _host: &str, _session: &str, report: &Report) {
         assert!(report.inventory.is_some(), "a reported change is complete");
-        self.seen
-            .send_modify(|seen| seen.push(Event::Reported(report.clone())));
+        self.seen.send_modify(|seen| seen.push(Event::Reported(report.clone())));
     }
 
     async fn disconnected(&self, _host: &str, _session: &str) {
@@ -112,16 +107,7 @@ impl Manager {
         let hub = Hub::new(node, channels.clone(), events.clone(), known.subscribe());
         let running = CancellationToken::new();
         tokio::spawn(serve(listener, identity.clone(), hub.clone(), running.clone()));
-        Manager {
-            hub,
-            identity,
-            address,
-            node,
-            channels,
-            known,
-            events,
-            running,
-        }
+        Manager { hub, identity, address, node, channels, known, events, running }
     }
 
     /// Tells this manager where another one is.
@@ -174,10 +160,7 @@ impl Manager {
     }
 
     pub(crate) async fn disconnected(&self) {
-        self.seen("disconnected", |event| {
-            matches!(event, Event::Disconnected).then_some(())
-        })
-        .await;
+        self.seen("disconnected", |event| matches!(event, Event::Disconnected).then_some(())).await;
     }
 
     /// A session is told and entered into the table at about the same time.
@@ -187,9 +170,7 @@ impl Manager {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(DEADLINE, appeared)
-            .await
-            .expect("the agent is connected to this manager");
+        tokio::time::timeout(DEADLINE, appeared).await.expect("the agent is connected to this manager");
     }
 
     async fn seen<T>(&self, what: &str, find: impl Fn(&Event) -> Option<T>) -> T {

@@ -24,15 +24,11 @@ const CHUNK_BYTES: usize = 1024 * 1024;
 pub(crate) fn pattern(bytes: usize) -> impl Iterator<Item = Bytes> {
     (0..bytes).step_by(CHUNK_BYTES).map(move |start| {
         let end = bytes.min(start + CHUNK_BYTES);
-        (start..end)
-            .map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8)
-            .collect()
+        (start..end).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8).collect()
     })
 }
 
 /// Depends on every byte and its place.
 pub(crate) fn checksum(sum: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(sum, |sum, byte| {
-        (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    bytes.iter().fold(sum, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }

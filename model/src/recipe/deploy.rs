@@ -179,14 +179,9 @@ pub struct Amounts {
 
 const MODES: &[(&str, ModeWord)] = &[("replicated", ModeWord::Replicated), ("global", ModeWord::Global)];
 const ENDPOINT_MODES: &[(&str, EndpointMode)] = &[("vip", EndpointMode::Vip), ("dnsrr", EndpointMode::Dnsrr)];
-const ORDERS: &[(&str, Order)] = &[
-    ("stop-first", Order::StopFirst),
-    ("start-first", Order::StartFirst),
-];
-const ROLLBACK_FAILURE_ACTIONS: &[(&str, FailureAction)] = &[
-    ("pause", FailureAction::Pause),
-    ("continue", FailureAction::Continue),
-];
+const ORDERS: &[(&str, Order)] = &[("stop-first", Order::StopFirst), ("start-first", Order::StartFirst)];
+const ROLLBACK_FAILURE_ACTIONS: &[(&str, FailureAction)] =
+    &[("pause", FailureAction::Pause), ("continue", FailureAction::Continue)];
 const FAILURE_ACTIONS: &[(&str, FailureAction)] = &[
     ("pause", FailureAction::Pause),
     ("continue", FailureAction::Continue),
@@ -206,20 +201,12 @@ pub(super) const DEPLOY_KEYS: &[Key<ServiceDraft>] = &[
     read("replicas", "how many tasks; default 1", |cx, node, draft| {
         draft.replicas = cx.value(node, whole).map(|count| (count, cx.place(node)));
     }),
-    read(
-        "endpoint_mode",
-        "`vip` (default) or `dnsrr`",
-        |cx, node, draft| {
-            draft.service.endpoint_mode = cx.choice(node, ENDPOINT_MODES);
-        },
-    ),
-    read(
-        "labels",
-        "labels of the service; a mapping or a list of `key=value`",
-        |cx, node, draft| {
-            read_labels(cx, node, &mut draft.service.deploy_labels);
-        },
-    ),
+    read("endpoint_mode", "`vip` (default) or `dnsrr`", |cx, node, draft| {
+        draft.service.endpoint_mode = cx.choice(node, ENDPOINT_MODES);
+    }),
+    read("labels", "labels of the service; a mapping or a list of `key=value`", |cx, node, draft| {
+        read_labels(cx, node, &mut draft.service.deploy_labels);
+    }),
     read("update_config", "see the level below", |cx, node, draft| {
         cx.keys(node, UPDATE_KEYS, &mut draft.service.update);
     }),
@@ -237,122 +224,52 @@ pub(super) const DEPLOY_KEYS: &[Key<ServiceDraft>] = &[
 
 /// How tasks are replaced when the service changes.
 pub(super) const UPDATE_KEYS: &[Key<UpdatePolicy>] = &[
-    read(
-        "parallelism",
-        "how many tasks at a time; default 1, 0 is all",
-        read_parallelism,
-    ),
-    read(
-        "delay",
-        "pause between two batches; default none",
-        read_update_delay,
-    ),
-    read(
-        "failure_action",
-        "`pause` (default), `continue` or `rollback`",
-        |cx, node, policy| {
-            policy.failure_action = cx.choice(node, FAILURE_ACTIONS).unwrap_or(FailureAction::Pause);
-        },
-    ),
-    read(
-        "monitor",
-        "how long a new task is watched; default 5s",
-        read_monitor,
-    ),
-    read(
-        "max_failure_ratio",
-        "the share of tasks that may fail, 0 to 1; default 0",
-        read_ratio,
-    ),
+    read("parallelism", "how many tasks at a time; default 1, 0 is all", read_parallelism),
+    read("delay", "pause between two batches; default none", read_update_delay),
+    read("failure_action", "`pause` (default), `continue` or `rollback`", |cx, node, policy| {
+        policy.failure_action = cx.choice(node, FAILURE_ACTIONS).unwrap_or(FailureAction::Pause);
+    }),
+    read("monitor", "how long a new task is watched; default 5s", read_monitor),
+    read("max_failure_ratio", "the share of tasks that may fail, 0 to 1; default 0", read_ratio),
     read("order", "`stop-first` (default) or `start-first`", read_order),
 ];
 
 /// How tasks are replaced when an update is taken back.
 pub(super) const ROLLBACK_KEYS: &[Key<UpdatePolicy>] = &[
-    read(
-        "parallelism",
-        "how many tasks at a time; default 1, 0 is all",
-        read_parallelism,
-    ),
-    read(
-        "delay",
-        "pause between two batches; default none",
-        read_update_delay,
-    ),
-    read(
-        "failure_action",
-        "`pause` (default) or `continue`",
-        |cx, node, policy| {
-            policy.failure_action = cx
-                .choice(node, ROLLBACK_FAILURE_ACTIONS)
-                .unwrap_or(FailureAction::Pause);
-        },
-    ),
-    read(
-        "monitor",
-        "how long a new task is watched; default 5s",
-        read_monitor,
-    ),
-    read(
-        "max_failure_ratio",
-        "the share of tasks that may fail, 0 to 1; default 0",
-        read_ratio,
-    ),
+    read("parallelism", "how many tasks at a time; default 1, 0 is all", read_parallelism),
+    read("delay", "pause between two batches; default none", read_update_delay),
+    read("failure_action", "`pause` (default) or `continue`", |cx, node, policy| {
+        policy.failure_action = cx.choice(node, ROLLBACK_FAILURE_ACTIONS).unwrap_or(FailureAction::Pause);
+    }),
+    read("monitor", "how long a new task is watched; default 5s", read_monitor),
+    read("max_failure_ratio", "the share of tasks that may fail, 0 to 1; default 0", read_ratio),
     read("order", "`stop-first` (default) or `start-first`", read_order),
 ];
 
 /// When a task that ended is started again. To Swarm 0 means "not limited" here and in the levels below.
 pub(super) const RESTART_KEYS: &[Key<RestartPolicy>] = &[
-    read(
-        "condition",
-        "`any` (default), `on-failure` or `none`",
-        |cx, node, policy| {
-            policy.condition = cx
-                .choice(node, RESTART_CONDITIONS)
-                .unwrap_or(RestartCondition::Any);
-        },
-    ),
-    read(
-        "delay",
-        "pause before the new start; default 5s",
-        |cx, node, policy| {
-            policy.delay = cx.value(node, duration).unwrap_or_default();
-        },
-    ),
-    read(
-        "max_attempts",
-        "how often; default as often as needed",
-        |cx, node, policy| {
-            policy.max_attempts = cx.value(node, whole).filter(|attempts| *attempts > 0);
-        },
-    ),
-    read(
-        "window",
-        "the time in which attempts are counted; default for ever",
-        |cx, node, policy| {
-            policy.window = cx.value(node, duration).filter(|window| !window.is_zero());
-        },
-    ),
+    read("condition", "`any` (default), `on-failure` or `none`", |cx, node, policy| {
+        policy.condition = cx.choice(node, RESTART_CONDITIONS).unwrap_or(RestartCondition::Any);
+    }),
+    read("delay", "pause before the new start; default 5s", |cx, node, policy| {
+        policy.delay = cx.value(node, duration).unwrap_or_default();
+    }),
+    read("max_attempts", "how often; default as often as needed", |cx, node, policy| {
+        policy.max_attempts = cx.value(node, whole).filter(|attempts| *attempts > 0);
+    }),
+    read("window", "the time in which attempts are counted; default for ever", |cx, node, policy| {
+        policy.window = cx.value(node, duration).filter(|window| !window.is_zero());
+    }),
 ];
 
 /// On which hosts tasks may run.
 pub(super) const PLACEMENT_KEYS: &[Key<Placement>] = &[
-    read(
-        "constraints",
-        "a list such as `node.role == worker`; all must hold",
-        |cx, node, placement| {
-            cx.each_item(node, |cx, item| {
-                placement.constraints.extend(cx.value(item, constraint))
-            });
-        },
-    ),
-    read(
-        "preferences",
-        "a list of `spread: node.labels.NAME`",
-        |cx, node, placement| {
-            cx.each_item(node, |cx, item| cx.keys(item, PREFERENCE_KEYS, placement));
-        },
-    ),
+    read("constraints", "a list such as `node.role == worker`; all must hold", |cx, node, placement| {
+        cx.each_item(node, |cx, item| placement.constraints.extend(cx.value(item, constraint)));
+    }),
+    read("preferences", "a list of `spread: node.labels.NAME`", |cx, node, placement| {
+        cx.each_item(node, |cx, item| cx.keys(item, PREFERENCE_KEYS, placement));
+    }),
     read(
         "max_replicas_per_node",
         "how many tasks on one host; default as many as fit",
@@ -363,34 +280,25 @@ pub(super) const PLACEMENT_KEYS: &[Key<Placement>] = &[
 ];
 
 /// A wish about the spread of tasks.
-pub(super) const PREFERENCE_KEYS: &[Key<Placement>] = &[read(
-    "spread",
-    "the node label over whose values tasks are spread",
-    |cx, node, placement| {
-        placement
-            .spread
-            .extend(cx.value(node, |text| match text.split_once(".labels.") {
-                Some(("node" | "engine", label)) if !label.is_empty() => Ok(text.to_owned()),
-                _ => Err(Misfit::new(
-                    format!("'{text}' is not a label of nodes"),
-                    "write it like node.labels.zone",
-                )),
-            }));
-    },
-)];
+pub(super) const PREFERENCE_KEYS: &[Key<Placement>] =
+    &[read("spread", "the node label over whose values tasks are spread", |cx, node, placement| {
+        placement.spread.extend(cx.value(node, |text| match text.split_once(".labels.") {
+            Some(("node" | "engine", label)) if !label.is_empty() => Ok(text.to_owned()),
+            _ => Err(Misfit::new(
+                format!("'{text}' is not a label of nodes"),
+                "write it like node.labels.zone",
+            )),
+        }));
+    })];
 
 /// What a task may use, and what is kept free for it.
 pub(super) const RESOURCES_KEYS: &[Key<Resources>] = &[
     read("limits", "at most so much", |cx, node, resources| {
         cx.keys(node, LIMITS_KEYS, &mut resources.limits)
     }),
-    read(
-        "reservations",
-        "at least so much, kept free on the host",
-        |cx, node, resources| {
-            cx.keys(node, RESERVATIONS_KEYS, &mut resources.reservations);
-        },
-    ),
+    read("reservations", "at least so much, kept free on the host", |cx, node, resources| {
+        cx.keys(node, RESERVATIONS_KEYS, &mut resources.reservations);
+    }),
 ];
 
 /// The most that a task may use.
@@ -406,11 +314,7 @@ pub(super) const LIMITS_KEYS: &[Key<Amounts>] = &[
 pub(super) const RESERVATIONS_KEYS: &[Key<Amounts>] = &[
     read("cpus", "CPUs, such as `'0.5'`", read_cpus),
     read("memory", "memory, such as `64M`", read_memory),
-    refused(
-        "pids",
-        "Swarm does not reserve processes",
-        "write it under limits",
-    ),
+    refused("pids", "Swarm does not reserve processes", "write it under limits"),
     not_yet("generic_resources"),
     not_yet("devices"),
 ];
@@ -493,9 +397,7 @@ const CPU_NANOS_MIN: u64 = 1_000_000;
 const MEMORY_BYTES_MIN: u64 = 4 << 20;
 
 fn read_cpus(cx: &mut Reader<'_>, node: &Node, amounts: &mut Amounts) {
-    amounts.cpu_nanos = cx.value(node, |text| {
-        at_least(text, cpu_nanos(text)?, CPU_NANOS_MIN, "0.001")
-    });
+    amounts.cpu_nanos = cx.value(node, |text| at_least(text, cpu_nanos(text)?, CPU_NANOS_MIN, "0.001"));
 }
 
 fn read_memory(cx: &mut Reader<'_>, node: &Node, amounts: &mut Amounts) {
@@ -506,10 +408,7 @@ fn at_least(text: &str, amount: u64, least: u64, spoken: &str) -> Result<u64, Mi
     if amount >= least {
         return Ok(amount);
     }
-    Err(Misfit::new(
-        format!("'{text}' is too little for the engine"),
-        format!("write at least {spoken}"),
-    ))
+    Err(Misfit::new(format!("'{text}' is too little for the engine"), format!("write at least {spoken}")))
 }
 
 /// The facts about a node that Swarm can compare. Those that end in a dot go on with the name of a label.
@@ -527,10 +426,7 @@ const CONSTRAINT_SUBJECTS: &[&str] = &[
 /// `node.role == worker`, with one space around the operator whatever was written, so that equal ones compare equal.
 fn constraint(text: &str) -> Result<String, Misfit> {
     let misfit = |message: String| {
-        Misfit::new(
-            message,
-            "write it like node.role == worker or node.labels.disk != ssd",
-        )
+        Misfit::new(message, "write it like node.role == worker or node.labels.disk != ssd")
     };
     let at = text.find("==").or_else(|| text.find("!="));
     let Some(at) = at else {
@@ -539,12 +435,10 @@ fn constraint(text: &str) -> Result<String, Misfit> {
     let (subject, rest) = text.split_at(at);
     let (operator, value) = rest.split_at(2);
     let (subject, value) = (subject.trim(), value.trim());
-    let known = CONSTRAINT_SUBJECTS
-        .iter()
-        .any(|known| match known.strip_suffix('.') {
-            Some(_) => subject.len() > known.len() && subject.starts_with(known),
-            None => subject == *known,
-        });
+    let known = CONSTRAINT_SUBJECTS.iter().any(|known| match known.strip_suffix('.') {
+        Some(_) => subject.len() > known.len() && subject.starts_with(known),
+        None => subject == *known,
+    });
     if !known {
         return Err(misfit(format!("'{subject}' is not a fact about nodes")));
     }

@@ -22,13 +22,7 @@ pub struct RecipeError {
 impl RecipeError {
     /// An error of the recipe as a whole.
     pub(super) fn whole(message: String) -> RecipeError {
-        RecipeError {
-            pointer: String::new(),
-            line: None,
-            column: None,
-            message,
-            hint: None,
-        }
+        RecipeError { pointer: String::new(), line: None, column: None, message, hint: None }
     }
 }
 

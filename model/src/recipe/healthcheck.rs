@@ -31,43 +31,19 @@ pub struct Healthcheck {
 
 /// A health check.
 pub(super) const HEALTHCHECK_KEYS: &[Key<Healthcheck>] = &[
-    read(
-        "test",
-        "a shell line, or a list that begins with `NONE`, `CMD` or `CMD-SHELL`",
-        read_test,
-    ),
-    read("interval", "time between two checks", |cx, node, check| {
-        check.interval = cx.value(node, time)
+    read("test", "a shell line, or a list that begins with `NONE`, `CMD` or `CMD-SHELL`", read_test),
+    read("interval", "time between two checks", |cx, node, check| check.interval = cx.value(node, time)),
+    read("timeout", "how long one check may take", |cx, node, check| check.timeout = cx.value(node, time)),
+    read("retries", "failures in a row until the container counts as broken", |cx, node, check| {
+        check.retries = cx.value(node, whole);
     }),
-    read("timeout", "how long one check may take", |cx, node, check| {
-        check.timeout = cx.value(node, time)
+    read("start_period", "time after the start in which failures do not count", |cx, node, check| {
+        check.start_period = cx.value(node, time);
     }),
-    read(
-        "retries",
-        "failures in a row until the container counts as broken",
-        |cx, node, check| {
-            check.retries = cx.value(node, whole);
-        },
-    ),
-    read(
-        "start_period",
-        "time after the start in which failures do not count",
-        |cx, node, check| {
-            check.start_period = cx.value(node, time);
-        },
-    ),
-    read(
-        "start_interval",
-        "time between two checks during the start period",
-        |cx, node, check| {
-            check.start_interval = cx.value(node, time);
-        },
-    ),
-    read(
-        "disable",
-        "`true` switches off the check of the image",
-        read_disable,
-    ),
+    read("start_interval", "time between two checks during the start period", |cx, node, check| {
+        check.start_interval = cx.value(node, time);
+    }),
+    read("disable", "`true` switches off the check of the image", read_disable),
 ];
 
 impl Healthcheck {
@@ -122,8 +98,6 @@ fn set_test(cx: &mut Reader<'_>, node: &Node, check: &mut Healthcheck, test: Vec
 fn time(text: &str) -> Result<Duration, Misfit> {
     duration(text).and_then(|time| {
         let too_short = || Misfit::new(format!("'{text}' is too short"), "write at least 1ms");
-        (time >= TIME_MIN || time.is_zero())
-            .then_some(time)
-            .ok_or_else(too_short)
+        (time >= TIME_MIN || time.is_zero()).then_some(time).ok_or_else(too_short)
     })
 }

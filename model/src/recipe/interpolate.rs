@@ -54,12 +54,7 @@ pub(super) fn interpolate(
     variables: &BTreeMap<String, String>,
     room: &mut usize,
 ) -> Result<String, Vec<Flaw>> {
-    let mut scan = Scan {
-        rest: text,
-        variables,
-        room,
-        unmet: Vec::new(),
-    };
+    let mut scan = Scan { rest: text, variables, room, unmet: Vec::new() };
     let mut filled = String::new();
     let outcome = scan.text(Some(&mut filled), 0);
     let mut flaws = scan.unmet;
@@ -85,10 +80,7 @@ impl<'a> Scan<'a> {
             return Err(Flaw::TooDeep);
         }
         loop {
-            let stop = self
-                .rest
-                .find(|c| c == '$' || (c == '}' && nesting > 0))
-                .unwrap_or(self.rest.len());
+            let stop = self.rest.find(|c| c == '$' || (c == '}' && nesting > 0)).unwrap_or(self.rest.len());
             let plain = self.take(stop);
             self.put(&mut sink, plain)?;
             if !self.rest.starts_with('$') {
@@ -117,23 +109,14 @@ impl<'a> Scan<'a> {
     fn braced(&mut self, sink: &mut Sink<'_>, nesting: usize, start: &str) -> Result<(), Flaw> {
         let name = self.name().ok_or_else(|| malformed(start))?;
         let empty_is_unset = self.skip(":");
-        let value = self
-            .variables
-            .get(name)
-            .filter(|value| !(empty_is_unset && value.is_empty()));
+        let value = self.variables.get(name).filter(|value| !(empty_is_unset && value.is_empty()));
         if self.skip("-") {
             match value {
-                Some(value) => self
-                    .put(sink, value)
-                    .and_then(|()| self.text(None, nesting + 1))?,
+                Some(value) => self.put(sink, value).and_then(|()| self.text(None, nesting + 1))?,
                 None => self.text(sink.as_deref_mut(), nesting + 1)?,
             }
         } else if self.skip("+") {
-            let sink = if value.is_some() {
-                sink.as_deref_mut()
-            } else {
-                None
-            };
+            let sink = if value.is_some() { sink.as_deref_mut() } else { None };
             self.text(sink, nesting + 1)?;
         } else if self.skip("?") {
             self.required(sink, name, value.map(String::as_str), nesting)?;
@@ -142,11 +125,7 @@ impl<'a> Scan<'a> {
         } else {
             self.value_or_unmet(sink, name)?;
         }
-        if self.skip("}") {
-            Ok(())
-        } else {
-            Err(malformed(start))
-        }
+        if self.skip("}") { Ok(()) } else { Err(malformed(start)) }
     }
 
     fn required(
@@ -164,10 +143,7 @@ impl<'a> Scan<'a> {
         // In a branch that is not taken nothing is required, not even the variables of the message.
         self.text(sink.is_some().then_some(&mut message), nesting + 1)?;
         if sink.is_some() {
-            self.unmet.push(Flaw::Required {
-                name: name.to_owned(),
-                message,
-            });
+            self.unmet.push(Flaw::Required { name: name.to_owned(), message });
         }
         Ok(())
     }
@@ -195,10 +171,8 @@ impl<'a> Scan<'a> {
         if self.rest.starts_with(|c: char| c.is_ascii_digit()) {
             return None;
         }
-        let end = self
-            .rest
-            .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-            .unwrap_or(self.rest.len());
+        let end =
+            self.rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(self.rest.len());
         (end > 0).then(|| self.take(end))
     }
 
@@ -222,14 +196,7 @@ impl<'a> Scan<'a> {
 /// Shows the beginning of what was not understood.
 fn malformed(text: &str) -> Flaw {
     const SHOWN_CHARS_MAX: usize = 24;
-    Flaw::Malformed(
-        text.lines()
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .take(SHOWN_CHARS_MAX)
-            .collect(),
-    )
+    Flaw::Malformed(text.lines().next().unwrap_or_default().chars().take(SHOWN_CHARS_MAX).collect())
 }
 
 #[cfg(test)]
@@ -240,9 +207,7 @@ mod tests {
 
     fn filled(text: &str) -> Result<String, Vec<Flaw>> {
         let pairs = [("TAG", "1.2"), ("EMPTY", ""), ("DOLLAR", "$TAG")];
-        let variables = pairs
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into();
+        let variables = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         interpolate(text, &variables, &mut 1_000)
     }
 
@@ -274,10 +239,8 @@ mod tests {
     #[test]
     fn what_has_no_value_is_named() {
         let unset = |name: &str| Flaw::Unset(name.into());
-        let required = |name: &str, message: &str| Flaw::Required {
-            name: name.into(),
-            message: message.into(),
-        };
+        let required =
+            |name: &str, message: &str| Flaw::Required { name: name.into(), message: message.into() };
         for (text, wanted) in [
             ("$A and ${B}", vec![unset("A"), unset("B")]),
             ("${A:-$B}", vec![unset("B")]),
@@ -308,10 +271,7 @@ mod tests {
     #[test]
     fn growth_and_depth_are_bounded() {
         let variables = BTreeMap::from([("A".to_owned(), "x".repeat(600))]);
-        assert_eq!(
-            interpolate("$A$A", &variables, &mut 1_000),
-            Err(vec![Flaw::TooLong])
-        );
+        assert_eq!(interpolate("$A$A", &variables, &mut 1_000), Err(vec![Flaw::TooLong]));
         let deep = "${N:-".repeat(10_000);
         assert_eq!(filled(&deep), Err(vec![Flaw::TooDeep]));
     }

@@ -18,13 +18,8 @@ pub(super) struct Row {
 }
 
 pub(super) enum Fate {
-    Understood {
-        about: &'static str,
-    },
-    Refused {
-        because: &'static str,
-        instead: &'static str,
-    },
+    Understood { about: &'static str },
+    Refused { because: &'static str, instead: &'static str },
     NotYet,
 }
 
@@ -33,31 +28,17 @@ pub(super) const LEVELS: &[Level] = &[
     level("top level", || rows(RECIPE_KEYS)),
     level("services.NAME", || rows(service::SERVICE_KEYS)),
     level("services.NAME.ports[]", || rows(port::PORT_KEYS)),
-    level("services.NAME.networks.NETWORK", || {
-        rows(service::ATTACHMENT_KEYS)
-    }),
-    level("services.NAME.healthcheck", || {
-        rows(healthcheck::HEALTHCHECK_KEYS)
-    }),
+    level("services.NAME.networks.NETWORK", || rows(service::ATTACHMENT_KEYS)),
+    level("services.NAME.healthcheck", || rows(healthcheck::HEALTHCHECK_KEYS)),
     level("services.NAME.deploy", || rows(deploy::DEPLOY_KEYS)),
     level("services.NAME.deploy.update_config", || rows(deploy::UPDATE_KEYS)),
-    level("services.NAME.deploy.rollback_config", || {
-        rows(deploy::ROLLBACK_KEYS)
-    }),
-    level("services.NAME.deploy.restart_policy", || {
-        rows(deploy::RESTART_KEYS)
-    }),
+    level("services.NAME.deploy.rollback_config", || rows(deploy::ROLLBACK_KEYS)),
+    level("services.NAME.deploy.restart_policy", || rows(deploy::RESTART_KEYS)),
     level("services.NAME.deploy.placement", || rows(deploy::PLACEMENT_KEYS)),
-    level("services.NAME.deploy.placement.preferences[]", || {
-        rows(deploy::PREFERENCE_KEYS)
-    }),
+    level("services.NAME.deploy.placement.preferences[]", || rows(deploy::PREFERENCE_KEYS)),
     level("services.NAME.deploy.resources", || rows(deploy::RESOURCES_KEYS)),
-    level("services.NAME.deploy.resources.limits", || {
-        rows(deploy::LIMITS_KEYS)
-    }),
-    level("services.NAME.deploy.resources.reservations", || {
-        rows(deploy::RESERVATIONS_KEYS)
-    }),
+    level("services.NAME.deploy.resources.limits", || rows(deploy::LIMITS_KEYS)),
+    level("services.NAME.deploy.resources.reservations", || rows(deploy::RESERVATIONS_KEYS)),
     level("networks.NETWORK", || rows(network::NETWORK_KEYS)),
     level("networks.NETWORK.external", || rows(network::EXTERNAL_KEYS)),
 ];
@@ -87,9 +68,7 @@ fn table(level: &Level) -> String {
 /// The level that a key was meant for, if it is understood on exactly one.
 pub(super) fn home_of(key: &str) -> Option<&'static str> {
     let understood = |level: &&Level| {
-        (level.rows)()
-            .iter()
-            .any(|row| row.name == key && matches!(row.fate, Fate::Understood { .. }))
+        (level.rows)().iter().any(|row| row.name == key && matches!(row.fate, Fate::Understood { .. }))
     };
     let mut homes = LEVELS.iter().filter(understood);
     match (homes.next(), homes.next()) {

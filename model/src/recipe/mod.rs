@@ -74,10 +74,7 @@ impl Recipe {
 /// Nothing but `variables` is consulted: whether `.env` or the environment of the caller counts is decided there.
 pub fn parse(text: &str, variables: &BTreeMap<String, String>) -> Result<Recipe, Vec<RecipeError>> {
     if text.len() > TEXT_BYTES_MAX {
-        let message = format!(
-            "the recipe has {} bytes; at most {TEXT_BYTES_MAX} are read",
-            text.len()
-        );
+        let message = format!("the recipe has {} bytes; at most {TEXT_BYTES_MAX} are read", text.len());
         return Err(vec![RecipeError::whole(message)]);
     }
     let root = node::read(text).map_err(|error| vec![error])?;
@@ -101,11 +98,7 @@ const RECIPE_KEYS: &[Key<Draft>] = &[
         "a stack gets its name when it is deployed",
         "leave it out and use `skep up --stack NAME`",
     ),
-    refused(
-        "include",
-        "a recipe is one file",
-        "copy what is included into this file",
-    ),
+    refused("include", "a recipe is one file", "copy what is included into this file"),
 ];
 
 /// A recipe while it is read: what needs a look at the whole carries its place.
@@ -163,10 +156,7 @@ impl Draft {
         let mut services: Vec<Service> = self.services.into_iter().map(|draft| draft.service).collect();
         services.sort_by(|a, b| a.name.cmp(&b.name));
         self.networks.sort_by(|a, b| a.name.cmp(&b.name));
-        Recipe {
-            services,
-            networks: self.networks,
-        }
+        Recipe { services, networks: self.networks }
     }
 
     /// A service that names no network is on the stack's default network, which then exists without being declared.

@@ -9,9 +9,7 @@ const IMAGE_CHARS_MAX: usize = 255;
 
 /// Swarm's own rule for services: letters and digits, joined by `-` or `_`.
 pub(super) fn service(name: &str) -> Result<(), Misfit> {
-    let shape = name
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    let shape = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     if shape && begins_and_ends_alphanumeric(name) && name.len() <= SERVICE_CHARS_MAX {
         return Ok(());
     }
@@ -24,9 +22,7 @@ pub(super) fn service(name: &str) -> Result<(), Misfit> {
 }
 
 pub(super) fn network(name: &str) -> Result<(), Misfit> {
-    let shape = name
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    let shape = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
     if shape && name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         return Ok(());
     }
@@ -39,10 +35,7 @@ pub(super) fn network(name: &str) -> Result<(), Misfit> {
 /// A second name of a service on one network: anything the resolver can be asked for.
 pub(super) fn alias(name: &str) -> Result<String, Misfit> {
     host_name_shaped(name).then(|| name.to_owned()).ok_or_else(|| {
-        Misfit::new(
-            format!("'{name}' cannot be a name in DNS"),
-            "use letters, digits, '-', '_' and '.'",
-        )
+        Misfit::new(format!("'{name}' cannot be a name in DNS"), "use letters, digits, '-', '_' and '.'")
     })
 }
 
@@ -62,20 +55,12 @@ pub(super) fn pair_key(key: &str) -> Result<(), Misfit> {
     if !key.is_empty() && !key.contains(['=', '\0']) {
         return Ok(());
     }
-    Err(Misfit::new(
-        "a name is missing",
-        "write NAME: value or - NAME=value",
-    ))
+    Err(Misfit::new("a name is missing", "write NAME: value or - NAME=value"))
 }
 
 /// `name`, `registry:5000/path/name:tag`, `name@sha256:…`
 pub(super) fn image(reference: &str) -> Result<String, Misfit> {
-    let wrong = |hint: &str| {
-        Err(Misfit::new(
-            format!("'{reference}' is not the name of an image"),
-            hint,
-        ))
-    };
+    let wrong = |hint: &str| Err(Misfit::new(format!("'{reference}' is not the name of an image"), hint));
     if reference.len() > IMAGE_CHARS_MAX {
         return wrong("use at most 255 characters");
     }
@@ -116,18 +101,14 @@ fn is_registry(component: &str) -> bool {
 }
 
 fn is_path_component(component: &str) -> bool {
-    component
-        .chars()
-        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-'))
+    component.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-'))
         && begins_and_ends_alphanumeric(component)
 }
 
 fn is_tag(tag: &str) -> bool {
     const TAG_CHARS_MAX: usize = 128;
     tag.len() <= TAG_CHARS_MAX
-        && tag
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+        && tag.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
         && tag.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
 }
 
@@ -139,8 +120,7 @@ fn is_digest(digest: &str) -> bool {
 }
 
 fn host_name_shaped(name: &str) -> bool {
-    name.chars()
-        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+    name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
         && begins_and_ends_alphanumeric(name)
 }
 

@@ -48,11 +48,7 @@ impl Network {
 
     /// A network that nobody declared.
     pub(super) fn implied(name: &str) -> Network {
-        Network {
-            name: name.to_owned(),
-            driver: OVERLAY.to_owned(),
-            ..Network::default()
-        }
+        Network { name: name.to_owned(), driver: OVERLAY.to_owned(), ..Network::default() }
     }
 
     pub(super) fn read(cx: &mut Reader<'_>, name: &str, node: &Node) -> Network {
@@ -76,65 +72,38 @@ impl Network {
 /// A network of the recipe.
 pub(super) const NETWORK_KEYS: &[Key<Network>] = &[
     read("driver", "`overlay`, which is also the default", read_driver),
-    read(
-        "driver_opts",
-        "a mapping, handed to the driver",
-        |cx, node, network| {
-            cx.pairs(node, |cx, at, key, value| {
-                let Some(value) = value else {
-                    return cx.fail(at, "needs a value");
-                };
-                network.driver_opts.insert(key, value);
-            });
-        },
-    ),
-    read(
-        "attachable",
-        "`true` lets `docker run --network` join",
-        |cx, node, network| {
-            network.attachable = cx.value(node, boolean).unwrap_or_default();
-        },
-    ),
-    read(
-        "internal",
-        "`true` cuts the way out of the network",
-        |cx, node, network| {
-            network.internal = cx.value(node, boolean).unwrap_or_default();
-        },
-    ),
-    read(
-        "external",
-        "`true` if the network exists already, or `name:` with its name",
-        read_external,
-    ),
-    read(
-        "name",
-        "the name in the swarm; default `STACK_NETWORK`",
-        |cx, node, network| {
-            network.name_in_swarm = cx.value(node, name_in_swarm);
-        },
-    ),
-    read(
-        "labels",
-        "a mapping or a list of `key=value`",
-        |cx, node, network| {
-            cx.pairs(node, |_, _, key, value| {
-                network.labels.insert(key, value.unwrap_or_default());
-            });
-        },
-    ),
+    read("driver_opts", "a mapping, handed to the driver", |cx, node, network| {
+        cx.pairs(node, |cx, at, key, value| {
+            let Some(value) = value else {
+                return cx.fail(at, "needs a value");
+            };
+            network.driver_opts.insert(key, value);
+        });
+    }),
+    read("attachable", "`true` lets `docker run --network` join", |cx, node, network| {
+        network.attachable = cx.value(node, boolean).unwrap_or_default();
+    }),
+    read("internal", "`true` cuts the way out of the network", |cx, node, network| {
+        network.internal = cx.value(node, boolean).unwrap_or_default();
+    }),
+    read("external", "`true` if the network exists already, or `name:` with its name", read_external),
+    read("name", "the name in the swarm; default `STACK_NETWORK`", |cx, node, network| {
+        network.name_in_swarm = cx.value(node, name_in_swarm);
+    }),
+    read("labels", "a mapping or a list of `key=value`", |cx, node, network| {
+        cx.pairs(node, |_, _, key, value| {
+            network.labels.insert(key, value.unwrap_or_default());
+        });
+    }),
     not_yet("ipam"),
     not_yet("enable_ipv6"),
 ];
 
 /// The old form `external: {name: …}`.
-pub(super) const EXTERNAL_KEYS: &[Key<Network>] = &[read(
-    "name",
-    "the name of the network that exists already",
-    |cx, node, network| {
+pub(super) const EXTERNAL_KEYS: &[Key<Network>] =
+    &[read("name", "the name of the network that exists already", |cx, node, network| {
         network.name_in_swarm = cx.value(node, name_in_swarm);
-    },
-)];
+    })];
 
 fn name_in_swarm(text: &str) -> Result<String, Misfit> {
     names::network(text).map(|()| text.to_owned())

@@ -46,11 +46,7 @@ pub(super) struct Name {
 pub(super) fn read(text: &str) -> Result<Node, RecipeError> {
     // An empty text has no document at all; to us it is a recipe without services.
     if text.trim().is_empty() {
-        return Ok(Node {
-            value: Value::Null,
-            line: None,
-            column: None,
-        });
+        return Ok(Node { value: Value::Null, line: None, column: None });
     }
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options()) {
         Ok(raw) => Ok(Node::located(raw, text)),
@@ -81,28 +77,12 @@ fn not_yaml(error: &serde_saphyr::Error) -> RecipeError {
     let pointer = String::new();
     if let serde_saphyr::Error::DuplicateMappingKey { key, .. } = error.without_snippet() {
         let message = format!("the key '{}' is given twice", key.as_deref().unwrap_or_default());
-        return RecipeError {
-            pointer,
-            line,
-            column,
-            message,
-            hint: Some("leave one out".into()),
-        };
+        return RecipeError { pointer, line, column, message, hint: Some("leave one out".into()) };
     }
     // The library repeats the position behind its message; ours stands in front.
     let message = error.without_snippet().to_string();
-    let message = message
-        .split(" at line ")
-        .next()
-        .unwrap_or_default()
-        .trim_end_matches([',', ':', ' ']);
-    RecipeError {
-        pointer,
-        line,
-        column,
-        message: format!("this is not valid YAML: {message}"),
-        hint: None,
-    }
+    let message = message.split(" at line ").next().unwrap_or_default().trim_end_matches([',', ':', ' ']);
+    RecipeError { pointer, line, column, message: format!("this is not valid YAML: {message}"), hint: None }
 }
 
 fn position(location: Location) -> (Option<usize>, Option<usize>) {
@@ -117,12 +97,9 @@ impl Node {
             Raw::Null => Value::Null,
             Raw::Text(text) => Value::Scalar(text),
             Raw::Typed(text) => Value::Scalar(as_written(raw.defined, source).unwrap_or(text)),
-            Raw::List(items) => Value::List(
-                items
-                    .into_iter()
-                    .map(|item| Node::located(item, source))
-                    .collect(),
-            ),
+            Raw::List(items) => {
+                Value::List(items.into_iter().map(|item| Node::located(item, source)).collect())
+            }
             Raw::Map(entries) => Value::Map(
                 entries
                     .into_iter()
@@ -137,11 +114,7 @@ impl Node {
 impl Name {
     fn located(raw: Spanned<String>) -> Name {
         let (line, column) = position(raw.referenced);
-        Name {
-            text: raw.value,
-            line,
-            column,
-        }
+        Name { text: raw.value, line, column }
     }
 }
 

@@ -57,45 +57,24 @@ impl fmt::Display for Protocol {
     }
 }
 
-const PROTOCOLS: &[(&str, Protocol)] = &[
-    ("tcp", Protocol::Tcp),
-    ("udp", Protocol::Udp),
-    ("sctp", Protocol::Sctp),
-];
+const PROTOCOLS: &[(&str, Protocol)] =
+    &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
 const MODES: &[(&str, PortMode)] = &[("ingress", PortMode::Ingress), ("host", PortMode::Host)];
 
 /// The long form of a port.
 pub(super) const PORT_KEYS: &[Key<PortDraft>] = &[
-    read("target", "the port in the container", |cx, node, draft| {
-        draft.target = cx.value(node, number)
+    read("target", "the port in the container", |cx, node, draft| draft.target = cx.value(node, number)),
+    read("published", "the port on the hosts; without it Swarm picks one", |cx, node, draft| {
+        draft.port.published = cx.value(node, number);
     }),
-    read(
-        "published",
-        "the port on the hosts; without it Swarm picks one",
-        |cx, node, draft| {
-            draft.port.published = cx.value(node, number);
-        },
-    ),
-    read(
-        "protocol",
-        "`tcp` (default), `udp` or `sctp`",
-        |cx, node, draft| {
-            draft.port.protocol = cx.choice(node, PROTOCOLS).unwrap_or_default();
-        },
-    ),
+    read("protocol", "`tcp` (default), `udp` or `sctp`", |cx, node, draft| {
+        draft.port.protocol = cx.choice(node, PROTOCOLS).unwrap_or_default();
+    }),
     read("mode", "`ingress` (default) or `host`", |cx, node, draft| {
         draft.port.mode = cx.choice(node, MODES).unwrap_or_default();
     }),
-    refused(
-        "host_ip",
-        "Swarm publishes on all addresses of a host",
-        "leave it out; filter with a firewall",
-    ),
-    refused(
-        "name",
-        "Swarm does not know names of ports",
-        "leave it out or write a comment",
-    ),
+    refused("host_ip", "Swarm publishes on all addresses of a host", "leave it out; filter with a firewall"),
+    refused("name", "Swarm does not know names of ports", "leave it out or write a comment"),
     refused(
         "app_protocol",
         "Swarm does not know protocols of applications",
@@ -146,19 +125,11 @@ fn short(text: &str) -> Result<Port, Misfit> {
     }
     let target = number(target)?;
     let published = published.map(number).transpose()?;
-    Ok(Port {
-        target,
-        published,
-        protocol,
-        mode: PortMode::Ingress,
-    })
+    Ok(Port { target, published, protocol, mode: PortMode::Ingress })
 }
 
 fn protocol(text: &str) -> Result<Protocol, Misfit> {
-    let found = PROTOCOLS
-        .iter()
-        .find(|(word, _)| *word == text)
-        .map(|(_, protocol)| *protocol);
+    let found = PROTOCOLS.iter().find(|(word, _)| *word == text).map(|(_, protocol)| *protocol);
     found.ok_or_else(|| Misfit::new(format!("'{text}' is not a protocol"), "write tcp, udp or sctp"))
 }
 
@@ -170,15 +141,6 @@ fn number(text: &str) -> Result<u16, Misfit> {
         ));
     }
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    let port = if digits {
-        text.parse().ok().filter(|port| *port > 0)
-    } else {
-        None
-    };
-    port.ok_or_else(|| {
-        Misfit::new(
-            format!("'{text}' is not a port"),
-            "write a number from 1 to 65535",
-        )
-    })
+    let port = if digits { text.parse().ok().filter(|port| *port > 0) } else { None };
+    port.ok_or_else(|| Misfit::new(format!("'{text}' is not a port"), "write a number from 1 to 65535"))
 }

@@ -15,23 +15,14 @@ pub(super) struct Misfit {
 
 impl Misfit {
     pub(super) fn new(message: impl Into<String>, hint: impl Into<String>) -> Misfit {
-        Misfit {
-            message: message.into(),
-            hint: hint.into(),
-        }
+        Misfit { message: message.into(), hint: hint.into() }
     }
 }
 
 const NANOS: u128 = 1_000_000_000;
 
-const DURATION_UNITS: &[(&str, u128)] = &[
-    ("ns", 1),
-    ("us", 1_000),
-    ("ms", 1_000_000),
-    ("s", NANOS),
-    ("m", 60 * NANOS),
-    ("h", 3600 * NANOS),
-];
+const DURATION_UNITS: &[(&str, u128)] =
+    &[("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", NANOS), ("m", 60 * NANOS), ("h", 3600 * NANOS)];
 
 /// `90s`, `1m30s`, `1.5h`, `0`.
 pub(super) fn duration(text: &str) -> Result<Duration, Misfit> {
@@ -41,16 +32,9 @@ pub(super) fn duration(text: &str) -> Result<Duration, Misfit> {
             "write it with units, such as 500ms, 10s, 1m30s or 2h",
         )
     };
-    let nanos = if text == "0" {
-        0
-    } else {
-        duration_nanos(text).ok_or_else(misfit)?
-    };
+    let nanos = if text == "0" { 0 } else { duration_nanos(text).ok_or_else(misfit)? };
     // The engine counts nanoseconds in a signed 64-bit number.
-    let nanos = u64::try_from(nanos)
-        .ok()
-        .filter(|nanos| i64::try_from(*nanos).is_ok())
-        .ok_or_else(misfit)?;
+    let nanos = u64::try_from(nanos).ok().filter(|nanos| i64::try_from(*nanos).is_ok()).ok_or_else(misfit)?;
     Ok(Duration::from_nanos(nanos))
 }
 
@@ -60,9 +44,7 @@ fn duration_nanos(text: &str) -> Option<u128> {
     while !rest.is_empty() {
         let number_end = rest.find(|c: char| c != '.' && !c.is_ascii_digit())?;
         let (number, behind) = rest.split_at(number_end);
-        let unit_end = behind
-            .find(|c: char| !c.is_ascii_alphabetic())
-            .unwrap_or(behind.len());
+        let unit_end = behind.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(behind.len());
         let (unit, behind) = behind.split_at(unit_end);
         let (_, factor) = DURATION_UNITS.iter().find(|(name, _)| *name == unit)?;
         nanos = nanos.checked_add(billionths(number)?.checked_mul(*factor)? / NANOS)?;
@@ -83,9 +65,7 @@ pub(super) fn size(text: &str) -> Result<u64, Misfit> {
 
 fn size_bytes(text: &str) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
-    let number_end = text
-        .find(|c: char| c != '.' && !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let number_end = text.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(number_end);
     let factor: u128 = match unit.trim_start() {
         "" | "b" => 1,
@@ -97,9 +77,7 @@ fn size_bytes(text: &str) -> Option<u64> {
     };
     // The engine counts bytes in a signed 64-bit number.
     let bytes = billionths(number)?.checked_mul(factor)? / NANOS;
-    i64::try_from(bytes)
-        .ok()
-        .and_then(|bytes| u64::try_from(bytes).ok())
+    i64::try_from(bytes).ok().and_then(|bytes| u64::try_from(bytes).ok())
 }
 
 /// `0.5` CPUs in billionths of one.
@@ -107,37 +85,26 @@ pub(super) fn cpu_nanos(text: &str) -> Result<u64, Misfit> {
     billionths(text)
         .and_then(|nanos| i64::try_from(nanos).ok())
         .and_then(|nanos| u64::try_from(nanos).ok())
-        .ok_or_else(|| {
-            Misfit::new(
-                format!("'{text}' is not a number of CPUs"),
-                "write it like '0.5' or '2'",
-            )
-        })
+        .ok_or_else(|| Misfit::new(format!("'{text}' is not a number of CPUs"), "write it like '0.5' or '2'"))
 }
 
 /// A share between 0 and 1.
 pub(super) fn ratio(text: &str) -> Result<Ratio, Misfit> {
-    match billionths(text)
-        .filter(|part| *part <= NANOS)
-        .and_then(|part| u32::try_from(part).ok())
-    {
+    match billionths(text).filter(|part| *part <= NANOS).and_then(|part| u32::try_from(part).ok()) {
         Some(billionths) => Ok(Ratio { billionths }),
-        None => Err(Misfit::new(
-            format!("'{text}' is not a ratio"),
-            "write a number from 0 to 1, such as 0.25",
-        )),
+        None => {
+            Err(Misfit::new(format!("'{text}' is not a ratio"), "write a number from 0 to 1, such as 0.25"))
+        }
     }
 }
 
 /// A whole number from 0.
 pub(super) fn whole(text: &str) -> Result<u64, Misfit> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| text.parse().ok()).flatten().ok_or_else(|| {
-        Misfit::new(
-            format!("'{text}' is not a whole number"),
-            "write digits only, such as 3",
-        )
-    })
+    digits
+        .then(|| text.parse().ok())
+        .flatten()
+        .ok_or_else(|| Misfit::new(format!("'{text}' is not a whole number"), "write digits only, such as 3"))
 }
 
 /// `true` or `false`.
@@ -145,10 +112,7 @@ pub(super) fn boolean(text: &str) -> Result<bool, Misfit> {
     match text {
         "true" => Ok(true),
         "false" => Ok(false),
-        _ => Err(Misfit::new(
-            format!("'{text}' is neither true nor false"),
-            "write true or false",
-        )),
+        _ => Err(Misfit::new(format!("'{text}' is neither true nor false"), "write true or false")),
     }
 }
 
@@ -170,10 +134,7 @@ pub(super) fn words(text: &str) -> Result<Vec<String>, Misfit> {
     let mut word: Option<String> = None;
     let mut letters = text.chars();
     let open = |what: &str| {
-        Misfit::new(
-            format!("the command ends inside {what}"),
-            "close it, or write the command as a list",
-        )
+        Misfit::new(format!("the command ends inside {what}"), "close it, or write the command as a list")
     };
     while let Some(letter) = letters.next() {
         match letter {
@@ -227,30 +188,15 @@ mod tests {
         ] {
             assert_eq!(duration(text), Ok(Duration::from_nanos(nanos)), "{text}");
         }
-        for text in [
-            "",
-            "10",
-            "s",
-            "1x",
-            "-1s",
-            "1 s",
-            "1s ",
-            "1..5s",
-            "9999999999h",
-            "1.5",
-        ] {
+        for text in ["", "10", "s", "1x", "-1s", "1 s", "1s ", "1..5s", "9999999999h", "1.5"] {
             assert!(duration(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn sizes_and_cpus() {
-        for (text, bytes) in [
-            ("64M", 64 << 20),
-            ("1.5g", 3 << 29),
-            ("512KiB", 512 << 10),
-            ("1 gb", 1 << 30),
-        ] {
+        for (text, bytes) in [("64M", 64 << 20), ("1.5g", 3 << 29), ("512KiB", 512 << 10), ("1 gb", 1 << 30)]
+        {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
         assert_eq!(size("1048576"), Ok(1 << 20));
@@ -270,19 +216,12 @@ mod tests {
     fn commands() {
         for (text, wanted) in [
             ("httpd -f -p 80", vec!["httpd", "-f", "-p", "80"]),
-            (
-                r#"sh -c "echo \"a b\" \n; exit""#,
-                vec!["sh", "-c", r#"echo "a b" \n; exit"#],
-            ),
+            (r#"sh -c "echo \"a b\" \n; exit""#, vec!["sh", "-c", r#"echo "a b" \n; exit"#]),
             (r"sh -c 'a \b' c\ d", vec!["sh", "-c", r"a \b", "c d"]),
             ("a''b \"\"", vec!["ab", ""]),
             ("  ", vec![]),
         ] {
-            assert_eq!(
-                words(text),
-                Ok(wanted.into_iter().map(str::to_owned).collect()),
-                "{text}"
-            );
+            assert_eq!(words(text), Ok(wanted.into_iter().map(str::to_owned).collect()), "{text}");
         }
         for text in ["'a", "\"a", "a\\", "\"a\\"] {
             assert!(words(text).is_err(), "{text}");

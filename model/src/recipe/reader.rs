@@ -26,15 +26,9 @@ pub(super) struct Key<T: 'static> {
 
 pub(super) enum Treatment<T: 'static> {
     /// Understood: `about` is for the documentation, `read` puts it into what is being built.
-    Read {
-        about: &'static str,
-        read: fn(&mut Reader<'_>, &Node, &mut T),
-    },
+    Read { about: &'static str, read: fn(&mut Reader<'_>, &Node, &mut T) },
     /// Will never be understood.
-    Refused {
-        because: &'static str,
-        instead: &'static str,
-    },
+    Refused { because: &'static str, instead: &'static str },
     /// Means something to Swarm, but not to Skep so far.
     NotYet,
 }
@@ -44,24 +38,15 @@ pub(super) const fn read<T>(
     about: &'static str,
     read: fn(&mut Reader<'_>, &Node, &mut T),
 ) -> Key<T> {
-    Key {
-        name,
-        treatment: Treatment::Read { about, read },
-    }
+    Key { name, treatment: Treatment::Read { about, read } }
 }
 
 pub(super) const fn refused<T>(name: &'static str, because: &'static str, instead: &'static str) -> Key<T> {
-    Key {
-        name,
-        treatment: Treatment::Refused { because, instead },
-    }
+    Key { name, treatment: Treatment::Refused { because, instead } }
 }
 
 pub(super) const fn not_yet<T>(name: &'static str) -> Key<T> {
-    Key {
-        name,
-        treatment: Treatment::NotYet,
-    }
+    Key { name, treatment: Treatment::NotYet }
 }
 
 /// Where something stands: kept for checks that are made later.
@@ -92,22 +77,13 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(variables: &'a BTreeMap<String, String>) -> Reader<'a> {
-        Reader {
-            variables,
-            pointer: String::new(),
-            room: VALUES_BYTES_MAX,
-            errors: Vec::new(),
-        }
+        Reader { variables, pointer: String::new(), room: VALUES_BYTES_MAX, errors: Vec::new() }
     }
 
     /// All errors in the order of their lines, or none.
     pub(super) fn into_errors(mut self) -> Result<(), Vec<RecipeError>> {
         self.errors.sort_by_key(|error| (error.line, error.column));
-        if self.errors.is_empty() {
-            Ok(())
-        } else {
-            Err(self.errors)
-        }
+        if self.errors.is_empty() { Ok(()) } else { Err(self.errors) }
     }
 
     pub(super) fn variable(&self, name: &str) -> Option<&'a String> {
@@ -117,11 +93,7 @@ impl<'a> Reader<'a> {
     // --- errors
 
     pub(super) fn place(&self, node: &Node) -> Place {
-        Place {
-            pointer: self.pointer.clone(),
-            line: node.line,
-            column: node.column,
-        }
+        Place { pointer: self.pointer.clone(), line: node.line, column: node.column }
     }
 
     pub(super) fn fail(&mut self, node: &Node, message: impl Into<String>) {
@@ -134,18 +106,8 @@ impl<'a> Reader<'a> {
 
     pub(super) fn fail_at(&mut self, place: Place, message: impl Into<String>, hint: Option<String>) {
         if !self.is_full() {
-            let Place {
-                pointer,
-                line,
-                column,
-            } = place;
-            self.errors.push(RecipeError {
-                pointer,
-                line,
-                column,
-                message: message.into(),
-                hint,
-            });
+            let Place { pointer, line, column } = place;
+            self.errors.push(RecipeError { pointer, line, column, message: message.into(), hint });
         }
     }
 
@@ -166,18 +128,11 @@ impl<'a> Reader<'a> {
     /// Whether this key of the current value has been found wrong since `before` errors were known.
     pub(super) fn has_failed_since(&self, before: usize, key: &str) -> bool {
         let pointer = format!("{}.{key}", self.pointer);
-        self.errors
-            .iter()
-            .skip(before)
-            .any(|error| error.pointer == pointer)
+        self.errors.iter().skip(before).any(|error| error.pointer == pointer)
     }
 
     fn fail_name(&mut self, name: &Name, message: impl Into<String>, hint: Option<String>) {
-        let place = Place {
-            pointer: self.pointer.clone(),
-            line: name.line,
-            column: name.column,
-        };
+        let place = Place { pointer: self.pointer.clone(), line: name.line, column: name.column };
         self.fail_at(place, message, hint);
     }
 
@@ -201,11 +156,9 @@ impl<'a> Reader<'a> {
             if name.text.starts_with("x-") {
                 continue;
             }
-            self.within(&name.text, |cx| {
-                match level.iter().find(|key| key.name == name.text) {
-                    Some(key) => cx.key(name, value, key, into),
-                    None => cx.unknown(name, level.iter().map(|key| key.name)),
-                }
+            self.within(&name.text, |cx| match level.iter().find(|key| key.name == name.text) {
+                Some(key) => cx.key(name, value, key, into),
+                None => cx.unknown(name, level.iter().map(|key| key.name)),
             });
         }
     }
@@ -214,11 +167,7 @@ impl<'a> Reader<'a> {
         match &key.treatment {
             Treatment::Read { read, .. } => read(self, value, into),
             Treatment::Refused { because, instead } => {
-                self.fail_name(
-                    name,
-                    format!("not possible: {because}"),
-                    Some((*instead).to_owned()),
-                );
+                self.fail_name(name, format!("not possible: {because}"), Some((*instead).to_owned()));
             }
             Treatment::NotYet => {
                 self.fail_name(name, "not supported yet", Some("leave it out".to_owned()));
@@ -264,11 +213,7 @@ impl<'a> Reader<'a> {
     pub(super) fn refuse_scalar(&mut self, node: &Node) -> bool {
         let is_scalar = matches!(node.value, Value::Scalar(_));
         if is_scalar {
-            self.fail_hint(
-                node,
-                "must be a list or a mapping",
-                "write lines of '- value' below it",
-            );
+            self.fail_hint(node, "must be a list or a mapping", "write lines of '- value' below it");
         }
         is_scalar
     }
@@ -339,16 +284,14 @@ impl<'a> Reader<'a> {
 
     /// One of a few words.
     pub(super) fn choice<V: Copy>(&mut self, node: &Node, choices: &[(&str, V)]) -> Option<V> {
-        self.value(node, |text| {
-            match choices.iter().find(|(word, _)| *word == text) {
-                Some((_, value)) => Ok(*value),
-                None => {
-                    let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-                    Err(Misfit::new(
-                        format!("'{text}' is not known here"),
-                        format!("write {}", words.join(" or ")),
-                    ))
-                }
+        self.value(node, |text| match choices.iter().find(|(word, _)| *word == text) {
+            Some((_, value)) => Ok(*value),
+            None => {
+                let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+                Err(Misfit::new(
+                    format!("'{text}' is not known here"),
+                    format!("write {}", words.join(" or ")),
+                ))
             }
         })
     }

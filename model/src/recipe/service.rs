@@ -79,15 +79,11 @@ impl Service {
 
 /// A service of the recipe.
 pub(super) const SERVICE_KEYS: &[Key<ServiceDraft>] = &[
-    read(
-        "image",
-        "what the containers are made from; needed",
-        |cx, node, draft| {
-            if let Some(image) = cx.value(node, names::image) {
-                draft.service.image = image;
-            }
-        },
-    ),
+    read("image", "what the containers are made from; needed", |cx, node, draft| {
+        if let Some(image) = cx.value(node, names::image) {
+            draft.service.image = image;
+        }
+    }),
     read(
         "command",
         "a list, or a line that is split as a shell does; replaces the image's",
@@ -107,23 +103,11 @@ pub(super) const SERVICE_KEYS: &[Key<ServiceDraft>] = &[
         "a mapping or a list of `KEY=value`; `KEY` alone takes the variable",
         read_environment,
     ),
-    read(
-        "ports",
-        "a list of `\"8080:80\"`, `\"8080:80/udp\"`, `\"80\"` or the long form below",
-        read_ports,
-    ),
-    read(
-        "networks",
-        "a list of names, or a mapping with `aliases`",
-        read_networks,
-    ),
-    read(
-        "labels",
-        "labels of the containers; a mapping or a list of `key=value`",
-        |cx, node, draft| {
-            read_labels(cx, node, &mut draft.service.labels);
-        },
-    ),
+    read("ports", "a list of `\"8080:80\"`, `\"8080:80/udp\"`, `\"80\"` or the long form below", read_ports),
+    read("networks", "a list of names, or a mapping with `aliases`", read_networks),
+    read("labels", "labels of the containers; a mapping or a list of `key=value`", |cx, node, draft| {
+        read_labels(cx, node, &mut draft.service.labels);
+    }),
     read(
         "hostname",
         "host name of the containers; templates such as `{{.Node.Hostname}}` work",
@@ -131,30 +115,18 @@ pub(super) const SERVICE_KEYS: &[Key<ServiceDraft>] = &[
             draft.service.hostname = cx.value(node, names::hostname);
         },
     ),
-    read(
-        "user",
-        "user or `user:group` that runs the command",
-        |cx, node, draft| {
-            draft.service.user = cx.text(node);
-        },
-    ),
+    read("user", "user or `user:group` that runs the command", |cx, node, draft| {
+        draft.service.user = cx.text(node);
+    }),
     read("working_dir", "where the command runs", |cx, node, draft| {
         draft.service.working_dir = cx.text(node)
     }),
-    read(
-        "init",
-        "`true` runs a small init process first",
-        |cx, node, draft| {
-            draft.service.init = cx.value(node, boolean);
-        },
-    ),
-    read(
-        "read_only",
-        "`true` makes the root file system unwritable",
-        |cx, node, draft| {
-            draft.service.read_only = cx.value(node, boolean).unwrap_or_default();
-        },
-    ),
+    read("init", "`true` runs a small init process first", |cx, node, draft| {
+        draft.service.init = cx.value(node, boolean);
+    }),
+    read("read_only", "`true` makes the root file system unwritable", |cx, node, draft| {
+        draft.service.read_only = cx.value(node, boolean).unwrap_or_default();
+    }),
     read(
         "stop_grace_period",
         "time to stop before the container is killed; default 10s",
@@ -165,9 +137,7 @@ pub(super) const SERVICE_KEYS: &[Key<ServiceDraft>] = &[
     read("healthcheck", "see the level below", |cx, node, draft| {
         draft.service.healthcheck = Some(Healthcheck::read(cx, node));
     }),
-    read("deploy", "see the level below", |cx, node, draft| {
-        cx.keys(node, DEPLOY_KEYS, draft)
-    }),
+    read("deploy", "see the level below", |cx, node, draft| cx.keys(node, DEPLOY_KEYS, draft)),
     not_yet("volumes"),
     not_yet("secrets"),
     not_yet("configs"),
@@ -188,11 +158,7 @@ pub(super) const SERVICE_KEYS: &[Key<ServiceDraft>] = &[
     not_yet("stdin_open"),
     not_yet("isolation"),
     not_yet("credential_spec"),
-    refused(
-        "build",
-        "a swarm does not build images",
-        "build and push the image, then name it with 'image'",
-    ),
+    refused("build", "a swarm does not build images", "build and push the image, then name it with 'image'"),
     refused(
         "container_name",
         "a service has many containers and Swarm names them",
@@ -208,143 +174,51 @@ pub(super) const SERVICE_KEYS: &[Key<ServiceDraft>] = &[
         "services on one network reach all ports of each other",
         "leave it out, or publish with 'ports'",
     ),
-    refused(
-        "links",
-        "Swarm has no links",
-        "put both services on one network and use their names",
-    ),
-    refused(
-        "external_links",
-        "Swarm has no links",
-        "share an external network and use the names there",
-    ),
-    refused(
-        "network_mode",
-        "tasks join networks of the swarm",
-        "use 'networks'",
-    ),
-    refused(
-        "restart",
-        "Swarm restarts tasks, not containers",
-        "use deploy.restart_policy.condition",
-    ),
-    refused(
-        "scale",
-        "the number of tasks belongs to deploy",
-        "use deploy.replicas",
-    ),
-    refused(
-        "cpus",
-        "resources belong to deploy",
-        "use deploy.resources.limits.cpus",
-    ),
-    refused(
-        "mem_limit",
-        "resources belong to deploy",
-        "use deploy.resources.limits.memory",
-    ),
-    refused(
-        "mem_reservation",
-        "resources belong to deploy",
-        "use deploy.resources.reservations.memory",
-    ),
-    refused(
-        "pids_limit",
-        "resources belong to deploy",
-        "use deploy.resources.limits.pids",
-    ),
-    refused(
-        "cpu_shares",
-        "Swarm has no CPU shares",
-        "use deploy.resources.limits.cpus",
-    ),
-    refused(
-        "cpu_quota",
-        "Swarm has no CPU quota",
-        "use deploy.resources.limits.cpus",
-    ),
-    refused(
-        "cpuset",
-        "Swarm does not pin tasks to CPUs",
-        "use deploy.resources.limits.cpus",
-    ),
-    refused(
-        "memswap_limit",
-        "Swarm does not limit swap",
-        "use deploy.resources.limits.memory",
-    ),
-    refused(
-        "oom_kill_disable",
-        "Swarm does not change the out-of-memory killer",
-        "leave it out",
-    ),
-    refused(
-        "oom_score_adj",
-        "Swarm does not change the out-of-memory killer",
-        "leave it out",
-    ),
+    refused("links", "Swarm has no links", "put both services on one network and use their names"),
+    refused("external_links", "Swarm has no links", "share an external network and use the names there"),
+    refused("network_mode", "tasks join networks of the swarm", "use 'networks'"),
+    refused("restart", "Swarm restarts tasks, not containers", "use deploy.restart_policy.condition"),
+    refused("scale", "the number of tasks belongs to deploy", "use deploy.replicas"),
+    refused("cpus", "resources belong to deploy", "use deploy.resources.limits.cpus"),
+    refused("mem_limit", "resources belong to deploy", "use deploy.resources.limits.memory"),
+    refused("mem_reservation", "resources belong to deploy", "use deploy.resources.reservations.memory"),
+    refused("pids_limit", "resources belong to deploy", "use deploy.resources.limits.pids"),
+    refused("cpu_shares", "Swarm has no CPU shares", "use deploy.resources.limits.cpus"),
+    refused("cpu_quota", "Swarm has no CPU quota", "use deploy.resources.limits.cpus"),
+    refused("cpuset", "Swarm does not pin tasks to CPUs", "use deploy.resources.limits.cpus"),
+    refused("memswap_limit", "Swarm does not limit swap", "use deploy.resources.limits.memory"),
+    refused("oom_kill_disable", "Swarm does not change the out-of-memory killer", "leave it out"),
+    refused("oom_score_adj", "Swarm does not change the out-of-memory killer", "leave it out"),
     refused(
         "platform",
         "the host decides, not the service",
         "use deploy.placement.constraints with node.platform.arch",
     ),
-    refused(
-        "privileged",
-        "Swarm runs no privileged containers",
-        "leave it out",
-    ),
+    refused("privileged", "Swarm runs no privileged containers", "leave it out"),
     refused("security_opt", "Swarm takes no security options", "leave it out"),
     refused("devices", "Swarm gives no devices to containers", "leave it out"),
     refused("gpus", "Swarm gives no devices to containers", "leave it out"),
     refused("ipc", "tasks may run on different hosts", "leave it out"),
-    refused(
-        "pid",
-        "tasks do not see the processes of the host",
-        "leave it out",
-    ),
+    refused("pid", "tasks do not see the processes of the host", "leave it out"),
     refused("userns_mode", "the engine of the host decides", "leave it out"),
     refused("cgroup_parent", "the engine of the host decides", "leave it out"),
     refused("runtime", "the engine of the host decides", "leave it out"),
     refused("shm_size", "Swarm does not size shared memory", "leave it out"),
-    refused(
-        "domainname",
-        "Swarm sets no domain name",
-        "write the full name under 'hostname'",
-    ),
+    refused("domainname", "Swarm sets no domain name", "write the full name under 'hostname'"),
     refused("mac_address", "every task needs its own address", "leave it out"),
     refused("volumes_from", "tasks may run on different hosts", "leave it out"),
-    refused(
-        "extends",
-        "a recipe is one file",
-        "use a YAML anchor and '<<: *name'",
-    ),
-    refused(
-        "profiles",
-        "all services of a recipe are deployed",
-        "keep the other services in another recipe",
-    ),
-    refused(
-        "pull_policy",
-        "Swarm pulls an image that a host lacks",
-        "leave it out",
-    ),
-    refused(
-        "attach",
-        "a deployed stack shows no output",
-        "leave it out and use `skep logs`",
-    ),
+    refused("extends", "a recipe is one file", "use a YAML anchor and '<<: *name'"),
+    refused("profiles", "all services of a recipe are deployed", "keep the other services in another recipe"),
+    refused("pull_policy", "Swarm pulls an image that a host lacks", "leave it out"),
+    refused("attach", "a deployed stack shows no output", "leave it out and use `skep logs`"),
     refused("develop", "a swarm does not build images", "leave it out"),
 ];
 
 /// A service's part of one network.
 pub(super) const ATTACHMENT_KEYS: &[Key<Vec<String>>] = &[
-    read(
-        "aliases",
-        "further names of the service on this network",
-        |cx, node, aliases| {
-            cx.each_item(node, |cx, item| aliases.extend(cx.value(item, names::alias)));
-        },
-    ),
+    read("aliases", "further names of the service on this network", |cx, node, aliases| {
+        cx.each_item(node, |cx, item| aliases.extend(cx.value(item, names::alias)));
+    }),
     refused(
         "ipv4_address",
         "every task needs its own address",
@@ -355,11 +229,7 @@ pub(super) const ATTACHMENT_KEYS: &[Key<Vec<String>>] = &[
         "every task needs its own address",
         "leave it out and use the name of the service",
     ),
-    refused(
-        "link_local_ips",
-        "every task needs its own address",
-        "leave it out",
-    ),
+    refused("link_local_ips", "every task needs its own address", "leave it out"),
     refused("mac_address", "every task needs its own address", "leave it out"),
     refused("priority", "Swarm does not order networks", "leave it out"),
 ];
@@ -409,11 +279,7 @@ impl ServiceDraft {
             if port.mode == PortMode::Ingress {
                 let hint =
                     "publish it in the long form with mode: host, or leave out endpoint_mode".to_owned();
-                cx.fail_at(
-                    place.clone(),
-                    "an ingress port needs endpoint_mode vip",
-                    Some(hint),
-                );
+                cx.fail_at(place.clone(), "an ingress port needs endpoint_mode vip", Some(hint));
             }
         }
     }
@@ -456,11 +322,7 @@ fn read_networks(cx: &mut Reader<'_>, node: &Node, draft: &mut ServiceDraft) {
         return cx.each_item(node, |cx, item| {
             let Some(name) = cx.text(item) else { return };
             if !seen.insert(name.clone()) {
-                return cx.fail_hint(
-                    item,
-                    format!("the network '{name}' is given twice"),
-                    "leave one out",
-                );
+                return cx.fail_hint(item, format!("the network '{name}' is given twice"), "leave one out");
             }
             draft.networks.push((name, cx.place(item)));
         });

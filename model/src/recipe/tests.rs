@@ -16,14 +16,8 @@ const REFERENCE: &str = include_str!("../../../docs/reference/recipe.md");
 const REFERENCE_PATH: &str = "../docs/reference/recipe.md";
 
 const SCRIPTS: &[(&str, &str)] = &[
-    (
-        "src/recipe/testdata/understood.txt",
-        include_str!("testdata/understood.txt"),
-    ),
-    (
-        "src/recipe/testdata/refused.txt",
-        include_str!("testdata/refused.txt"),
-    ),
+    ("src/recipe/testdata/understood.txt", include_str!("testdata/understood.txt")),
+    ("src/recipe/testdata/refused.txt", include_str!("testdata/refused.txt")),
 ];
 
 const EXAMPLES: &[(&str, &str)] = &[
@@ -41,24 +35,14 @@ fn scripts_say_what_is_understood() {
 
 /// One case again, with what is understood today.
 fn replay(case: &str) -> String {
-    let (input, rest) = case
-        .split_once("----\n")
-        .expect("a case has a line of four dashes");
+    let (input, rest) = case.split_once("----\n").expect("a case has a line of four dashes");
     let end = &rest[rest.trim_end().len()..];
     let (heading, recipe): (Vec<&str>, Vec<&str>) = input.lines().partition(|line| line.starts_with("# "));
-    let variables = heading
-        .iter()
-        .filter_map(|line| line.strip_prefix("# set ")?.split_once('='));
-    let variables = variables
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
+    let variables = heading.iter().filter_map(|line| line.strip_prefix("# set ")?.split_once('='));
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let transcript = match parse(&recipe.join("\n"), &variables) {
         Ok(recipe) => understood(&recipe),
-        Err(errors) => errors
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join("\n"),
+        Err(errors) => errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
     };
     format!("{input}----\n{transcript}{end}")
 }
@@ -69,22 +53,12 @@ fn understood(recipe: &Recipe) -> String {
     let mut lines = Vec::new();
     for service in &recipe.services {
         let defaults = json(serde_json::to_value(Service::default()));
-        differences(
-            &service.name,
-            &json(serde_json::to_value(service)),
-            &defaults,
-            &mut lines,
-        );
+        differences(&service.name, &json(serde_json::to_value(service)), &defaults, &mut lines);
     }
     for network in &recipe.networks {
         let defaults = json(serde_json::to_value(Network::default()));
         let title = format!("network {}", network.name);
-        differences(
-            &title,
-            &json(serde_json::to_value(network)),
-            &defaults,
-            &mut lines,
-        );
+        differences(&title, &json(serde_json::to_value(network)), &defaults, &mut lines);
     }
     lines.join("\n")
 }
@@ -104,14 +78,8 @@ fn differences(pointer: &str, value: &Value, default: &Value, lines: &mut Vec<St
 
 #[test]
 fn the_reference_page_lists_every_key() {
-    let (head, _) = REFERENCE
-        .split_once("## Keys\n")
-        .expect("the page has a section 'Keys'");
-    compare_or_update(
-        REFERENCE_PATH,
-        REFERENCE,
-        &format!("{head}## Keys\n{}", reference()),
-    );
+    let (head, _) = REFERENCE.split_once("## Keys\n").expect("the page has a section 'Keys'");
+    compare_or_update(REFERENCE_PATH, REFERENCE, &format!("{head}## Keys\n{}", reference()));
 }
 
 fn compare_or_update(path: &str, written: &str, wanted: &str) {
@@ -130,11 +98,7 @@ fn no_level_has_a_key_twice() {
     for level in LEVELS {
         let mut names: Vec<&str> = (level.rows)().iter().map(|row| row.name).collect();
         names.sort_unstable();
-        assert!(
-            names.windows(2).all(|pair| pair[0] != pair[1]),
-            "{}: {names:?}",
-            level.place
-        );
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{}: {names:?}", level.place);
     }
 }
 
@@ -143,10 +107,7 @@ fn examples_are_recipes() {
     for (name, text) in EXAMPLES {
         let recipe = parse(text, &BTreeMap::new()).unwrap_or_else(|errors| panic!("{name}: {errors:?}"));
         assert!(text.contains("skep up -f"), "{name} says how to run it");
-        assert!(
-            recipe.services.iter().all(|service| service.command.is_some()),
-            "{name}"
-        );
+        assert!(recipe.services.iter().all(|service| service.command.is_some()), "{name}");
     }
 }
 
@@ -157,33 +118,17 @@ fn the_first_example_answers_on_three_hosts() {
     assert_eq!(whoami.mode, super::Mode::Replicated(3));
     assert_eq!(whoami.ports.first().and_then(|port| port.published), Some(8080));
     assert_eq!(whoami.swarm_name("demo"), "demo_whoami");
-    let command = whoami
-        .command
-        .as_ref()
-        .and_then(|words| words.last())
-        .expect("the command has a line");
-    assert!(
-        command.contains("$GREETING $HOSTNAME"),
-        "the shell in the container fills it in: {command}"
-    );
+    let command = whoami.command.as_ref().and_then(|words| words.last()).expect("the command has a line");
+    assert!(command.contains("$GREETING $HOSTNAME"), "the shell in the container fills it in: {command}");
 }
 
 #[test]
 fn networks_are_named_as_docker_names_them() {
-    let network = Network {
-        name: "front".into(),
-        ..Network::default()
-    };
+    let network = Network { name: "front".into(), ..Network::default() };
     assert_eq!(network.swarm_name("shop"), "shop_front");
-    let external = Network {
-        external: true,
-        ..network.clone()
-    };
+    let external = Network { external: true, ..network.clone() };
     assert_eq!(external.swarm_name("shop"), "front");
-    let named = Network {
-        name_in_swarm: Some("public".into()),
-        ..network
-    };
+    let named = Network { name_in_swarm: Some("public".into()), ..network };
     assert_eq!(named.swarm_name("shop"), "public");
 }
 
@@ -191,10 +136,7 @@ fn networks_are_named_as_docker_names_them() {
 fn a_stored_recipe_comes_back_equal_and_may_lack_newer_fields() {
     let recipe = parse(EXAMPLES[0].1, &BTreeMap::new()).expect("the example is a recipe");
     let stored = serde_json::to_string(&recipe).expect("recipes are plain data");
-    assert_eq!(
-        serde_json::from_str::<Recipe>(&stored).expect("what was stored can be read"),
-        recipe
-    );
+    assert_eq!(serde_json::from_str::<Recipe>(&stored).expect("what was stored can be read"), recipe);
     let old = r#"{"services":[{"name":"web","image":"nginx","mode":{"replicated":2}}]}"#;
     let old: Recipe = serde_json::from_str(old).expect("an older recipe can be read");
     assert_eq!(old.services[0].mode, super::Mode::Replicated(2));
@@ -205,29 +147,15 @@ fn hostile_texts_are_refused_and_not_suffered() {
     let variables = BTreeMap::from([("BIG".to_owned(), "x".repeat(100_000))]);
     let command = "$BIG".repeat(50);
     let laughs: String = (1..9)
-        .map(|level| {
-            format!(
-                "x-{level}: &a{level} [{}]\n",
-                vec![format!("*a{}", level - 1); 10].join(",")
-            )
-        })
+        .map(|level| format!("x-{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 10].join(",")))
         .collect();
     for (text, wanted) in [
         ("x".repeat(super::TEXT_BYTES_MAX + 1), "at most"),
         (format!("services: {}", "[".repeat(10_000)), "not valid YAML"),
         (format!("x-0: &a0 [lol]\n{laughs}"), "not valid YAML"),
-        (
-            format!("services: {{web: {{image: a, command: '{command}'}}}}"),
-            "grows too long",
-        ),
-        (
-            "services:\n  web: {image: a}\n  web: {image: b}".into(),
-            "given twice",
-        ),
-        (
-            "services: {web: {image: a}}\n---\nservices: {}".into(),
-            "not valid YAML",
-        ),
+        (format!("services: {{web: {{image: a, command: '{command}'}}}}"), "grows too long"),
+        ("services:\n  web: {image: a}\n  web: {image: b}".into(), "given twice"),
+        ("services: {web: {image: a}}\n---\nservices: {}".into(), "not valid YAML"),
     ] {
         let errors = parse(&text, &variables).expect_err("hostile");
         assert!(errors[0].message.contains(wanted), "{errors:?}");
@@ -235,17 +163,10 @@ fn hostile_texts_are_refused_and_not_suffered() {
     let many: String = (0..5_000).map(|number| format!("key{number}: 1\n")).collect();
     assert_eq!(parse(&many, &variables).expect_err("unknown keys").len(), 100);
     let wanted: Vec<String> = (0..8_000).map(|number| format!("wanted-{number}")).collect();
-    let declared: String = (0..8_000)
-        .map(|number| format!("  declared-{number}: {{}}\n"))
-        .collect();
-    let text = format!(
-        "services: {{web: {{image: a, networks: [{}]}}}}\nnetworks:\n{declared}",
-        wanted.join(",")
-    );
-    assert_eq!(
-        parse(&text, &variables).expect_err("undeclared networks").len(),
-        100
-    );
+    let declared: String = (0..8_000).map(|number| format!("  declared-{number}: {{}}\n")).collect();
+    let text =
+        format!("services: {{web: {{image: a, networks: [{}]}}}}\nnetworks:\n{declared}", wanted.join(","));
+    assert_eq!(parse(&text, &variables).expect_err("undeclared networks").len(), 100);
 }
 
 proptest! {

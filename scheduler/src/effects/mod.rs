@@ -26,8 +26,8 @@ use skep_model::operation::Operation;
 use skep_model::stack::Stack;
 use uuid::Uuid;
 
-use crate::world::{EffectError, World};
 use crate::Effect;
+use crate::world::{EffectError, World};
 
 /// What an agent on a new machine needs to find its way to us: made anew for each host, holds its one-time token.
 pub type Invitation = Arc<dyn Fn(&HostId) -> JoinFile + Send + Sync>;
@@ -174,9 +174,14 @@ impl Site {
 
     /// Swarm managers whose engines can be spoken to, the swarm's leader first; `but` is left out.
     fn managers(&self, but: Option<&Host>) -> Vec<&Host> {
-        let reachable = |host: &&Host| host.is_swarm_manager() && host.agent.connected && host.agent.engine_up;
-        let mut managers: Vec<_> =
-            self.hosts.iter().filter(reachable).filter(|host| but.is_none_or(|but| but.id != host.id)).collect();
+        let reachable =
+            |host: &&Host| host.is_swarm_manager() && host.agent.connected && host.agent.engine_up;
+        let mut managers: Vec<_> = self
+            .hosts
+            .iter()
+            .filter(reachable)
+            .filter(|host| but.is_none_or(|but| but.id != host.id))
+            .collect();
         managers.sort_by_key(|host| !host.membership.as_ref().is_some_and(|membership| membership.leader));
         managers
     }
@@ -197,7 +202,9 @@ fn docker_failed(doing: &str) -> impl FnOnce(DockerError) -> EffectError {
         DockerError::DockerResponseServerError { status_code: 400, message } => {
             EffectError::lasting(format!("{doing}: {message}"))
         }
-        DockerError::DockerResponseServerError { message, .. } => EffectError::passing(format!("{doing}: {message}")),
+        DockerError::DockerResponseServerError { message, .. } => {
+            EffectError::passing(format!("{doing}: {message}"))
+        }
         error => EffectError::passing(format!("{doing}: {error}")),
     }
 }

@@ -13,13 +13,14 @@ use bollard::models::{
     ServiceSpec, ServiceSpecMode, ServiceSpecModeReplicated, ServiceSpecRollbackConfig,
     ServiceSpecRollbackConfigFailureActionEnum as RollbackAction,
     ServiceSpecRollbackConfigOrderEnum as RollbackOrder, ServiceSpecUpdateConfig,
-    ServiceSpecUpdateConfigFailureActionEnum as UpdateAction, ServiceSpecUpdateConfigOrderEnum as UpdateOrder,
-    TaskSpec, TaskSpecContainerSpec, TaskSpecPlacement, TaskSpecPlacementPreferences, TaskSpecPlacementSpread,
-    TaskSpecResources, TaskSpecRestartPolicy, TaskSpecRestartPolicyConditionEnum,
+    ServiceSpecUpdateConfigFailureActionEnum as UpdateAction,
+    ServiceSpecUpdateConfigOrderEnum as UpdateOrder, TaskSpec, TaskSpecContainerSpec, TaskSpecPlacement,
+    TaskSpecPlacementPreferences, TaskSpecPlacementSpread, TaskSpecResources, TaskSpecRestartPolicy,
+    TaskSpecRestartPolicyConditionEnum,
 };
 use skep_model::recipe::{
-    Amounts, EndpointMode, FailureAction, Healthcheck, Mode, Network, Order, Placement, Port, PortMode, Protocol,
-    Recipe, Resources, RestartCondition, RestartPolicy, Service, UpdatePolicy,
+    Amounts, EndpointMode, FailureAction, Healthcheck, Mode, Network, Order, Placement, Port, PortMode,
+    Protocol, Recipe, Resources, RestartCondition, RestartPolicy, Service, UpdatePolicy,
 };
 use skep_model::stack::Stack;
 
@@ -251,8 +252,11 @@ fn placed(placement: &Placement) -> TaskSpecPlacement {
 fn resources_of(resources: &Resources) -> TaskSpecResources {
     let Resources { limits, reservations } = resources;
     let Amounts { cpu_nanos, memory_bytes, pids } = limits;
-    let limits =
-        Limit { nano_cpus: cpu_nanos.map(signed), memory_bytes: memory_bytes.map(signed), pids: pids.map(signed) };
+    let limits = Limit {
+        nano_cpus: cpu_nanos.map(signed),
+        memory_bytes: memory_bytes.map(signed),
+        pids: pids.map(signed),
+    };
     // Docker cannot reserve process numbers; the recipe's parser refuses it.
     let Amounts { cpu_nanos, memory_bytes, pids: _ } = reservations;
     let reservations = ResourceObject {
@@ -260,7 +264,11 @@ fn resources_of(resources: &Resources) -> TaskSpecResources {
         memory_bytes: memory_bytes.map(signed),
         ..ResourceObject::default()
     };
-    TaskSpecResources { limits: Some(limits), reservations: Some(reservations), ..TaskSpecResources::default() }
+    TaskSpecResources {
+        limits: Some(limits),
+        reservations: Some(reservations),
+        ..TaskSpecResources::default()
+    }
 }
 
 fn health(check: &Healthcheck) -> HealthConfig {

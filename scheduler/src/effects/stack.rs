@@ -21,7 +21,11 @@ use super::{Site, docker_failed, not_found};
 use crate::world::EffectError;
 
 /// Creates the networks that are not there yet.
-pub(super) async fn ensure_networks(site: &Site, stack: &Stack, generation: u64) -> Result<Vec<Fact>, EffectError> {
+pub(super) async fn ensure_networks(
+    site: &Site,
+    stack: &Stack,
+    generation: u64,
+) -> Result<Vec<Fact>, EffectError> {
     current(stack, generation)?;
     let manager = site.manager(None)?;
     let existing = manager.list_networks(None).await.map_err(docker_failed("listing networks"))?;
@@ -47,7 +51,11 @@ pub(super) async fn ensure_networks(site: &Site, stack: &Stack, generation: u64)
 }
 
 /// Creates, updates and removes services until they are what the recipe says.
-pub(super) async fn ensure_services(site: &Site, stack: &Stack, generation: u64) -> Result<Vec<Fact>, EffectError> {
+pub(super) async fn ensure_services(
+    site: &Site,
+    stack: &Stack,
+    generation: u64,
+) -> Result<Vec<Fact>, EffectError> {
     current(stack, generation)?;
     let manager = site.manager(None)?;
     let without_vip = site.hosts.iter().find(|host| host.has_feature("ip_vs") == Some(false));
@@ -137,12 +145,15 @@ async fn ensure_service(
             Err(error) => Err(docker_failed(&format!("creating service {wanted_name}"))(error)),
         };
     };
-    if label(found, SERVICE_HASH_LABEL) == wanted.labels.as_ref().and_then(|labels| labels.get(SERVICE_HASH_LABEL)) {
+    if label(found, SERVICE_HASH_LABEL)
+        == wanted.labels.as_ref().and_then(|labels| labels.get(SERVICE_HASH_LABEL))
+    {
         return Ok(());
     }
     let version = found.version.as_ref().and_then(|version| version.index).unwrap_or_default();
-    let version = i32::try_from(version)
-        .map_err(|_| EffectError::lasting(format!("version {version} of {wanted_name} is too large to be sent")))?;
+    let version = i32::try_from(version).map_err(|_| {
+        EffectError::lasting(format!("version {version} of {wanted_name} is too large to be sent"))
+    })?;
     let options = UpdateServiceOptions { version, ..UpdateServiceOptions::default() };
     let id = found.id.clone().unwrap_or_default();
     let updated = manager.update_service(&id, wanted, options, None).await;

@@ -3,12 +3,12 @@
 //! What is so is always asked of the swarm itself. A node is recognized by the address of its machine, because all
 //! that a swarm tells of a node is what the node said of itself when it joined.
 
+use bollard::Docker;
 use bollard::models::{
     LocalNodeState, Node, NodeSpecAvailabilityEnum, NodeSpecRoleEnum, NodeState, SwarmInitRequest,
     SwarmJoinRequest, TaskState,
 };
 use bollard::query_parameters::{DeleteNodeOptions, LeaveSwarmOptions, ListTasksOptions, UpdateNodeOptions};
-use bollard::Docker;
 use futures::future::join_all;
 use skep_model::fact::Fact;
 use skep_model::host::{Host, Membership, Role};
@@ -75,7 +75,9 @@ async fn join_one(
     let host = site.host(id)?;
     let docker = site.docker(host);
     match local_state(&docker).await? {
-        (LocalNodeState::ACTIVE, cluster) if cluster.is_none() || cluster.as_deref() == swarm => return Ok(()),
+        (LocalNodeState::ACTIVE, cluster) if cluster.is_none() || cluster.as_deref() == swarm => {
+            return Ok(());
+        }
         (LocalNodeState::ACTIVE, _) => {
             return Err(EffectError::lasting(format!("{} is a node of another swarm", host.name)));
         }
@@ -122,9 +124,12 @@ pub(super) async fn drain(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectE
 pub(super) async fn observe_evacuation(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
     let filters = [("node".to_owned(), vec![node(host)?.to_owned()])];
     let options = ListTasksOptions { filters: Some(filters.into()) };
-    let tasks = site.manager(None)?.list_tasks(Some(options)).await.map_err(docker_failed("listing tasks"))?;
-    let runs = |state: TaskState| matches!(state, TaskState::RUNNING | TaskState::STARTING | TaskState::PREPARING);
-    let running = tasks.iter().filter_map(|task| task.status.as_ref()?.state).filter(|state| runs(*state)).count();
+    let tasks =
+        site.manager(None)?.list_tasks(Some(options)).await.map_err(docker_failed("listing tasks"))?;
+    let runs =
+        |state: TaskState| matches!(state, TaskState::RUNNING | TaskState::STARTING | TaskState::PREPARING);
+    let running =
+        tasks.iter().filter_map(|task| task.status.as_ref()?.state).filter(|state| runs(*state)).count();
     match running {
         0 => Ok(vec![Fact::Evacuated(host.environment.clone(), host.id.clone())]),
         _ => Ok(vec![]),
@@ -160,7 +165,8 @@ async fn local_state(docker: &Docker) -> Result<(LocalNodeState, Option<String>)
 async fn observe_through(site: &Site, manager: &Docker) -> Result<Vec<Fact>, EffectError> {
     let swarm = manager.inspect_swarm().await.map_err(docker_failed("looking at the swarm"))?;
     let nodes = manager.list_nodes(None).await.map_err(docker_failed("listing the nodes"))?;
-    let members = site.hosts.iter().filter_map(|host| Some((host.id.clone(), membership(host, &nodes)?))).collect();
+    let members =
+        site.hosts.iter().filter_map(|host| Some((host.id.clone(), membership(host, &nodes)?))).collect();
     Ok(vec![Fact::SwarmSeen(site.environment.id.clone(), swarm.id.unwrap_or_default(), members)])
 }
 
@@ -176,7 +182,8 @@ fn seen_members(facts: &[Fact]) -> usize {
 
 fn membership(host: &Host, nodes: &[Node]) -> Option<Membership> {
     let address = &host.machine.as_ref()?.address;
-    let mut own: Vec<&Node> = nodes.iter().filter(|node| addresses(node).any(|found| found == *address)).collect();
+    let mut own: Vec<&Node> =
+        nodes.iter().filter(|node| addresses(node).any(|found| found == *address)).collect();
     // A host that left and came back is listed twice for a while; the node that is ready is the host.
     own.sort_by_key(|node| !ready(node));
     let node = own.first()?;

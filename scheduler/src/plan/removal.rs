@@ -20,7 +20,12 @@ pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
             let subject = host::subject(&host);
             if host.removal.is_some() && picture.free(&subject) {
                 let environment = environment.id.clone();
-                decisions.push(Decision { workflow: workflow::REMOVE_HOST, subject, environment, why: why() });
+                decisions.push(Decision {
+                    workflow: workflow::REMOVE_HOST,
+                    subject,
+                    environment,
+                    why: why(),
+                });
             }
         }
     }

@@ -28,7 +28,8 @@ fn hosts(at: &At) -> Next {
     match missing.iter().find(given_up) {
         Some(host) => Next::Turn(format!("host {} did not become active: {}", host.name, host.state().1)),
         None => {
-            let all: Vec<_> = missing.iter().map(|host| format!("{}: {}", host.name, host.state().1)).collect();
+            let all: Vec<_> =
+                missing.iter().map(|host| format!("{}: {}", host.name, host.state().1)).collect();
             Next::Wait(all.join("; "))
         }
     }

@@ -27,7 +27,10 @@ fn init(at: &At) -> Next {
         return Next::Done;
     }
     let planted = environment.seed.as_ref().and_then(|seed| at.hosts.iter().find(|host| host.id == *seed));
-    match planted.filter(|host| host.removal.is_none()).or_else(|| at.hosts.iter().find(|host| host.is_ready())) {
+    match planted
+        .filter(|host| host.removal.is_none())
+        .or_else(|| at.hosts.iter().find(|host| host.is_ready()))
+    {
         Some(host) if host.is_ready() => Next::Do(Effect::InitSwarm {
             environment: environment.id.clone(),
             host: host.id.clone(),
@@ -65,7 +68,8 @@ fn roles(at: &At) -> Next {
     };
     let now = managers(at).count();
     let worker = at.hosts.iter().find(|host| host.is_active() && !host.is_swarm_manager());
-    let surplus = managers(at).filter(|host| host.membership.as_ref().is_some_and(|node| !node.leader)).last();
+    let surplus =
+        managers(at).filter(|host| host.membership.as_ref().is_some_and(|node| !node.leader)).last();
     match (now.cmp(&wanted(at)), worker, surplus) {
         (std::cmp::Ordering::Less, Some(worker), _) => set(worker, Role::Manager),
         (std::cmp::Ordering::Greater, _, Some(manager)) => set(manager, Role::Worker),
@@ -76,7 +80,9 @@ fn roles(at: &At) -> Next {
 fn verify(at: &At) -> Next {
     let unready = |host: &&Host| host.is_ready() && !host.is_active();
     match (&at.environment, at.hosts.iter().find(unready)) {
-        (Some(environment), Some(_)) => Next::Do(Effect::ObserveSwarm { environment: environment.id.clone() }),
+        (Some(environment), Some(_)) => {
+            Next::Do(Effect::ObserveSwarm { environment: environment.id.clone() })
+        }
         _ => Next::Done,
     }
 }

@@ -17,7 +17,9 @@ pub(super) const WORKFLOW: Workflow = Workflow {
 };
 
 fn hosts(at: &At) -> Next {
-    let Some(environment) = &at.environment else { return Next::Done };
+    let Some(environment) = &at.environment else {
+        return Next::Done;
+    };
     let unasked: Vec<_> =
         at.hosts.iter().filter(|host| host.removal.is_none()).map(|host| host.id.clone()).collect();
     if !unasked.is_empty() {

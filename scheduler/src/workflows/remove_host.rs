@@ -33,7 +33,9 @@ fn evacuate(at: &At) -> Next {
     let Some(host) = at.host().filter(|host| !at.environment_goes() && !host.evacuated) else {
         return Next::Done;
     };
-    let Some(membership) = &host.membership else { return Next::Done };
+    let Some(membership) = &host.membership else {
+        return Next::Done;
+    };
     if others(at, host).next().is_none() {
         return Next::Done;
     }

@@ -10,7 +10,9 @@ pub(super) const WORKFLOW: Workflow = Workflow {
 };
 
 fn withdraw(at: &At) -> Next {
-    let Some(stack) = at.stack().filter(|stack| !stack.withdrawn) else { return Next::Done };
+    let Some(stack) = at.stack().filter(|stack| !stack.withdrawn) else {
+        return Next::Done;
+    };
     let swarm_is_gone = at.environment.as_ref().is_none_or(|environment| environment.swarm.is_none());
     if swarm_is_gone {
         return Next::Done;

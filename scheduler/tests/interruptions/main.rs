@@ -39,7 +39,11 @@ async fn undisturbed_the_story_runs_every_workflow_to_success() {
 #[tokio::test]
 async fn interrupted_anywhere_in_any_way_every_chapter_ends_the_same() {
     let undisturbed = Story::tell(Interruption::Never).await;
-    assert!(undisturbed.effects.len() > 25, "the story has effects to interrupt: {}", undisturbed.effects.len());
+    assert!(
+        undisturbed.effects.len() > 25,
+        "the story has effects to interrupt: {}",
+        undisturbed.effects.len()
+    );
     let mut interruptions = 0;
     for number in 0..undisturbed.effects.len() {
         for fault in FAULTS {

@@ -94,10 +94,13 @@ impl Story {
         })
         .await;
         let removal = OperationId::new(self.mint());
-        self.chapter("the stack removed", |tx| stack::remove(tx, "prod", "shop", removal.clone()).map(drop)).await;
-        let removal = OperationId::new(self.mint());
-        self.chapter("the environment removed", |tx| environment::remove(tx, "prod", removal.clone()).map(drop))
+        self.chapter("the stack removed", |tx| stack::remove(tx, "prod", "shop", removal.clone()).map(drop))
             .await;
+        let removal = OperationId::new(self.mint());
+        self.chapter("the environment removed", |tx| {
+            environment::remove(tx, "prod", removal.clone()).map(drop)
+        })
+        .await;
     }
 
     fn end(self) -> Told {
@@ -108,7 +111,9 @@ impl Story {
             effects: self.world.asked(),
             succeeded: of(State::Succeeded).map(|operation| operation.workflow.clone()).collect(),
             failed: of(State::Failed)
-                .map(|operation| format!("{} {}: {}", operation.workflow, operation.subject, operation.message))
+                .map(|operation| {
+                    format!("{} {}: {}", operation.workflow, operation.subject, operation.message)
+                })
                 .collect(),
             unaccounted: self.unaccounted,
             world: self.world,
@@ -160,7 +165,11 @@ impl Story {
             })
             .collect();
         let effects = self.world.asked();
-        panic!("{chapter} does not end ({:?}): {stuck:#?}\nthe last effects: {:#?}", self.interruption, &effects[effects.len().saturating_sub(12)..]);
+        panic!(
+            "{chapter} does not end ({:?}): {stuck:#?}\nthe last effects: {:#?}",
+            self.interruption,
+            &effects[effects.len().saturating_sub(12)..]
+        );
     }
 
     /// What can never be done is tried again by planners, each time as a new operation that comes to an end.
@@ -257,7 +266,12 @@ impl Story {
         }
         for host in &hosts {
             let role = host.membership.as_ref().map(|membership| membership.role);
-            lines.push(format!("host {} {} {role:?} {:?}", host.name, host.state().0, host.machine.is_some()));
+            lines.push(format!(
+                "host {} {} {role:?} {:?}",
+                host.name,
+                host.state().0,
+                host.machine.is_some()
+            ));
         }
         for stack in stacks {
             lines.push(format!("stack {} {} generation {}", stack.name, stack.state().0, stack.generation));

@@ -83,12 +83,9 @@ impl SimulatedWorld {
         }
     }
 
-    /// Everything that still exists.
+    /// Everything that still exists. A swarm is gone with its last machine.
     pub(crate) fn left_over(&self) -> Vec<String> {
-        let state = self.lock();
-        let machines = state.machines.iter().map(|host| format!("machine of {host}"));
-        let swarms = state.swarms.values().flat_map(|nodes| nodes.keys().map(|host| format!("node {host}")));
-        machines.chain(swarms).collect()
+        self.lock().machines.iter().map(|host| format!("machine of {host}")).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -226,6 +223,7 @@ impl World for SimulatedWorld {
         _term: Term,
     ) -> Result<Vec<Fact>, EffectError> {
         let lost = || Err(EffectError::passing("no answer"));
+        addresses_are_known(effect, view)?;
         match self.fault(effect) {
             None => Ok(self.act(effect, view, operation)),
             Some(Fault::ErrorBefore) => lost(),
@@ -248,6 +246,20 @@ impl World for SimulatedWorld {
                 Ok(self.act(effect, view, operation))
             }
         }
+    }
+}
+
+/// A node says its machine's address when it begins or joins a swarm, so the ledger must know it by then. An agent can
+/// be faster than the driver's answer.
+fn addresses_are_known(effect: &Effect, view: &View) -> Result<(), EffectError> {
+    let needed: Vec<&HostId> = match effect {
+        Effect::InitSwarm { host, .. } => vec![host],
+        Effect::JoinSwarm { joins, .. } => joins.iter().map(|(host, ..)| host).collect(),
+        _ => vec![],
+    };
+    match hosts(view).iter().find(|host| needed.contains(&&host.id) && host.machine.is_none()) {
+        Some(host) => Err(EffectError::lasting(format!("{} has no machine", host.name))),
+        None => Ok(()),
     }
 }
 

@@ -23,10 +23,7 @@ pub(crate) fn survived(dir: &Path, journal: &Journal, disaster: Disaster, contex
         let seen = read(&store);
         let possible = possible(journal, disaster);
         let prefix = possible.clone().find(|count| worlds[*count] == seen);
-        assert!(
-            prefix.is_some(),
-            "{context}: after {possible:?} operations it cannot be {seen:#?}"
-        );
+        assert!(prefix.is_some(), "{context}: after {possible:?} operations it cannot be {seen:#?}");
         check_checkpoint(&store, journal, &worlds, context);
         drop(store);
         check_leftovers(dir, context);
@@ -47,9 +44,7 @@ fn read(store: &Store) -> World {
     let view = store.view();
     let position = view.position().expect("the position");
     assert_eq!(position, store.position().expect("the position"));
-    let log = store
-        .entries(0, u64::MAX, usize::MAX)
-        .expect("a log without holes");
+    let log = store.entries(0, u64::MAX, usize::MAX).expect("a log without holes");
     assert_eq!(store.last_entry().expect("the last entry"), log.last().cloned());
     World {
         vote: store.vote().expect("the vote"),
@@ -75,39 +70,23 @@ fn check_checkpoint(store: &Store, journal: &Journal, worlds: &[World], context:
     match store.latest_checkpoint().expect("the checkpoint") {
         None => assert_eq!(acknowledged, None, "{context}: the checkpoint is gone"),
         Some(checkpoint) => {
-            let world = [acknowledged, perhaps]
-                .into_iter()
-                .flatten()
-                .map(|at| &worlds[at]);
-            let found = world
-                .into_iter()
-                .find(|world| world.position.as_deref() == Some(checkpoint.position()));
+            let world = [acknowledged, perhaps].into_iter().flatten().map(|at| &worlds[at]);
+            let found =
+                world.into_iter().find(|world| world.position.as_deref() == Some(checkpoint.position()));
             let world = found.unwrap_or_else(|| panic!("{context}: {checkpoint:?} was never made"));
-            assert_eq!(
-                rows(&checkpoint),
-                world.rows.clone().into_iter().collect::<Vec<_>>(),
-                "{context}"
-            );
+            assert_eq!(rows(&checkpoint), world.rows.clone().into_iter().collect::<Vec<_>>(), "{context}");
         }
     }
 }
 
 fn rows(checkpoint: &Checkpoint) -> Vec<(Vec<u8>, Vec<u8>)> {
-    checkpoint
-        .chunks(64)
-        .expect("chunks")
-        .flat_map(|chunk| chunk.expect("a chunk"))
-        .collect()
+    checkpoint.chunks(64).expect("chunks").flat_map(|chunk| chunk.expect("a chunk")).collect()
 }
 
 fn check_leftovers(dir: &Path, context: &str) {
     let entries = fs::read_dir(dir.join("snapshots")).expect("the folder of snapshots");
-    let names: Vec<_> = entries
-        .map(|entry| entry.expect("an entry").file_name())
-        .collect();
-    let unfinished = names
-        .iter()
-        .any(|name| name.to_string_lossy().starts_with("tmp-"));
+    let names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
+    let unfinished = names.iter().any(|name| name.to_string_lossy().starts_with("tmp-"));
     assert!(names.len() <= 1 && !unfinished, "{context}: left over: {names:?}");
 }
 
@@ -121,13 +100,8 @@ fn goes_on(dir: &Path, context: &str) {
         store.purge(next - 1, &id(next - 1)).expect("purged");
     }
     let (sender, receiver) = mpsc::channel();
-    store
-        .append(vec![(next, id(next))], move |outcome| drop(sender.send(outcome)))
-        .expect("appended");
-    receiver
-        .recv_timeout(CALLBACK_WAIT_MAX)
-        .expect("answered")
-        .expect("durable");
+    store.append(vec![(next, id(next))], move |outcome| drop(sender.send(outcome))).expect("appended");
+    receiver.recv_timeout(CALLBACK_WAIT_MAX).expect("answered").expect("durable");
     child::install(&store, 99);
     store.checkpoint().expect("a checkpoint");
     let after = read(&store);
@@ -136,9 +110,6 @@ fn goes_on(dir: &Path, context: &str) {
     assert_eq!(read(&store), after, "{context}");
     assert_eq!(after.log.len(), before.log.len() + 1, "{context}");
     assert_eq!(after.position, Some(id(99)), "{context}");
-    let checkpoint = store
-        .latest_checkpoint()
-        .expect("readable")
-        .expect("a checkpoint");
+    let checkpoint = store.latest_checkpoint().expect("readable").expect("a checkpoint");
     assert_eq!(checkpoint.position(), id(99), "{context}");
 }

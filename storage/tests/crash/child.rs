@@ -25,10 +25,7 @@ pub(crate) const SIGABRT: i32 = 6;
 const CALLBACK_WAIT_MAX: Duration = Duration::from_secs(60);
 
 pub(crate) fn identity() -> Identity {
-    Identity {
-        cluster: "meadow".to_owned(),
-        node: 1,
-    }
+    Identity { cluster: "meadow".to_owned(), node: 1 }
 }
 
 pub(crate) fn run_if_asked() {
@@ -37,12 +34,7 @@ pub(crate) fn run_if_asked() {
     };
     let root = PathBuf::from(root);
     let die_at = step.parse().expect("the number of a step");
-    let killer = Killer {
-        root: root.clone(),
-        die_at,
-        steps: AtomicUsize::new(0),
-        lengths: Mutex::default(),
-    };
+    let killer = Killer { root: root.clone(), die_at, steps: AtomicUsize::new(0), lengths: Mutex::default() };
     let store = Store::open_observed(&root.join("store"), &identity(), Arc::new(killer)).expect("a store");
     let journal = Arc::new(JournalWriter::create(&root));
     let mut waiting = Vec::new();
@@ -65,22 +57,13 @@ fn perform(
 ) {
     match operation {
         Operation::Vote(term) => store.save_vote(&workload::id(*term)).expect("vote"),
-        Operation::Committed(index) => store
-            .save_committed(Some(&workload::id(*index)))
-            .expect("committed"),
+        Operation::Committed(index) => store.save_committed(Some(&workload::id(*index))).expect("committed"),
         Operation::Append(from, to, text) => {
-            waiting.push(append(
-                store,
-                journal,
-                number,
-                workload::entries(*from, *to, text),
-            ));
+            waiting.push(append(store, journal, number, workload::entries(*from, *to, text)));
         }
         Operation::Settle => {
             for receiver in waiting.drain(..) {
-                receiver
-                    .recv_timeout(CALLBACK_WAIT_MAX)
-                    .expect("the callback is called");
+                receiver.recv_timeout(CALLBACK_WAIT_MAX).expect("the callback is called");
             }
         }
         Operation::Truncate(index) => store.truncate_after(*index).expect("truncate"),
@@ -89,9 +72,7 @@ fn perform(
         Operation::Checkpoint => drop(store.checkpoint().expect("checkpoint")),
         Operation::Abandon => {
             let staging = store.stage().expect("stage");
-            staging
-                .put(vec![(b"abandoned".to_vec(), b"never seen".to_vec())])
-                .expect("put");
+            staging.put(vec![(b"abandoned".to_vec(), b"never seen".to_vec())]).expect("put");
         }
         Operation::Install(index) => install(store, *index),
     }
@@ -116,10 +97,8 @@ fn append(
 
 fn apply(store: &Store, index: u64) {
     let (put, deleted) = workload::changes(index);
-    let mut changes: Vec<RowChange> = put
-        .into_iter()
-        .map(|(key, value)| RowChange::Put(key, value))
-        .collect();
+    let mut changes: Vec<RowChange> =
+        put.into_iter().map(|(key, value)| RowChange::Put(key, value)).collect();
     changes.push(RowChange::Delete(deleted));
     store.apply(changes, &workload::id(index)).expect("apply");
 }
@@ -147,10 +126,7 @@ impl Journal {
     pub(crate) fn read(root: &Path) -> Journal {
         let mut journal = Journal::default();
         // Absent if the child died before the store was open.
-        for line in fs::read_to_string(root.join("journal"))
-            .unwrap_or_default()
-            .lines()
-        {
+        for line in fs::read_to_string(root.join("journal")).unwrap_or_default().lines() {
             let (event, number) = line.split_once(' ').expect("an event and a number");
             let count = number.parse::<usize>().expect("a number") + 1;
             match event {
@@ -173,11 +149,7 @@ impl JournalWriter {
 
     fn write(&self, event: &str, number: usize) {
         let line = format!("{event} {number}\n");
-        self.0
-            .lock()
-            .expect("the journal")
-            .write_all(line.as_bytes())
-            .expect("a line");
+        self.0.lock().expect("the journal").write_all(line.as_bytes()).expect("a line");
     }
 }
 
@@ -196,18 +168,13 @@ impl Observer for Killer {
             process::abort();
         }
         let covered = power::Covered::now(&self.root);
-        self.lengths
-            .lock()
-            .expect("the lengths")
-            .insert(thread::current().id(), covered);
+        self.lengths.lock().expect("the lengths").insert(thread::current().id(), covered);
         Ok(())
     }
 
     fn synced(&self, _step: &'static str) {
         let lengths = self.lengths.lock().expect("the lengths");
-        let covered = lengths
-            .get(&thread::current().id())
-            .expect("a sync begins with a step");
+        let covered = lengths.get(&thread::current().id()).expect("a sync begins with a step");
         covered.note(&self.root);
     }
 }

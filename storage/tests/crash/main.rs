@@ -82,10 +82,7 @@ fn crash_at(step: usize) -> Outcome {
             disasters += 1;
         }
     }
-    Outcome {
-        got_through,
-        disasters,
-    }
+    Outcome { got_through, disasters }
 }
 
 /// Whether the child got through the whole workload.
@@ -99,9 +96,6 @@ fn run_child(root: &Path, step: usize) -> bool {
         .expect("the child starts");
     let aborted = std::os::unix::process::ExitStatusExt::signal(&output.status) == Some(child::SIGABRT);
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() || aborted,
-        "step {step}: the child failed by itself: {text}"
-    );
+    assert!(output.status.success() || aborted, "step {step}: the child failed by itself: {text}");
     output.status.success()
 }

@@ -27,15 +27,8 @@ impl Covered {
         let Some(path) = live_log(&root.join("store")) else {
             return Covered::default();
         };
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        Covered {
-            name,
-            bytes: fs::metadata(&path).map_or(0, |file| file.len()),
-        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Covered { name, bytes: fs::metadata(&path).map_or(0, |file| file.len()) }
     }
 
     /// Keeps it as what the last completed sync covered, unless a later sync covered more.
@@ -52,10 +45,9 @@ impl Covered {
     fn noted(root: &Path) -> Covered {
         let note = fs::read_to_string(root.join("synced")).unwrap_or_default();
         match note.split_once(' ') {
-            Some((name, bytes)) => Covered {
-                name: name.to_owned(),
-                bytes: bytes.parse().expect("a number of bytes"),
-            },
+            Some((name, bytes)) => {
+                Covered { name: name.to_owned(), bytes: bytes.parse().expect("a number of bytes") }
+            }
             None => Covered::default(),
         }
     }
@@ -73,11 +65,7 @@ pub(crate) fn strike(root: &Path, disaster: Disaster) -> Option<PathBuf> {
     let bytes = fs::metadata(&log).expect("the log").len();
     let noted = Covered::noted(root);
     // A log that was begun after the last sync: none of it is certain.
-    let synced = if noted.name == name.to_string_lossy() {
-        noted.bytes
-    } else {
-        0
-    };
+    let synced = if noted.name == name.to_string_lossy() { noted.bytes } else { 0 };
     let kept = match disaster {
         Disaster::Torn => synced + (bytes - synced) / 2,
         _ => synced,
@@ -87,10 +75,7 @@ pub(crate) fn strike(root: &Path, disaster: Disaster) -> Option<PathBuf> {
     }
     let copy = root.join(format!("{disaster:?}"));
     copy_folder(&original, &copy);
-    let file = fs::File::options()
-        .write(true)
-        .open(copy.join("db").join(name))
-        .expect("the log");
+    let file = fs::File::options().write(true).open(copy.join("db").join(name)).expect("the log");
     file.set_len(kept).expect("the log is cut");
     Some(copy)
 }
@@ -99,9 +84,7 @@ pub(crate) fn strike(root: &Path, disaster: Disaster) -> Option<PathBuf> {
 fn live_log(store: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(store.join("db")).ok()?;
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    paths
-        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .max()
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "log")).max()
 }
 
 fn copy_folder(from: &Path, to: &Path) {

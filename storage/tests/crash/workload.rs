@@ -27,10 +27,7 @@ use Operation::{Abandon, Append, Apply, Checkpoint, Committed, Install, Purge, S
 impl Operation {
     /// Whether everything up to and with it is durable when it returns.
     pub(crate) fn is_durable_on_return(&self) -> bool {
-        matches!(
-            self,
-            Vote(_) | Settle | Truncate(_) | Purge(_) | Checkpoint | Install(_)
-        )
+        matches!(self, Vote(_) | Settle | Truncate(_) | Purge(_) | Checkpoint | Install(_))
     }
 }
 
@@ -133,24 +130,17 @@ pub(crate) fn id(number: u64) -> Vec<u8> {
 }
 
 pub(crate) fn entries(from: u64, to: u64, text: &str) -> Vec<(u64, Vec<u8>)> {
-    (from..=to)
-        .map(|index| (index, format!("{text} {index} ").repeat(20).into_bytes()))
-        .collect()
+    (from..=to).map(|index| (index, format!("{text} {index} ").repeat(20).into_bytes())).collect()
 }
 
 /// What applying up to an index puts, and the key that it deletes.
 pub(crate) fn changes(index: u64) -> (Vec<Row>, Vec<u8>) {
     let key = |name: &str| name.as_bytes().to_vec();
-    let put = vec![
-        (key("counter"), id(index)),
-        (key(&format!("object {index}")), id(index)),
-    ];
+    let put = vec![(key("counter"), id(index)), (key(&format!("object {index}")), id(index))];
     (put, key(&format!("object {}", index - 1)))
 }
 
 /// The rows of a state that comes from elsewhere.
 pub(crate) fn installed(index: u64) -> Vec<Row> {
-    (0..10)
-        .map(|row| (format!("installed {row}").into_bytes(), id(index)))
-        .collect()
+    (0..10).map(|row| (format!("installed {row}").into_bytes(), id(index))).collect()
 }

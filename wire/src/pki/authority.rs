@@ -53,9 +53,7 @@ impl Authority {
         let mut params = params(format!("Skep cluster {cluster}"), AUTHORITY_LIFE);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let certificate = params
-            .self_signed(&key)
-            .map_err(failed("signing the authority's certificate"))?;
+        let certificate = params.self_signed(&key).map_err(failed("signing the authority's certificate"))?;
         Authority::load(cluster, &certificate.pem(), &key.serialize_pem())
     }
 
@@ -102,30 +100,19 @@ impl Authority {
             dns(&managers_dns(&self.cluster))?,
             dns(&manager_dns(&self.cluster, node))?,
         ];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        let local = [
-            SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-            dns("localhost")?,
-        ];
-        let advertised = addresses
-            .iter()
-            .map(|address| parse_address(address))
-            .collect::<Result<Vec<_>, _>>()?;
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let local = [SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)), dns("localhost")?];
+        let advertised =
+            addresses.iter().map(|address| parse_address(address)).collect::<Result<Vec<_>, _>>()?;
         for name in local.into_iter().chain(advertised) {
             if !params.subject_alt_names.contains(&name) {
                 params.subject_alt_names.push(name);
             }
         }
-        let certificate = params
-            .signed_by(&key, &self.issuer)
-            .map_err(failed("signing a manager's certificate"))?;
-        Ok(Certified {
-            certificate_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-        })
+        let certificate =
+            params.signed_by(&key, &self.issuer).map_err(failed("signing a manager's certificate"))?;
+        Ok(Certified { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
     }
 
     /// A certificate for a host from its request. Only the public key is taken from the request, and
@@ -144,14 +131,8 @@ impl Authority {
     }
 
     fn uri(&self, role: Role) -> Result<SanType, PkiError> {
-        let name = PeerName {
-            cluster: self.cluster.clone(),
-            role,
-        }
-        .to_string();
-        Ok(SanType::URI(
-            name.try_into().map_err(failed("naming a certificate"))?,
-        ))
+        let name = PeerName { cluster: self.cluster.clone(), role }.to_string();
+        Ok(SanType::URI(name.try_into().map_err(failed("naming a certificate"))?))
     }
 }
 
@@ -173,9 +154,7 @@ pub fn certificate_request(key_pem: &str, host_id: &str) -> Result<String, PkiEr
     let key = KeyPair::from_pem(key_pem).map_err(failed("reading the host's key"))?;
     let mut params = CertificateParams::default();
     params.distinguished_name = common_name(format!("Skep host {host_id}"));
-    let request = params
-        .serialize_request(&key)
-        .map_err(failed("making a certificate request"))?;
+    let request = params.serialize_request(&key).map_err(failed("making a certificate request"))?;
     request.pem().map_err(failed("making a certificate request"))
 }
 
@@ -203,10 +182,7 @@ fn with_certificate<T>(
     certificate_pem: &str,
     read: impl FnOnce(&X509Certificate<'_>) -> Result<T, PkiError>,
 ) -> Result<T, PkiError> {
-    let bad = |reason: String| PkiError::Pem {
-        what: "a certificate",
-        reason,
-    };
+    let bad = |reason: String| PkiError::Pem { what: "a certificate", reason };
     let der =
         CertificateDer::from_pem_slice(certificate_pem.as_bytes()).map_err(|error| bad(error.to_string()))?;
     let (_, certificate) = X509Certificate::from_der(&der).map_err(|error| bad(error.to_string()))?;
@@ -251,22 +227,14 @@ fn parse_address(address: &str) -> Result<SanType, PkiError> {
         Some((host, port)) if port.parse::<u16>().is_ok() => host,
         _ => address,
     };
-    let is_name = !host.is_empty()
-        && host
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-    if is_name {
-        dns(host)
-    } else {
-        Err(PkiError::Address(address.to_owned()))
-    }
+    let is_name =
+        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    if is_name { dns(host) } else { Err(PkiError::Address(address.to_owned())) }
 }
 
 /// A clock before 1970 makes every certificate invalid anyway.
 fn seconds_since_1970() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs() as i64)
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 
 fn failed(doing: &'static str) -> impl Fn(rcgen::Error) -> PkiError {
@@ -286,29 +254,18 @@ mod tests {
     #[test]
     fn roles_are_read_back_from_certificates() {
         let authority = Authority::create("c1").expect("created");
-        let manager = authority
-            .issue_manager(3, &["10.90.0.1:8444".into(), "m3.example".into()])
-            .expect("issued");
+        let manager =
+            authority.issue_manager(3, &["10.90.0.1:8444".into(), "m3.example".into()]).expect("issued");
         assert_eq!(
             name_in(&manager.certificate_pem),
-            PeerName {
-                cluster: "c1".into(),
-                role: Role::Manager(3)
-            }
+            PeerName { cluster: "c1".into(), role: Role::Manager(3) }
         );
 
         let key = generate_key().expect("a key");
         let csr = certificate_request(&key, "liar").expect("a request");
         let certificate = authority.sign_host_csr(&csr, "host_1").expect("signed");
-        let expected = PeerName {
-            cluster: "c1".into(),
-            role: Role::Host("host_1".into()),
-        };
-        assert_eq!(
-            name_in(&certificate),
-            expected,
-            "the name is the authority's, not the request's"
-        );
+        let expected = PeerName { cluster: "c1".into(), role: Role::Host("host_1".into()) };
+        assert_eq!(name_in(&certificate), expected, "the name is the authority's, not the request's");
         assert!(still_valid(&certificate).expect("readable"));
         assert!(!past_half_life(&certificate).expect("readable"));
     }
@@ -329,14 +286,9 @@ mod tests {
         let authority = Authority::create("c1").expect("created");
         let csr = certificate_request(&generate_key().expect("a key"), "h").expect("a request");
         let broken = flip_last_signature_byte(&csr);
-        authority
-            .sign_host_csr(&csr, "host_1")
-            .expect("the request itself is good");
+        authority.sign_host_csr(&csr, "host_1").expect("the request itself is good");
         let refused = authority.sign_host_csr(&broken, "host_1");
-        assert!(
-            matches!(refused, Err(PkiError::Certificate { .. })),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Err(PkiError::Certificate { .. })), "{refused:?}");
     }
 
     /// The signature is the last thing in a request; its last byte is in the last base64 group.
@@ -351,20 +303,11 @@ mod tests {
     #[test]
     fn names_that_certificates_cannot_carry_are_refused() {
         for cluster in ["", "a.b", "-a", "a b", &"x".repeat(64)] {
-            assert!(
-                matches!(Authority::create(cluster), Err(PkiError::ClusterId(_))),
-                "{cluster:?}"
-            );
+            assert!(matches!(Authority::create(cluster), Err(PkiError::ClusterId(_))), "{cluster:?}");
         }
         let authority = Authority::create("c1").expect("created");
         let csr = certificate_request(&generate_key().expect("a key"), "h").expect("a request");
-        assert!(matches!(
-            authority.sign_host_csr(&csr, "a/b"),
-            Err(PkiError::HostId(_))
-        ));
-        assert!(matches!(
-            authority.issue_manager(1, &["a b".into()]),
-            Err(PkiError::Address(_))
-        ));
+        assert!(matches!(authority.sign_host_csr(&csr, "a/b"), Err(PkiError::HostId(_))));
+        assert!(matches!(authority.issue_manager(1, &["a b".into()]), Err(PkiError::Address(_))));
     }
 }

@@ -71,11 +71,7 @@ impl Identity {
         let dir = folder(data);
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
         made.map_err(failed("making", &dir))?;
-        replace(
-            &dir.join(CLUSTER),
-            format!("{}\n", self.cluster).as_bytes(),
-            PUBLIC,
-        )?;
+        replace(&dir.join(CLUSTER), format!("{}\n", self.cluster).as_bytes(), PUBLIC)?;
         replace(&dir.join(CA), self.ca_pem.as_bytes(), PUBLIC)?;
         replace(&dir.join(CA_KEY), self.ca_key_pem.as_bytes(), SECRET)?;
         replace(&dir.join(REGISTRATION_KEY), &self.registration_key, SECRET)?;
@@ -95,11 +91,9 @@ impl Identity {
 
     /// This manager's node id, as its certificate says.
     pub fn node(&self) -> Result<u64, PkiError> {
-        let certificate =
-            CertificateDer::from_pem_slice(self.manager_pem.as_bytes()).map_err(|error| PkiError::Pem {
-                what: "the manager's certificate",
-                reason: error.to_string(),
-            })?;
+        let certificate = CertificateDer::from_pem_slice(self.manager_pem.as_bytes()).map_err(|error| {
+            PkiError::Pem { what: "the manager's certificate", reason: error.to_string() }
+        })?;
         match peer_identity(&[certificate])?.role {
             Role::Manager(node) => Ok(node),
             Role::Host(host) => Err(PkiError::Name(format!("it is host {host}'s, not a manager's"))),
@@ -138,10 +132,7 @@ fn read(path: &Path) -> Result<String, PkiError> {
 
 fn read_registration_key(path: &Path) -> Result<RegistrationKey, PkiError> {
     let bytes = fs::read(path).map_err(failed("reading", path))?;
-    bytes.try_into().map_err(|_| PkiError::Content {
-        path: path.to_owned(),
-        expected: EXPECTED_KEY,
-    })
+    bytes.try_into().map_err(|_| PkiError::Content { path: path.to_owned(), expected: EXPECTED_KEY })
 }
 
 const EXPECTED_KEY: &str = "a registration key of 32 bytes";
@@ -157,20 +148,12 @@ fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PkiError> {
         }
         _ => {}
     }
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&new);
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new);
     let mut file = file.map_err(failed("creating", &new))?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .map_err(failed("writing", &new))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed("writing", &new))?;
     fs::rename(&new, path).map_err(failed("replacing", path))?;
     if let Some(dir) = path.parent() {
-        fs::File::open(dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(failed("syncing", dir))?;
+        fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("syncing", dir))?;
     }
     Ok(())
 }
@@ -201,10 +184,7 @@ mod tests {
         assert_eq!(loaded.registration_key, identity.registration_key);
         assert_eq!(loaded.manager_key_pem, identity.manager_key_pem);
         for key in [CA_KEY, MANAGER_KEY, REGISTRATION_KEY] {
-            let mode = fs::metadata(folder(data.path()).join(key))
-                .expect("there")
-                .permissions()
-                .mode();
+            let mode = fs::metadata(folder(data.path()).join(key)).expect("there").permissions().mode();
             assert_eq!(mode & 0o777, SECRET, "{key}");
         }
     }

@@ -75,10 +75,7 @@ impl PeerName {
             }
             _ => return None,
         };
-        Some(PeerName {
-            cluster: cluster.to_owned(),
-            role,
-        })
+        Some(PeerName { cluster: cluster.to_owned(), role })
     }
 }
 
@@ -107,28 +104,16 @@ fn server_name(cluster: &str, name: String) -> Result<ServerName<'static>, PkiEr
 
 pub(super) fn check_cluster(cluster: &str) -> Result<(), PkiError> {
     let is_label = (1..=63).contains(&cluster.len())
-        && cluster
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        && cluster.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
         && !cluster.starts_with('-')
         && !cluster.ends_with('-');
-    if is_label {
-        Ok(())
-    } else {
-        Err(PkiError::ClusterId(cluster.to_owned()))
-    }
+    if is_label { Ok(()) } else { Err(PkiError::ClusterId(cluster.to_owned())) }
 }
 
 pub(super) fn check_host(host: &str) -> Result<(), PkiError> {
     let is_id = (1..=128).contains(&host.len())
-        && host
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
-    if is_id {
-        Ok(())
-    } else {
-        Err(PkiError::HostId(host.to_owned()))
-    }
+        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+    if is_id { Ok(()) } else { Err(PkiError::HostId(host.to_owned())) }
 }
 
 #[cfg(test)]
@@ -138,14 +123,8 @@ mod tests {
     #[test]
     fn a_name_is_read_as_it_is_written() {
         let names = [
-            PeerName {
-                cluster: "c1".into(),
-                role: Role::Manager(7),
-            },
-            PeerName {
-                cluster: "c1".into(),
-                role: Role::Host("host_0a.b-c".into()),
-            },
+            PeerName { cluster: "c1".into(), role: Role::Manager(7) },
+            PeerName { cluster: "c1".into(), role: Role::Host("host_0a.b-c".into()) },
         ];
         for name in names {
             let text = name.to_string();

@@ -40,10 +40,7 @@ pub fn peer_server_config(identity: &Identity) -> Result<Arc<ServerConfig>, PkiE
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(failed("choosing TLS 1.3"))?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(
-            certificates(&identity.manager_pem)?,
-            key(&identity.manager_key_pem)?,
-        )
+        .with_single_cert(certificates(&identity.manager_pem)?, key(&identity.manager_key_pem)?)
         .map_err(failed("using the manager's certificate"))?;
     config.alpn_protocols = alpn(&[ALPN_GRPC, ALPN_AGENT, ALPN_REGISTER]);
     Ok(Arc::new(config))
@@ -55,10 +52,7 @@ pub fn api_server_config(identity: &Identity) -> Result<Arc<ServerConfig>, PkiEr
         .with_safe_default_protocol_versions()
         .map_err(failed("choosing TLS versions"))?
         .with_no_client_auth()
-        .with_single_cert(
-            certificates(&identity.manager_pem)?,
-            key(&identity.manager_key_pem)?,
-        )
+        .with_single_cert(certificates(&identity.manager_pem)?, key(&identity.manager_key_pem)?)
         .map_err(failed("using the manager's certificate"))?;
     config.alpn_protocols = alpn(&[ALPN_GRPC, ALPN_HTTP1]);
     Ok(Arc::new(config))
@@ -66,11 +60,7 @@ pub fn api_server_config(identity: &Identity) -> Result<Arc<ServerConfig>, PkiEr
 
 /// How a manager dials another one.
 pub fn manager_client_config(identity: &Identity) -> Result<Arc<ClientConfig>, PkiError> {
-    client_config(
-        &identity.ca_pem,
-        Some((&identity.manager_pem, &identity.manager_key_pem)),
-        &[ALPN_GRPC],
-    )
+    client_config(&identity.ca_pem, Some((&identity.manager_pem, &identity.manager_key_pem)), &[ALPN_GRPC])
 }
 
 /// How anybody else dials a manager: trusting this authority, showing this certificate and key if there
@@ -97,32 +87,21 @@ pub fn client_config(
 fn roots(ca_pem: &str) -> Result<RootCertStore, PkiError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(ca_pem)? {
-        roots
-            .add(certificate)
-            .map_err(failed("trusting the cluster's authority"))?;
+        roots.add(certificate).map_err(failed("trusting the cluster's authority"))?;
     }
     Ok(roots)
 }
 
 fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, PkiError> {
-    let bad = |reason: String| PkiError::Pem {
-        what: "certificates",
-        reason,
-    };
+    let bad = |reason: String| PkiError::Pem { what: "certificates", reason };
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     let read = read.map_err(|error| bad(error.to_string()))?;
-    if read.is_empty() {
-        Err(bad("there are none".into()))
-    } else {
-        Ok(read)
-    }
+    if read.is_empty() { Err(bad("there are none".into())) } else { Ok(read) }
 }
 
 fn key(pem: &str) -> Result<PrivateKeyDer<'static>, PkiError> {
-    PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| PkiError::Pem {
-        what: "a secret key",
-        reason: error.to_string(),
-    })
+    PrivateKeyDer::from_pem_slice(pem.as_bytes())
+        .map_err(|error| PkiError::Pem { what: "a secret key", reason: error.to_string() })
 }
 
 fn alpn(protocols: &[&[u8]]) -> Vec<Vec<u8>> {
@@ -130,8 +109,5 @@ fn alpn(protocols: &[&[u8]]) -> Vec<Vec<u8>> {
 }
 
 fn failed<E: std::fmt::Display>(doing: &'static str) -> impl Fn(E) -> PkiError {
-    move |error| PkiError::Tls {
-        doing,
-        reason: error.to_string(),
-    }
+    move |error| PkiError::Tls { doing, reason: error.to_string() }
 }

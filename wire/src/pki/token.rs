@@ -42,10 +42,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
-    (0..text.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok())
-        .collect()
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }
 
 #[cfg(test)]
@@ -57,20 +54,11 @@ mod tests {
     #[test]
     fn a_token_is_good_for_its_own_host_and_cluster_only() {
         let token = registration_token(&KEY, "c1", "h1");
-        assert_eq!(
-            token,
-            registration_token(&KEY, "c1", "h1"),
-            "every manager derives the same"
-        );
+        assert_eq!(token, registration_token(&KEY, "c1", "h1"), "every manager derives the same");
         assert!(verify_registration_token(&KEY, "c1", "h1", &token));
         assert!(!verify_registration_token(&KEY, "c1", "h2", &token));
         assert!(!verify_registration_token(&KEY, "c2", "h1", &token));
-        assert!(!verify_registration_token(
-            &[4; REGISTRATION_KEY_BYTES],
-            "c1",
-            "h1",
-            &token
-        ));
+        assert!(!verify_registration_token(&[4; REGISTRATION_KEY_BYTES], "c1", "h1", &token));
     }
 
     #[test]

@@ -44,25 +44,14 @@ pub(super) fn check(repository: &Repository) -> Result<Vec<Finding>> {
 }
 
 fn rows(repository: &Repository) -> Result<BTreeMap<String, Row>> {
-    let file = repository
-        .file(DOCUMENT)
-        .with_context(|| format!("there is no {DOCUMENT}"))?;
+    let file = repository.file(DOCUMENT).with_context(|| format!("there is no {DOCUMENT}"))?;
     let table = document::table(file, &["level", "crate", "may import"]);
     let table = table.with_context(|| format!("{DOCUMENT} has no table with level, crate and may import"))?;
     let row = |(line, cells): (usize, Vec<String>)| {
-        let level = cells[0]
-            .parse()
-            .with_context(|| format!("{DOCUMENT}:{line}: '{}' is no level", cells[0]))?;
-        let imports = cells[2]
-            .split('`')
-            .skip(1)
-            .step_by(2)
-            .map(str::to_owned)
-            .collect();
-        Ok((
-            cells[1].trim_matches('`').to_owned(),
-            Row { line, level, imports },
-        ))
+        let level =
+            cells[0].parse().with_context(|| format!("{DOCUMENT}:{line}: '{}' is no level", cells[0]))?;
+        let imports = cells[2].split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        Ok((cells[1].trim_matches('`').to_owned(), Row { line, level, imports }))
     };
     table.into_iter().map(row).collect()
 }
@@ -71,9 +60,8 @@ fn compare(repository: &Repository, package: &Package, row: &Row) -> Vec<Finding
     let real = imports(package);
     let folder = &package.folder;
     let undrawn = real.difference(&row.imports).map(|import| {
-        let line = repository
-            .file(&package.manifest)
-            .map_or(1, |file| file.line_with(&format!("{OWN}{import}")));
+        let line =
+            repository.file(&package.manifest).map_or(1, |file| file.line_with(&format!("{OWN}{import}")));
         Finding::new(
             RULE,
             &package.manifest,
@@ -97,11 +85,7 @@ fn compare(repository: &Repository, package: &Package, row: &Row) -> Vec<Finding
 fn imports(package: &Package) -> BTreeSet<String> {
     let dependencies = package.table.get("dependencies").and_then(toml::Value::as_table);
     let own = |name: &String| name.strip_prefix(OWN).map(str::to_owned);
-    dependencies
-        .into_iter()
-        .flat_map(toml::Table::keys)
-        .filter_map(own)
-        .collect()
+    dependencies.into_iter().flat_map(toml::Table::keys).filter_map(own).collect()
 }
 
 /// Arrows go to a lower level, so that there is a bottom from which to read and to build.
@@ -130,12 +114,8 @@ mod tests {
 
     fn findings(model: &str, table_rows: &str) -> Vec<String> {
         let table = format!("| level | crate | what | may import |\n|---|---|---|---|\n{table_rows}");
-        let files = [
-            ROOT,
-            ("model/Cargo.toml", model),
-            ("ledger/Cargo.toml", ""),
-            (DOCUMENT, table.as_str()),
-        ];
+        let files =
+            [ROOT, ("model/Cargo.toml", model), ("ledger/Cargo.toml", ""), (DOCUMENT, table.as_str())];
         let findings = check(&Repository::of(&files)).expect("checks");
         findings
             .into_iter()
@@ -165,10 +145,7 @@ mod tests {
 
     #[test]
     fn an_arrow_upwards_and_a_crate_without_a_row_are_found() {
-        let found = findings(
-            "[dependencies]\nskep-ledger = \"1\"\n",
-            "| 2 | `model` | nouns | `ledger` |\n",
-        );
+        let found = findings("[dependencies]\nskep-ledger = \"1\"\n", "| 2 | `model` | nouns | `ledger` |\n");
         assert_eq!(
             found,
             [

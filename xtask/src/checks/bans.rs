@@ -113,10 +113,7 @@ const PURE_PLACES: &[&str] = &[
 
 pub(super) fn check(repository: &Repository) -> Result<Vec<Finding>> {
     let files = repository.rust_files()?;
-    Ok(files
-        .iter()
-        .flat_map(|file| BANS.iter().flat_map(move |ban| offences(file, ban)))
-        .collect())
+    Ok(files.iter().flat_map(|file| BANS.iter().flat_map(move |ban| offences(file, ban))).collect())
 }
 
 fn offences(file: &RustFile, ban: &Ban) -> Vec<Finding> {
@@ -132,14 +129,8 @@ fn offences(file: &RustFile, ban: &Ban) -> Vec<Finding> {
         let written = row.replace(" :: ", "::").replace(' ', "");
         Finding::new(RULE, &file.path, token.line, format!("`{written}`"), ban.instead)
     };
-    let found = ban
-        .rows
-        .iter()
-        .flat_map(|row| file.find(row).into_iter().map(move |token| (*row, token)));
-    found
-        .filter(|(_, token)| concerns(token))
-        .map(|(row, token)| finding(row, token))
-        .collect()
+    let found = ban.rows.iter().flat_map(|row| file.find(row).into_iter().map(move |token| (*row, token)));
+    found.filter(|(_, token)| concerns(token)).map(|(row, token)| finding(row, token)).collect()
 }
 
 fn everywhere(_path: &str) -> bool {
@@ -156,20 +147,13 @@ mod tests {
 
     fn found(path: &str, text: &str) -> Vec<(usize, String)> {
         let findings = check(&Repository::of(&[(path, text)])).expect("checks");
-        findings
-            .into_iter()
-            .map(|finding| (finding.line, finding.problem))
-            .collect()
+        findings.into_iter().map(|finding| (finding.line, finding.problem)).collect()
     }
 
     #[test]
     fn unfinished_code_is_found_in_tests_too() {
         let text = "fn a() { todo!() }\n#[test]\n#[ignore = \"slow\"]\nfn b() { dbg!(1); }\n";
-        let problems = [
-            (1, "`todo!`".to_owned()),
-            (4, "`dbg!`".to_owned()),
-            (3, "`#[ignore`".to_owned()),
-        ];
+        let problems = [(1, "`todo!`".to_owned()), (4, "`dbg!`".to_owned()), (3, "`#[ignore`".to_owned())];
         assert_eq!(found("api/tests/rest.rs", text), problems);
     }
 
@@ -183,14 +167,9 @@ mod tests {
     #[test]
     fn clocks_and_waiting_are_found_where_code_is_pure_and_only_there() {
         let text = "async fn a() { let now = jiff::Timestamp::now(); tokio::spawn(b) }\n";
-        let problems: Vec<_> = found("model/src/host.rs", text)
-            .into_iter()
-            .map(|(_, problem)| problem)
-            .collect();
-        assert_eq!(
-            problems,
-            ["`Timestamp::now`", "`tokio::`", "`asyncfn`"].map(str::to_owned)
-        );
+        let problems: Vec<_> =
+            found("model/src/host.rs", text).into_iter().map(|(_, problem)| problem).collect();
+        assert_eq!(problems, ["`Timestamp::now`", "`tokio::`", "`asyncfn`"].map(str::to_owned));
         assert_eq!(found("scheduler/src/engine.rs", text), []);
     }
 
@@ -199,10 +178,7 @@ mod tests {
         let text = "use openraft::Raft;\nuse rocksdb::DB;\n";
         assert_eq!(found("raft/src/lib.rs", text), [(2, "`rocksdb`".to_owned())]);
         assert_eq!(found("storage/src/lib.rs", text), [(1, "`openraft`".to_owned())]);
-        assert_eq!(
-            found("api/src/lib.rs", "/// Not openraft's business.\nfn a() {}\n"),
-            []
-        );
+        assert_eq!(found("api/src/lib.rs", "/// Not openraft's business.\nfn a() {}\n"), []);
     }
 
     #[test]

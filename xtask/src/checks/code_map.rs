@@ -16,9 +16,7 @@ const GUIDES: &[&str] = &[DOCUMENT, "CONTRIBUTING.md", "README.md", "deploy/READ
 const FILE_ENDINGS: &[&str] = &[".rs", ".md", ".toml", ".proto", ".yml", ".sh", ".service", "/"];
 
 pub(super) fn check(repository: &Repository) -> Result<Vec<Finding>> {
-    let map = repository
-        .file(DOCUMENT)
-        .with_context(|| format!("there is no {DOCUMENT}"))?;
+    let map = repository.file(DOCUMENT).with_context(|| format!("there is no {DOCUMENT}"))?;
     let mut findings = vec![];
     for package in repository.packages()? {
         let heading = format!("### `{}/`", package.folder);
@@ -56,9 +54,7 @@ fn missing_files(repository: &Repository, guide: &File) -> Vec<Finding> {
 
 /// A path from the root: its first folder is one of ours and nothing in it is a placeholder.
 fn names_a_file(repository: &Repository, word: &str) -> bool {
-    let plain = word
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c));
+    let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c));
     let ends_like_one = FILE_ENDINGS.iter().any(|ending| word.ends_with(ending));
     let first = word.split('/').next().unwrap_or_default();
     plain && ends_like_one && word.contains('/') && repository.has(first)

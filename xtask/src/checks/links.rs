@@ -9,10 +9,7 @@ use crate::repository::{File, Repository};
 pub(super) const RULE: &str = "links";
 
 pub(super) fn check(repository: &Repository) -> Result<Vec<Finding>> {
-    Ok(repository
-        .ending(".md")
-        .flat_map(|file| dead_links(repository, file))
-        .collect())
+    Ok(repository.ending(".md").flat_map(|file| dead_links(repository, file)).collect())
 }
 
 fn dead_links(repository: &Repository, file: &File) -> Vec<Finding> {
@@ -59,16 +56,10 @@ mod tests {
     fn dead_links_are_found_from_where_they_stand() {
         let page =
             "[a](../README.md#try-it) [b](other.md) [c](https://example.org) [d](#here)\n[e](gone.md)\n";
-        let repository = Repository::of(&[
-            ("README.md", "[f](docs/)"),
-            ("docs/page.md", page),
-            ("docs/other.md", ""),
-        ]);
+        let repository =
+            Repository::of(&[("README.md", "[f](docs/)"), ("docs/page.md", page), ("docs/other.md", "")]);
         let findings = check(&repository).expect("checks");
-        let found: Vec<_> = findings
-            .iter()
-            .map(|finding| (finding.line, finding.problem.as_str()))
-            .collect();
+        let found: Vec<_> = findings.iter().map(|finding| (finding.line, finding.problem.as_str())).collect();
         assert_eq!(found, [(2, "the link to gone.md leads nowhere")]);
     }
 }

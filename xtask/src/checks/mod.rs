@@ -24,36 +24,12 @@ pub(crate) struct Check {
 
 /// Every check there is. Findings are printed in this order: the structure first, details last.
 pub(crate) const CHECKS: &[Check] = &[
-    Check {
-        rule: arrows::RULE,
-        run: arrows::check,
-    },
-    Check {
-        rule: code_map::RULE,
-        run: code_map::check,
-    },
-    Check {
-        rule: manifests::RULE,
-        run: manifests::check,
-    },
-    Check {
-        rule: bans::RULE,
-        run: bans::check,
-    },
-    Check {
-        rule: module_docs::RULE,
-        run: module_docs::check,
-    },
-    Check {
-        rule: sizes::RULE,
-        run: sizes::check,
-    },
-    Check {
-        rule: links::RULE,
-        run: links::check,
-    },
-    Check {
-        rule: places::RULE,
-        run: places::check,
-    },
+    Check { rule: arrows::RULE, run: arrows::check },
+    Check { rule: code_map::RULE, run: code_map::check },
+    Check { rule: manifests::RULE, run: manifests::check },
+    Check { rule: bans::RULE, run: bans::check },
+    Check { rule: module_docs::RULE, run: module_docs::check },
+    Check { rule: sizes::RULE, run: sizes::check },
+    Check { rule: links::RULE, run: links::check },
+    Check { rule: places::RULE, run: places::check },
 ];

@@ -8,9 +8,7 @@ use crate::repository::Repository;
 pub(super) const RULE: &str = "module docs";
 
 pub(super) fn check(repository: &Repository) -> Result<Vec<Finding>> {
-    let undocumented = repository
-        .ending(".rs")
-        .filter(|file| !file.text.starts_with("//! "));
+    let undocumented = repository.ending(".rs").filter(|file| !file.text.starts_with("//! "));
     let finding = |path: &str| {
         Finding::new(
             RULE,
@@ -34,11 +32,8 @@ mod tests {
             ("b.rs", "use std::fs;\n"),
             ("c.rs", "#![allow(x)]\n//! Too late.\n"),
         ]);
-        let paths: Vec<_> = check(&repository)
-            .expect("checks")
-            .into_iter()
-            .map(|finding| finding.path)
-            .collect();
+        let paths: Vec<_> =
+            check(&repository).expect("checks").into_iter().map(|finding| finding.path).collect();
         assert_eq!(paths, ["b.rs", "c.rs"]);
     }
 }

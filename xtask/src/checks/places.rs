@@ -35,10 +35,7 @@ const LOCK_FILE: &str = "Cargo.lock";
 
 pub(super) fn check(repository: &Repository) -> Result<Vec<Finding>> {
     // This file has to name what it looks for.
-    let files = repository
-        .files
-        .iter()
-        .filter(|file| file.path != LOCK_FILE && file.path != file!());
+    let files = repository.files.iter().filter(|file| file.path != LOCK_FILE && file.path != file!());
     Ok(files.flat_map(mentions).collect())
 }
 
@@ -66,10 +63,7 @@ mod tests {
             ("Cargo.lock", "static.crates.io"),
         ]);
         let findings = check(&repository).expect("checks");
-        let found: Vec<_> = findings
-            .iter()
-            .map(|finding| (finding.path.as_str(), finding.line))
-            .collect();
+        let found: Vec<_> = findings.iter().map(|finding| (finding.path.as_str(), finding.line)).collect();
         assert_eq!(found, [("deploy/setup.sh", 1)]);
     }
 }

@@ -40,18 +40,14 @@ pub(super) fn check(repository: &Repository) -> Result<Vec<Finding>> {
 fn compare(repository: &Repository, longer: &[Longer]) -> Result<Vec<Finding>> {
     let measured: Vec<Measured> = repository.rust_files()?.iter().flat_map(measure).collect();
     let too_long = measured.iter().filter_map(|measured| too_long(measured, longer));
-    let no_longer = longer
-        .iter()
-        .filter(|entry| !measured.iter().any(|it| it.name == entry.name && it.is_long()));
+    let no_longer =
+        longer.iter().filter(|entry| !measured.iter().any(|it| it.name == entry.name && it.is_long()));
     let no_longer = no_longer.map(|entry| {
         Finding::new(
             RULE,
             file!(),
             1,
-            format!(
-                "{} is in LONGER but is not too long any more ({})",
-                entry.name, entry.reason
-            ),
+            format!("{} is in LONGER but is not too long any more ({})", entry.name, entry.reason),
             "take it off the list, so that it stays short",
         )
     });
@@ -99,10 +95,7 @@ fn too_long(measured: &Measured, longer: &[Longer]) -> Option<Finding> {
             RULE,
             &measured.path,
             measured.line,
-            format!(
-                "{} has {} lines, at most {lines_max} are allowed",
-                measured.name, measured.lines
-            ),
+            format!("{} has {} lines, at most {lines_max} are allowed", measured.name, measured.lines),
             "divide it by what its parts are for; if that would make it harder to read, say why in LONGER",
         )
     })
@@ -112,11 +105,7 @@ fn too_long(measured: &Measured, longer: &[Longer]) -> Option<Finding> {
 mod tests {
     use super::*;
 
-    const ENTRY: Longer = Longer {
-        name: "a.rs::long",
-        lines_max: 90,
-        reason: "one table",
-    };
+    const ENTRY: Longer = Longer { name: "a.rs::long", lines_max: 90, reason: "one table" };
 
     fn problems(function_lines: usize, longer: &[Longer]) -> Vec<String> {
         let text = format!("fn long() {{\n{}}}\n", "x();\n".repeat(function_lines - 2));
@@ -127,15 +116,9 @@ mod tests {
     #[test]
     fn long_functions_are_found_unless_they_are_listed_and_have_not_grown() {
         assert!(problems(80, &[]).is_empty());
-        assert_eq!(
-            problems(81, &[]),
-            ["a.rs::long has 81 lines, at most 80 are allowed"]
-        );
+        assert_eq!(problems(81, &[]), ["a.rs::long has 81 lines, at most 80 are allowed"]);
         assert!(problems(90, &[ENTRY]).is_empty());
-        assert_eq!(
-            problems(91, &[ENTRY]),
-            ["a.rs::long has 91 lines, at most 90 are allowed"]
-        );
+        assert_eq!(problems(91, &[ENTRY]), ["a.rs::long has 91 lines, at most 90 are allowed"]);
     }
 
     #[test]
@@ -151,11 +134,8 @@ mod tests {
         let product = "//! a\n".repeat(601);
         let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", "use a;\n".repeat(601));
         let repository = Repository::of(&[("product.rs", &product), ("tested.rs", &tests)]);
-        let paths: Vec<_> = compare(&repository, &[])
-            .expect("checks")
-            .into_iter()
-            .map(|finding| finding.path)
-            .collect();
+        let paths: Vec<_> =
+            compare(&repository, &[]).expect("checks").into_iter().map(|finding| finding.path).collect();
         assert_eq!(paths, ["product.rs"]);
     }
 }
