@@ -33,7 +33,7 @@ demo: build
 	@$(if $(AS_ROOT),echo 'The demo starts Docker engines in network namespaces: it runs as root.')
 	$(AS_ROOT) $(BIN)/skep-demo $(if $(ONCE),--once)
 
-test: setup
+test: build
 	@$(if $(AS_ROOT),echo 'Some tests run real hosts: the tests run as root.' && sudo -v)
 	$(RUNNER) cargo $(if $(shell cargo nextest --version 2>/dev/null),nextest run,test) --workspace --locked
 
@@ -50,4 +50,4 @@ fix: setup
 	cargo clippy --workspace --all-targets --locked --fix --allow-dirty --allow-staged
 
 clean-lab: build
-	$(AS_ROOT) $(BIN)/skep-demo --clean
+	for lab in demo end-to-end bad-input; do $(AS_ROOT) $(BIN)/skep dev --clean --name $$lab; done

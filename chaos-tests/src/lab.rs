@@ -39,25 +39,57 @@ pub struct Ran {
     pub stderr: String,
 }
 
+/// What kind of cluster is wanted.
+pub struct Wish<'a> {
+    /// Its name; labs of different names can run beside each other.
+    pub name: &'a str,
+    /// How many managers.
+    pub managers: usize,
+    /// The first API port.
+    pub port: u16,
+    /// Where it is kept.
+    pub root: PathBuf,
+    /// The program.
+    pub binary: PathBuf,
+    /// Run as this user instead of root.
+    pub user: Option<u32>,
+}
+
+impl Wish<'_> {
+    /// The wish that most have: run by root, kept where `skep dev` keeps it.
+    pub fn new(name: &str, managers: usize, port: u16) -> Result<Wish<'_>> {
+        Ok(Wish { name, managers, port, root: "/var/lib/skep-dev".into(), binary: skep()?, user: None })
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .args(["dev", "--hosts", "0", "--until-stdin-closes", "--name", self.name])
+            .arg("--dir")
+            .arg(&self.root)
+            .args(["--managers", &self.managers.to_string(), "--port", &self.port.to_string()]);
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
+        command
+    }
+}
+
 impl Lab {
-    /// Starts `managers` managers and no hosts. `port` is the first API port.
-    pub fn start(name: &str, managers: usize, port: u16) -> Result<Lab> {
-        let binary = skep()?;
-        let root = PathBuf::from("/var/lib/skep-dev");
+    /// Starts managers, without hosts.
+    pub fn start(wish: &Wish<'_>) -> Result<Lab> {
         let deadline = Instant::now() + START_MAX;
         loop {
-            let dev = Command::new(&binary)
-                .args(["dev", "--hosts", "0", "--until-stdin-closes", "--name", name])
-                .arg("--dir")
-                .arg(&root)
-                .args(["--managers", &managers.to_string(), "--port", &port.to_string()])
+            let dev = wish
+                .command()
                 .stdin(Stdio::piped())
                 .stdout(Stdio::null())
                 .stderr(Stdio::piped())
                 .process_group(0)
                 .spawn()
                 .context("starting skep dev")?;
-            let mut lab = Lab { name: name.into(), dir: root.join(name), binary: binary.clone(), dev };
+            let dir = wish.root.join(wish.name);
+            let mut lab = Lab { name: wish.name.into(), dir, binary: wish.binary.clone(), dev };
             match lab.ready(deadline)? {
                 None => return Ok(lab),
                 Some(refusal) if refusal.contains("is running") && Instant::now() < deadline => {
@@ -87,6 +119,18 @@ impl Lab {
             }
             std::thread::sleep(LOOK);
         }
+    }
+
+    /// Runs a client command to its end, with other settings.
+    pub fn skep_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Ran> {
+        let mut command = self.client(arguments);
+        command.envs(variables.iter().copied());
+        ran(command)
+    }
+
+    /// The newest revision that a manager has applied.
+    pub fn revision(&self) -> Result<u64> {
+        self.json(&["cluster", "status"])?["revision"].as_u64().context("a status without a revision")
     }
 
     /// Runs a client command to its end.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::lab::{Lab, ran};
+use crate::lab::{Lab, Wish, ran};
 
 /// The environment that the story is about.
 const ENVIRONMENT: &str = "prod";
@@ -74,7 +74,7 @@ impl Story {
     /// Starts the cluster that the story is told with.
     pub fn begin(name: &str, port: u16) -> Result<Story> {
         let files = tempfile::tempdir().context("making a folder")?;
-        Ok(Story { lab: Lab::start(name, 3, port)?, files, writes: 0 })
+        Ok(Story { lab: Lab::start(&Wish::new(name, 3, port)?)?, files, writes: 0 })
     }
 
     /// The cluster.

@@ -64,6 +64,9 @@ pub(crate) struct Dev {
     /// Stop as if interrupted when standard input closes: whoever started this is gone then
     #[arg(long)]
     until_stdin_closes: bool,
+    /// Only remove what an earlier run of this name has left behind
+    #[arg(long)]
+    clean: bool,
     /// Leave everything as it is when stopped, managers and hosts too; the next run removes it
     #[arg(long)]
     keep: bool,
@@ -85,12 +88,19 @@ impl Dev {
     pub(crate) async fn run(self) -> Result<()> {
         let mut lab = self.prepare()?;
         lab.remove_leftovers()?;
-        lab.managers = self.addresses(&lab)?;
-        let started = Instant::now();
-        let outcome = tokio::select! {
-            outcome = self.live(&lab, started) => outcome,
-            () = stop_signal() => Ok(()),
-            () = stdin_closed(self.until_stdin_closes) => Ok(()),
+        if self.clean {
+            return Ok(());
+        }
+        let outcome = match self.addresses(&lab) {
+            Err(error) => Err(error),
+            Ok(managers) => {
+                lab.managers = managers;
+                tokio::select! {
+                    outcome = self.live(&lab, Instant::now()) => outcome,
+                    () = stop_signal() => Ok(()),
+                    () = stdin_closed(self.until_stdin_closes) => Ok(()),
+                }
+            }
         };
         eprintln!("\nstopping");
         if self.keep {
@@ -145,10 +155,8 @@ impl Dev {
         });
         let managers: Vec<_> = managers.collect();
         for address in managers.iter().flat_map(|manager| [manager.api, manager.peer]) {
-            if let Err(error) = TcpListener::bind(address) {
-                let undone = local_sweep(&lab.drivers);
-                bail!("port {address} cannot be used: {error}; choose another with --port{undone}");
-            }
+            TcpListener::bind(address)
+                .with_context(|| format!("port {address} cannot be used: choose another with --port"))?;
         }
         Ok(managers)
     }
@@ -390,16 +398,6 @@ fn state_folder() -> Result<PathBuf> {
         (None, None) => bail!("neither XDG_STATE_HOME nor HOME is set: say --dir DIR"),
     };
     Ok(state.join("skep-dev"))
-}
-
-fn local_sweep(drivers: &DriverConfig) -> String {
-    if !Uid::effective().is_root() {
-        return String::new();
-    }
-    match local::sweep(drivers) {
-        Ok(_) => String::new(),
-        Err(error) => format!(" (and the network could not be removed again: {error})"),
-    }
 }
 
 fn signal_all(processes: &[Pid], signal: Signal) {

@@ -44,8 +44,9 @@ const STATUS_MAX: Duration = Duration::from_millis(500);
 /// How long a forwarded write waits to be visible on this replica too, so that its caller can read it here.
 const READ_YOUR_WRITES_MAX: Duration = Duration::from_secs(1);
 
-/// A snapshot is made of links to files; one that takes longer waits for a disk that is in trouble.
-const SNAPSHOT_BUILD_MAX: Duration = Duration::from_secs(60);
+/// A snapshot is made of links to files, and a log that is being sent is not held on to for longer than a few
+/// seconds; whoever waits longer waits for a disk that is in trouble.
+const SNAPSHOT_NOW_MAX: Duration = Duration::from_secs(60);
 
 /// Transactions larger than this are a mistake somewhere above; they would hold up everybody behind them.
 const TXN_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -108,14 +109,14 @@ pub enum StartError {
     DataLost,
 }
 
-/// No snapshot was taken.
+/// No snapshot was taken, or the log is still there.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     /// This replica has stopped.
     #[error("taking a snapshot: the replica has stopped: {0}")]
     Stopped(String),
     /// It may still come.
-    #[error("taking a snapshot: not done within {} s", SNAPSHOT_BUILD_MAX.as_secs())]
+    #[error("taking a snapshot: not done within {} s", SNAPSHOT_NOW_MAX.as_secs())]
     TooSlow,
 }
 
@@ -222,25 +223,29 @@ impl Replica {
     }
 
     /// Takes a snapshot of all that is applied here and lets the log behind it go, for operators who want the space
-    /// back now. A replica that is behind by then is sent the whole state. Without this call it happens every
-    /// 10 000 entries, and the last 2 000 stay. The log goes soon after this returns: not while it is being sent.
+    /// back now: without this call it happens every 10 000 entries, and the last 2 000 stay. Answers up to which
+    /// revision the log is gone. A replica that is behind by then is sent the whole state.
     pub async fn snapshot_now(&self) -> Result<Revision, SnapshotError> {
-        let failed = |error: &dyn std::fmt::Display| SnapshotError::Stopped(error.to_string());
+        let stopped = |error: &dyn std::fmt::Display| SnapshotError::Stopped(error.to_string());
         let mut metrics = self.0.raft.metrics();
-        let wanted = metrics.borrow_watched().last_applied;
-        let deadline = Instant::now() + SNAPSHOT_BUILD_MAX;
+        let Some(wanted) = metrics.borrow_watched().last_applied else { return Ok(0) };
+        let deadline = Instant::now() + SNAPSHOT_NOW_MAX;
         loop {
-            // Asked again each time: the request is dropped while another snapshot, maybe older, is being taken.
-            self.0.raft.trigger().snapshot().await.map_err(|error| failed(&error))?;
-            let taken = metrics.borrow_watched().snapshot;
-            if taken >= wanted {
-                let revision = taken.map_or(0, |log_id| log_id.index());
-                self.0.raft.trigger().purge_log(revision).await.map_err(|error| failed(&error))?;
-                return Ok(revision);
+            let (taken, purged) = {
+                let now = metrics.borrow_watched();
+                (now.snapshot, now.purged)
+            };
+            // Asked again each time: a request is dropped while an older snapshot is being taken, and a log that is
+            // being sent stays until it has arrived or failed to.
+            match taken {
+                Some(_) if purged >= Some(wanted) => return Ok(wanted.index()),
+                Some(taken) if taken >= wanted => self.0.raft.trigger().purge_log(taken.index()).await,
+                _ => self.0.raft.trigger().snapshot().await,
             }
+            .map_err(|error| stopped(&error))?;
             match timeout_at(deadline, metrics.changed()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => return Err(failed(&error)),
+                Ok(Err(error)) => return Err(stopped(&error)),
                 Err(_) => return Err(SnapshotError::TooSlow),
             }
         }

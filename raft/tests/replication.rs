@@ -43,7 +43,11 @@ async fn a_repeated_request_changes_things_once() {
     assert_eq!((first.answer, first.replayed), (1, false));
     for node in [1, 2, 3] {
         let again = cluster.transact(node, request, |tx| increment(tx, "c")).await.unwrap();
-        assert_eq!((again.answer, again.revision, again.replayed), (1, first.revision, true), "at node {node}");
+        assert_eq!(
+            (again.answer, again.revision, again.replayed),
+            (1, first.revision, true),
+            "at node {node}"
+        );
     }
     let other = Request { id: RequestId::new(), fence: None };
     assert_eq!(cluster.transact(2, other, |tx| increment(tx, "c")).await.unwrap().answer, 2);
@@ -217,7 +221,8 @@ async fn a_replica_that_was_away_for_too_long_is_sent_the_whole_state() {
     cluster.start(away).await;
     cluster.reached(away, after).await;
     assert_eq!(values(&cluster.local(away)), values(&cluster.fresh(leader).await));
-    let told = cluster.on(away, move |replica| async move { replica.feed().watch(before).next().await }).await;
+    let told =
+        cluster.on(away, move |replica| async move { replica.feed().watch(before).next().await }).await;
     assert!(matches!(told, WatchEvent::Reset(_)), "it was sent a log that should be gone: {told:?}");
 
     // It is a full replica again: it keeps what it was sent, and counts for the majority.

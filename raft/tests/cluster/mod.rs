@@ -32,15 +32,15 @@ const CLUSTER: &str = "c1";
 
 /// A number that tests change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Counter {
-    pub name: String,
-    pub value: u64,
+pub(crate) struct Counter {
+    pub(crate) name: String,
+    pub(crate) value: u64,
     #[serde(default)]
-    pub ballast: String,
+    pub(crate) ballast: String,
 }
 
 impl Counter {
-    pub fn new(name: impl Into<String>, value: u64) -> Counter {
+    pub(crate) fn new(name: impl Into<String>, value: u64) -> Counter {
         Counter { name: name.into(), value, ballast: String::new() }
     }
 }
@@ -58,18 +58,18 @@ impl Record for Counter {
 }
 
 /// The counter's value in a view.
-pub fn value(view: &View, name: &str) -> Option<u64> {
+pub(crate) fn value(view: &View, name: &str) -> Option<u64> {
     view.get::<Counter>("tests", name).expect("readable").map(|counter| counter.value)
 }
 
 /// All counters in a view, by name.
-pub fn values(view: &View) -> BTreeMap<String, u64> {
+pub(crate) fn values(view: &View) -> BTreeMap<String, u64> {
     let counters = view.list_all::<Counter>().expect("readable");
     counters.into_iter().map(|counter| (counter.name.clone(), counter.value)).collect()
 }
 
 /// Adds one; answers the new value.
-pub fn increment(tx: &mut Tx<'_>, name: &str) -> Result<u64, String> {
+pub(crate) fn increment(tx: &mut Tx<'_>, name: &str) -> Result<u64, String> {
     let now = tx.get::<Counter>("tests", name).map_err(|error| error.to_string())?;
     let value = now.map_or(0, |counter| counter.value) + 1;
     tx.put(&Counter::new(name, value));
@@ -77,7 +77,7 @@ pub fn increment(tx: &mut Tx<'_>, name: &str) -> Result<u64, String> {
 }
 
 /// The members of a test's cluster; they need not all run.
-pub struct Cluster {
+pub(crate) struct Cluster {
     identity: Identity,
     founders: BTreeMap<u64, ManagerNode>,
     dirs: BTreeMap<u64, TempDir>,
@@ -101,7 +101,7 @@ impl Drop for Cluster {
 
 impl Cluster {
     /// Three replicas that have founded a cluster and know a leader.
-    pub async fn founded() -> Cluster {
+    pub(crate) async fn founded() -> Cluster {
         let mut cluster = Cluster::of_three().await;
         for node in 1..=3 {
             cluster.start(node).await;
@@ -115,7 +115,7 @@ impl Cluster {
     }
 
     /// Three replicas-to-be, none of them started.
-    pub async fn of_three() -> Cluster {
+    pub(crate) async fn of_three() -> Cluster {
         let mut founders = BTreeMap::new();
         let mut dirs = BTreeMap::new();
         for node in 1..=3_u64 {
@@ -131,7 +131,7 @@ impl Cluster {
     }
 
     /// Starts a replica on its folder and serves its peer port.
-    pub async fn start(&mut self, node: u64) {
+    pub(crate) async fn start(&mut self, node: u64) {
         let identity = self.identity.for_manager(node, &[]).expect("issued");
         let address: SocketAddr = self.founders[&node].peer_address.parse().expect("an address");
         let tls = pki::manager_client_config(&identity).expect("a configuration");
@@ -163,38 +163,36 @@ impl Cluster {
     }
 
     /// Ends a replica from one moment to the next.
-    pub async fn kill(&mut self, node: u64) {
+    pub(crate) async fn kill(&mut self, node: u64) {
         let Node { replica, runtime } = self.running.remove(&node).expect("it runs");
         drop(replica);
         let ended = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(DEADLINE));
         ended.await.expect("no panic");
     }
 
-    /// Ends a replica as an operator would.
-    pub async fn shut_down(&mut self, node: u64) {
-        self.on(node, |replica| async move { replica.shutdown().await }).await;
-        self.kill(node).await;
-    }
-
     /// Takes everything from a replica that does not run.
-    pub fn empty(&mut self, node: u64) {
+    pub(crate) fn empty(&mut self, node: u64) {
         assert!(!self.running.contains_key(&node));
         self.dirs.insert(node, tempfile::tempdir().expect("a folder"));
     }
 
     /// Who runs.
-    pub fn running(&self) -> Vec<u64> {
+    pub(crate) fn running(&self) -> Vec<u64> {
         self.running.keys().copied().collect()
     }
 
     /// Who runs and is not `node`.
-    pub fn others(&self, node: u64) -> Vec<u64> {
+    pub(crate) fn others(&self, node: u64) -> Vec<u64> {
         self.running.keys().copied().filter(|other| *other != node).collect()
     }
 
     /// Does something with a replica, in its own runtime. The future does not borrow the cluster, so a test can go
     /// on with it meanwhile.
-    pub fn on<F, Fut>(&self, node: u64, work: F) -> impl Future<Output = Fut::Output> + Send + use<F, Fut>
+    pub(crate) fn on<F, Fut>(
+        &self,
+        node: u64,
+        work: F,
+    ) -> impl Future<Output = Fut::Output> + Send + use<F, Fut>
     where
         F: FnOnce(Replica) -> Fut,
         Fut: Future<Output: Send> + Send + 'static,
@@ -205,7 +203,7 @@ impl Cluster {
     }
 
     /// Lets a rule decide at one replica.
-    pub async fn transact<A>(
+    pub(crate) async fn transact<A>(
         &self,
         node: u64,
         request: Request,
@@ -218,7 +216,7 @@ impl Cluster {
     }
 
     /// Writes a counter at one replica; answers the revision.
-    pub async fn write(&self, node: u64, name: &str, value: u64) -> u64 {
+    pub(crate) async fn write(&self, node: u64, name: &str, value: u64) -> u64 {
         let counter = Counter::new(name, value);
         let written = self.transact(node, Request::new(), move |tx| {
             tx.put(&counter);
@@ -228,30 +226,32 @@ impl Cluster {
     }
 
     /// A linearizable view at one replica.
-    pub async fn fresh(&self, node: u64) -> View {
+    pub(crate) async fn fresh(&self, node: u64) -> View {
         let view = self.on(node, |replica| async move { replica.fresh_view().await }).await;
         view.unwrap_or_else(|error| panic!("reading at node {node}: {error}"))
     }
 
     /// What one replica has applied so far.
-    pub fn local(&self, node: u64) -> View {
+    pub(crate) fn local(&self, node: u64) -> View {
         self.running[&node].replica.view()
     }
 
     /// Waits until one of the running replicas leads, as its scheduler would see it; answers it with its term.
-    pub async fn leader(&self) -> (u64, u64) {
+    pub(crate) async fn leader(&self) -> (u64, u64) {
         let leads = self.running.iter().map(|(node, running)| {
             let _inside = running.runtime.enter();
             (*node, running.replica.leadership())
         });
         let leads: Vec<_> = leads.collect();
-        let highest = || leads.iter().filter_map(|(node, term)| Some((term.borrow().as_ref().copied()?, *node))).max();
-        let leader = eventually("one leads", || async { highest().ok_or_else(|| format!("{leads:?}")) }).await;
+        let highest =
+            || leads.iter().filter_map(|(node, term)| Some((term.borrow().as_ref().copied()?, *node))).max();
+        let leader =
+            eventually("one leads", || async { highest().ok_or_else(|| format!("{leads:?}")) }).await;
         (leader.1, leader.0)
     }
 
     /// Waits until a replica has applied a revision.
-    pub async fn reached(&self, node: u64, revision: u64) {
+    pub(crate) async fn reached(&self, node: u64, revision: u64) {
         eventually(&format!("node {node} has applied {revision}"), || async {
             let at = self.local(node).revision();
             if at >= revision { Ok(()) } else { Err(at) }
@@ -261,7 +261,7 @@ impl Cluster {
 }
 
 /// Waits for a condition; if it does not come true, the test fails with what was seen last.
-pub async fn eventually<T, S: Debug, Fut>(what: &str, mut look: impl FnMut() -> Fut) -> T
+pub(crate) async fn eventually<T, S: Debug, Fut>(what: &str, mut look: impl FnMut() -> Fut) -> T
 where
     Fut: Future<Output = Result<T, S>>,
 {
@@ -269,7 +269,9 @@ where
     loop {
         match look().await {
             Ok(seen) => return seen,
-            Err(state) => assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}; last: {state:?}"),
+            Err(state) => {
+                assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}; last: {state:?}")
+            }
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
