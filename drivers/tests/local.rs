@@ -15,9 +15,7 @@ use skep_drivers::{DriverError, JoinFile, Machine, MachineKey, MachineWish, loca
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sweep_leaves_nothing_and_finds_nothing_the_second_time() {
     let bench = LocalBench::new();
-    let Some(machines) = two_machines(&bench).await else {
-        return;
-    };
+    let machines = two_machines(&bench).await;
     bench.works(&machines[0]).unwrap();
     bench.use_it(&machines[0]);
     let swept = local::sweep(bench.config()).unwrap();
@@ -31,9 +29,7 @@ async fn a_sweep_leaves_nothing_and_finds_nothing_the_second_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sweep_works_without_the_folder() {
     let bench = LocalBench::new();
-    let Some(machines) = two_machines(&bench).await else {
-        return;
-    };
+    let machines = two_machines(&bench).await;
     for machine in &machines {
         bench.works(machine).unwrap();
     }
@@ -47,9 +43,7 @@ async fn a_sweep_works_without_the_folder() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_labs_share_nothing() {
     let (one, other) = (LocalBench::new(), LocalBench::new());
-    let Some(machines) = two_machines(&one).await else {
-        return;
-    };
+    let machines = two_machines(&one).await;
     let (mine, theirs) =
         (local::ensure_network(one.config()).unwrap(), local::ensure_network(other.config()).unwrap());
     assert_ne!((mine.subnet, &mine.bridge), (theirs.subnet, &theirs.bridge));
@@ -83,9 +77,7 @@ async fn an_agent_that_cannot_run_is_an_error_that_shows_its_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_wished_mtu_holds_for_the_machine_and_its_containers() {
     let bench = LocalBench::new();
-    let Some(machines) = two_machines(&bench).await else {
-        return;
-    };
+    let machines = two_machines(&bench).await;
     bench.works(&machines[0]).unwrap();
     let shown = bench::local::ip(&["-n", &machines[0].id, "link", "show", "eth0"]);
     assert!(shown.contains("mtu 1400"), "{shown}");
@@ -95,16 +87,12 @@ async fn the_wished_mtu_holds_for_the_machine_and_its_containers() {
     assert!(network.contains("\"com.docker.network.driver.mtu\":\"1400\""), "{network}");
 }
 
-/// `None` where it cannot be tried (not root).
-async fn two_machines(bench: &LocalBench) -> Option<Vec<Machine>> {
-    if let Err(reason) = (local::KIND.available)(bench.config()) {
-        eprintln!("not tried: {reason}");
-        return None;
-    }
+async fn two_machines(bench: &LocalBench) -> Vec<Machine> {
+    (local::KIND.available)(bench.config()).expect("the driver can work where it is tested");
     let driver = (local::KIND.build)(bench.config());
     let (left, right) = (wish(bench, "left"), wish(bench, "right"));
     let (left, right) = tokio::join!(driver.ensure(&left), driver.ensure(&right));
-    Some(vec![left.unwrap(), right.unwrap()])
+    vec![left.unwrap(), right.unwrap()]
 }
 
 fn wish(bench: &LocalBench, name: &str) -> MachineWish {

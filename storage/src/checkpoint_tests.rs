@@ -1,3 +1,5 @@
+//! What a checkpoint keeps, whatever happens to the store afterwards.
+
 use std::fs;
 
 use super::*;

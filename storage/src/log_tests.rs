@@ -1,3 +1,5 @@
+//! What the log promises: order, no holes, and nothing acknowledged that is not durable.
+
 use std::collections::BTreeMap;
 use std::sync::mpsc;
 

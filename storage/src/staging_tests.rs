@@ -1,3 +1,5 @@
+//! What the arrival of a whole state promises: all of it or nothing, and readers go on.
+
 use crate::testing::{Saboteur, open, put, row, rows};
 use crate::{StorageError, Store};
 

@@ -1,3 +1,5 @@
+//! What views and applied batches promise to readers.
+
 use super::*;
 use crate::testing::{open, put, row, rows};
 

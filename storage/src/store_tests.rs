@@ -1,3 +1,5 @@
+//! What opening a data folder refuses, and what it heals.
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
