@@ -307,6 +307,16 @@ impl Engine {
     pub async fn start(&self, decision: &crate::plan::Decision, id: OperationId) -> Result<(), Stop> {
         self.write(|tx| crate::plan::begin(tx, decision, &id)).await
     }
+
+    /// Lets the records of operations go that have ended.
+    pub(crate) async fn forget<'a>(&self, ids: impl Iterator<Item = &'a OperationId>) -> Result<(), Stop> {
+        let ids: Vec<_> = ids.collect();
+        self.write(|tx| {
+            ids.iter().for_each(|id| tx.delete::<Operation>(CLUSTER, id.as_str()));
+            Ok(())
+        })
+        .await
+    }
 }
 
 fn between(now: Timestamp, then: Timestamp) -> Duration {

@@ -22,6 +22,12 @@ const PASS_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
 /// Before the replicas are asked again after they could not be.
 const UNAVAILABLE_PAUSE: Duration = Duration::from_millis(200);
 
+/// Operations that have ended and can still be looked up. Every pass reads them, so there cannot be very many.
+const OPERATIONS_KEPT_MAX: usize = 1_000;
+
+/// So that not every new operation costs a transaction for an old one.
+const OPERATIONS_FORGOTTEN_AT_ONCE: usize = 50;
+
 /// Works whenever this manager leads, until the sender of `leadership` is gone. `node` is the manager's name.
 pub async fn run(
     ledger: Arc<dyn Ledger>,
@@ -94,11 +100,13 @@ async fn pass(engine: &Engine) -> Result<Vec<OperationId>, Stop> {
         engine.start(&decision, OperationId::new(Uuid::now_v7())).await?;
     }
     let operations = ledger.view().list::<Operation>(CLUSTER)?;
-    Ok(operations
-        .into_iter()
-        .filter(|operation| !operation.ended())
-        .map(|operation| operation.record.id)
-        .collect())
+    let (ended, open): (Vec<_>, Vec<_>) = operations.into_iter().partition(|operation| operation.ended());
+    // Ids are ordered by time, and so is the list.
+    let surplus = ended.len().saturating_sub(OPERATIONS_KEPT_MAX);
+    if surplus >= OPERATIONS_FORGOTTEN_AT_ONCE {
+        engine.forget(ended.iter().take(surplus).map(|operation| &operation.id)).await?;
+    }
+    Ok(open.into_iter().map(|operation| operation.record.id).collect())
 }
 
 /// Turns one operation until it has ended or somebody else must take it over.
