@@ -17,8 +17,9 @@ pub trait HubEvents: Send + Sync + 'static {
     /// A host's agent has connected. The report has an inventory.
     async fn connected(&self, host: &str, session: &str, report: &Report);
 
-    /// The inventory or the state of the engine has changed. The report is complete. Only the latest
-    /// change is told when several happened during an earlier call.
+    /// The inventory or the state of the engine has changed, or a minute has passed. The report is complete. Only
+    /// the latest change is told when several happened during an earlier call. Given up when the session ends, like
+    /// `connected`.
     async fn reported(&self, host: &str, session: &str, report: &Report);
 
     /// The session has ended. Told once for every `connected`; a newer session of the same host may

@@ -27,6 +27,9 @@ const REGISTER_ANSWER_MAX: Duration = Duration::from_secs(20);
 /// Signing a certificate. Kept well below the silence after which the agent gives the link up.
 const RENEW_MAX: Duration = Duration::from_secs(5);
 
+/// Before an unchanged report is told again.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
 /// Opening a stream includes the agent's connection to its engine's socket.
 const OPEN_MAX: Duration = Duration::from_secs(10);
 
@@ -188,15 +191,26 @@ fn take_over(known: &mut Report, report: Report) -> bool {
     changed
 }
 
-/// Tells the story of one session in order, at the listener's own pace.
+/// Tells the story of one session in order, at the listener's own pace. Told again now and then even if nothing has
+/// changed: a listener that got it wrong, in whatever way, is right again after a while.
 async fn tell(events: Arc<dyn HubEvents>, host: String, mut changed: watch::Receiver<Report>) {
     let first = changed.borrow_and_update().clone();
-    events.connected(&host, &first.session, &first).await;
-    while changed.changed().await.is_ok() {
+    while_linked(&changed, events.connected(&host, &first.session, &first)).await;
+    while !matches!(timeout(TELL_AGAIN, changed.changed()).await, Ok(Err(_))) {
         let report = changed.borrow_and_update().clone();
-        events.reported(&host, &report.session, &report).await;
+        while_linked(&changed, events.reported(&host, &report.session, &report)).await;
     }
     events.disconnected(&host, &first.session).await;
+}
+
+/// What is not written down when the session ends is out of date; the host may be telling another manager already.
+async fn while_linked(session: &watch::Receiver<Report>, telling: impl Future<Output = ()>) {
+    let mut session = session.clone();
+    let ended = async { while session.changed().await.is_ok() {} };
+    tokio::select! {
+        () = telling => {}
+        () = ended => {}
+    }
 }
 
 /// Why an agent's link has ended.

@@ -139,6 +139,9 @@ pub struct Operation {
     pub message: String,
     /// Why it was turned around.
     pub failure: Option<String>,
+    /// When it was turned around: giving back has time limits of its own.
+    #[serde(default)]
+    pub turned_at: Option<Timestamp>,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When it was taken up.
@@ -218,6 +221,7 @@ pub fn start(
         steps: vec![],
         message: if busy { "another operation on it goes first".into() } else { String::new() },
         failure: None,
+        turned_at: None,
         created_at: now,
         started_at: (!busy).then_some(now),
         ended_at: None,
@@ -270,6 +274,14 @@ impl Operation {
     /// The step it is at, unless it has ended.
     pub fn current(&self) -> Option<&StepRecord> {
         if self.ended() { None } else { self.steps.get(self.step) }
+    }
+
+    /// Since when the current step has been tried in the current direction, if it has been.
+    pub fn trying_since(&self) -> Option<Timestamp> {
+        match self.direction {
+            Direction::Forward => self.current()?.started_at,
+            Direction::Back => self.turned_at,
+        }
     }
 
     /// Writes down the steps that lie ahead.
@@ -349,6 +361,7 @@ impl Operation {
     /// It cannot be brought about: what was made is given back, from the current step backwards.
     pub fn turn(&mut self, why: &str, now: Timestamp) {
         self.direction = Direction::Back;
+        self.turned_at = Some(now);
         self.failure = Some(why.to_owned());
         self.message = format!("giving up: {why}");
         let step = &mut self.steps[self.step];

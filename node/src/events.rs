@@ -1,6 +1,7 @@
 //! What agents tell this manager, written into the ledger; and who among them is let in.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use skep_hub::{HubEvents, RegisterRefusal};
@@ -9,6 +10,9 @@ use skep_model::host::{self, Inventory, Registered};
 use skep_model::{Refusal, Ruling};
 use skep_wire::pki::{self, Authority, Identity};
 use skep_wire::proto::agent::{RegisterRequest, Report};
+
+/// Before a write that the replicas could not agree on is tried again.
+const WRITE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Writes what agents tell into the ledger of this manager.
 pub(crate) struct Registrar {
@@ -28,10 +32,20 @@ impl Registrar {
         Ok(Registrar { ledger, authority: identity.authority()?, identity, node: node.to_owned() })
     }
 
-    async fn write(&self, host: &str, rule: impl FnMut(&mut skep_ledger::Tx<'_>) -> Ruling<()> + Send) {
-        if let Err(error) = transact(&*self.ledger, Request::new(), rule).await {
-            // The agent reports again when it reconnects; until then the record is behind.
-            tracing::warn!(host.id = host, %error, "what an agent told could not be written down");
+    /// Writes what was told, as often as it takes: an agent tells a change once, and the replicas may be busy with an
+    /// election.
+    async fn write(&self, host: &str, mut rule: impl FnMut(&mut skep_ledger::Tx<'_>) -> Ruling<()> + Send) {
+        loop {
+            match transact(&*self.ledger, Request::new(), &mut rule).await {
+                Ok(_) => return,
+                Err(TransactError::Refused(refusal)) => {
+                    return tracing::error!(host.id = host, %refusal, "what an agent told was refused");
+                }
+                Err(error) => {
+                    tracing::info!(host.id = host, %error, "what an agent told is not written down yet")
+                }
+            }
+            tokio::time::sleep(WRITE_PAUSE).await;
         }
     }
 

@@ -86,11 +86,10 @@ impl Server {
             drain_delay_secs: 10,
             local_root: "/var/lib/skep-local".into(),
         };
-        let staging = self.data_dir.with_extension("founding");
+        // Inside the folder, because a service may write nowhere else. What an interrupted founding left is worthless.
+        let staging = self.data_dir.join("founding");
         let _ = std::fs::remove_dir_all(&staging);
         founding::found(&staging, &founding, &[manager])?;
-        std::fs::create_dir_all(&self.data_dir)
-            .with_context(|| format!("making {}", self.data_dir.display()))?;
         // The configuration comes last: a folder that has one is complete.
         let parts =
             [("m1/identity", "identity"), (TOKEN_FILE, TOKEN_FILE), ("m1/server.toml", "server.toml")];

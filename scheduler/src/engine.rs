@@ -133,9 +133,9 @@ impl Engine {
             (true, Some(undo)) => undo(&at),
             (true, None) => Next::Done,
         };
-        let started = record.started_at.unwrap_or(now);
-        let deadline = started + SignedDuration::from_secs(step.deadline_secs);
-        let late = next != Next::Done && now >= deadline && record.started_at.is_some();
+        let since = at.operation.trying_since().unwrap_or(now);
+        let deadline = since + SignedDuration::from_secs(step.deadline_secs);
+        let late = now >= deadline;
         match next {
             Next::Done => self.change(&at.operation, |operation, now| operation.advance(now)).await,
             _ if late => self.late(step, &at.operation).await,

@@ -15,7 +15,7 @@ const BOOT_MAX_SECS: i64 = 600;
 pub(super) const WORKFLOW: Workflow = Workflow {
     name: workflow::CREATE_HOST,
     steps: &[
-        Step::new("machine", machine).undone_by(release),
+        Step::new("machine", machine).undone_by(super::release_machine),
         Step::new("agent", agent).within(BOOT_MAX_SECS, Late::Turn),
         Step::new("engine", engine).within(BOOT_MAX_SECS, Late::Turn),
         Step::new("swarm", swarm),
@@ -53,18 +53,6 @@ fn swarm(at: &At) -> Next {
         Some(membership) if membership.ready => Next::Done,
         _ => Next::Wait("not a ready node of the swarm yet".into()),
     })
-}
-
-fn release(at: &At) -> Next {
-    match at.machine() {
-        None => Next::Done,
-        Some(resource) => Next::Do(Effect::ReleaseMachine {
-            environment: resource.environment.clone(),
-            host: resource.host.clone(),
-            name: at.operation.subject.name.clone(),
-            driver: resource.driver.clone(),
-        }),
-    }
 }
 
 fn with_host(at: &At, ask: impl FnOnce(&Host) -> Next) -> Next {

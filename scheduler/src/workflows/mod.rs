@@ -8,7 +8,7 @@ mod remove_environment;
 mod remove_host;
 mod remove_stack;
 
-use crate::Workflow;
+use crate::{At, Effect, Next, Workflow};
 
 /// Every workflow there is. The interruption harness walks this list, so a new one cannot go untested.
 pub const WORKFLOWS: &[Workflow] = &[
@@ -24,4 +24,18 @@ pub const WORKFLOWS: &[Workflow] = &[
 /// The workflow of that name.
 pub fn named(name: &str) -> Option<&'static Workflow> {
     WORKFLOWS.iter().find(|workflow| workflow.name == name)
+}
+
+/// Nothing is left of the machine of the host that the operation is about: a condition that more than one workflow
+/// ends with. The cloud ledger says whether there may be one; the host's own record can be gone already.
+fn release_machine(at: &At) -> Next {
+    match at.machine() {
+        None => Next::Done,
+        Some(resource) => Next::Do(Effect::ReleaseMachine {
+            environment: resource.environment.clone(),
+            host: resource.host.clone(),
+            name: at.operation.subject.name.clone(),
+            driver: resource.driver.clone(),
+        }),
+    }
 }

@@ -24,7 +24,7 @@ pub(super) const WORKFLOW: Workflow = Workflow {
         Step::new("evacuate", evacuate).within(EVACUATE_MAX_SECS, Late::GoOn),
         Step::new("demote", demote).within(DEMOTE_MAX_SECS, Late::GoOn),
         Step::new("leave", leave).within(LEAVE_MAX_SECS, Late::GoOn),
-        Step::new("machine", machine),
+        Step::new("machine", super::release_machine),
         Step::new("forget", forget),
     ],
 };
@@ -70,18 +70,6 @@ fn leave(at: &At) -> Next {
             environment: host.environment.clone(),
             host: host.id.clone(),
             name: host.name.clone(),
-        }),
-    }
-}
-
-fn machine(at: &At) -> Next {
-    match at.machine() {
-        None => Next::Done,
-        Some(resource) => Next::Do(Effect::ReleaseMachine {
-            environment: resource.environment.clone(),
-            host: resource.host.clone(),
-            name: at.operation.subject.name.clone(),
-            driver: resource.driver.clone(),
         }),
     }
 }

@@ -79,3 +79,12 @@ async fn an_effect_that_can_never_succeed_ends_its_operation_and_leaves_nothing_
         told.world.assert_made_once();
     }
 }
+
+#[tokio::test]
+async fn machines_whose_agents_never_connect_are_given_back() {
+    let told = Story::tell(Interruption::NoAgents).await;
+    let hosts = told.failed.iter().filter(|operation| operation.starts_with("create-host")).count();
+    assert_eq!(hosts, 3, "{:?}", told.failed);
+    assert_eq!(told.world.left_over(), Vec::<String>::new());
+    told.world.assert_made_once();
+}

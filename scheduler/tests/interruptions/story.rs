@@ -34,6 +34,8 @@ pub(crate) enum Interruption {
     At(usize, Fault),
     LastingFrom(usize),
     NewLeaderEveryTurn,
+    /// Machines are made, but no agent ever connects.
+    NoAgents,
 }
 
 /// A story that was told to its end.
@@ -70,7 +72,7 @@ impl Story {
         let when = match interruption {
             Interruption::At(number, fault) => When::At(number, fault),
             Interruption::LastingFrom(number) => When::From(number),
-            Interruption::Never | Interruption::NewLeaderEveryTurn => When::Never,
+            Interruption::Never | Interruption::NewLeaderEveryTurn | Interruption::NoAgents => When::Never,
         };
         let world = SimulatedWorld::new(ledger.clone(), when);
         let engine = Engine::new(ledger.clone(), world.clone(), "m1", ledger.term());
@@ -83,6 +85,9 @@ impl Story {
     async fn all_chapters(&mut self) {
         let (wish, host) = self.environment_wish();
         self.chapter("an environment with three hosts", |tx| environment::wish(tx, &wish).map(drop)).await;
+        if matches!(self.interruption, Interruption::NoAgents) {
+            return;
+        }
         let first = self.stack_wish(RECIPE);
         self.chapter("a stack", |tx| stack::deploy(tx, "prod", &first).map(drop)).await;
         let second = self.stack_wish(RECIPE_CHANGED);
@@ -230,6 +235,9 @@ impl Story {
 
     /// What happens by itself: agents of machines that exist register and report, those of others go silent.
     async fn nature(&mut self) {
+        if matches!(self.interruption, Interruption::NoAgents) {
+            return;
+        }
         let machines = self.world.machines();
         for host in hosts(&self.ledger.view()) {
             let (id, exists) = (host.id.as_str().to_owned(), machines.contains(&host.id));
