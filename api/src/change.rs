@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use skep_ledger::{Committed, Request, RequestId, Revision, Tx, transact};
 use skep_model::ids::OperationId;
 use skep_model::{CLUSTER, Ruling, operation};
-use utoipa::IntoParams;
+use utoipa::{IntoParams, IntoResponses};
 use uuid::Uuid;
 
 use crate::Api;
@@ -54,6 +54,21 @@ pub(crate) struct Keyed {
     /// Repeating a request with the same key changes things once, for 24 hours.
     #[param(rename = "Idempotency-Key", required = false)]
     key: String,
+}
+
+/// What a wish is answered with, for the description of the API.
+#[derive(IntoResponses)]
+#[expect(dead_code, clippy::large_enum_variant, reason = "only describes what `Api::start` answers")]
+pub(crate) enum Begun {
+    /// Accepted: follow the operation
+    #[response(status = 202)]
+    Accepted(Operation),
+    /// Dry run: what would be started
+    #[response(status = 200)]
+    Rehearsed(List<Operation>),
+    /// Refused
+    #[response(status = "default", content_type = "application/problem+json")]
+    Refused(Problem),
 }
 
 /// One change as it was asked for.
@@ -187,8 +202,7 @@ impl Api {
             let rehearsed = self.rehearse(rule).await?;
             let shown = |operation| Operation::new(operation, 0, rehearsed.children_of(&operation.id));
             let items = rehearsed.operations.iter().map(shown).collect();
-            let list = List { items, revision: rehearsed.revision };
-            return Ok(At(rehearsed.revision, Json(list)).into_response());
+            return Ok(List::at(rehearsed.revision, items).into_response());
         }
         let committed = self.commit(change, rule).await?;
         let Started { operation, children } = &committed.answer;

@@ -55,6 +55,15 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Api> for Place<T> {
     }
 }
 
+/// Where in a path the environment stands.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "describes a part of the path; it is read as a `Place`")]
+pub(crate) struct Within {
+    /// Its name or id
+    environment: String,
+}
+
 /// The query.
 pub(crate) struct Params<T>(pub(crate) T);
 
@@ -89,6 +98,18 @@ pub(crate) struct Reading {
     #[serde(default)]
     #[param(inline, required = false)]
     pub(crate) consistency: Consistency,
+}
+
+/// The state to answer a read from, as fresh as its query asks for.
+pub(crate) struct Read(pub(crate) View);
+
+impl FromRequestParts<Api> for Read {
+    type Rejection = Box<Problem>;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Reply<Read> {
+        let Params(Reading { consistency }) = Params::from_request_parts(parts, api).await?;
+        Ok(Read(api.read(consistency).await?))
+    }
 }
 
 impl Api {

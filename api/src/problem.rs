@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use skep_ledger::{ReadError, TransactError, Unavailable};
 use skep_model::Refusal;
 use skep_model::recipe::RecipeError;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 /// How long a client should wait before it asks again when there is no leader: elections take about a second.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -52,6 +52,12 @@ pub struct Problem {
     /// Finds this request in the manager's log.
     pub request_id: Option<String>,
 }
+
+/// What any request may be answered with instead, for the description of the API.
+#[derive(IntoResponses)]
+#[response(status = "default", description = "Refused", content_type = "application/problem+json")]
+#[expect(dead_code, reason = "describes an answer; problems are written in `dress`")]
+pub(crate) struct Refused(Problem);
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]

@@ -74,11 +74,11 @@ struct Shared {
 }
 
 /// What is asked.
-pub(crate) struct Call<'a> {
-    pub(crate) method: Method,
-    pub(crate) path: &'a [&'a str],
-    pub(crate) query: &'a [(&'a str, &'a str)],
-    pub(crate) payload: Payload<'a>,
+struct Call<'a> {
+    method: Method,
+    path: &'a [&'a str],
+    query: &'a [(&'a str, &'a str)],
+    payload: Payload<'a>,
 }
 
 /// What is sent along.
@@ -153,7 +153,14 @@ impl Client {
     }
 
     /// Sends a change. It is done at most once, however often it has to be sent.
-    pub(crate) async fn write(&self, call: Call<'_>) -> Result<Value, Failure> {
+    pub(crate) async fn write(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        payload: Payload<'_>,
+    ) -> Result<Value, Failure> {
+        let call = Call { method, path, query, payload };
         let key = self.next_key();
         self.shared.write_under_way.store(true, Ordering::SeqCst);
         let exchange = Exchange {

@@ -1,18 +1,19 @@
 //! `skep cluster`: the managers themselves.
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use serde_json::Value;
 
 use crate::exit;
 use crate::failure::Failure;
 use crate::flags::Output;
-use crate::noun::Noun;
+use crate::noun::{Noun, Verbs};
 use crate::session::Session;
 use crate::table::{Column, Show};
 use crate::value::{list_at, text_at};
 
 pub(crate) const MANAGER: Noun = Noun {
     word: "manager",
+    path: &["cluster", "members"],
     name: "/name",
     columns: &[
         Column::new("NAME", Show::Text("/name")),
@@ -31,15 +32,9 @@ pub(crate) const MANAGER: Noun = Noun {
     when_none: "",
 };
 
-/// The cluster's commands.
-#[derive(Debug, Args)]
-pub struct Cluster {
-    #[command(subcommand)]
-    verb: Option<Verb>,
-}
-
+/// What can be done with the cluster.
 #[derive(Debug, Subcommand)]
-enum Verb {
+pub enum Verb {
     /// Show how many managers may fail, who leads, and each manager (the default)
     #[command(
         before_long_help = "Examples:\n  skep cluster status\n  skep cluster status -o json\n  skep cluster status --consistency stale",
@@ -54,11 +49,11 @@ enum Verb {
     Members,
 }
 
-pub(crate) async fn run(command: Cluster, session: &Session) -> Result<(), Failure> {
+pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), Failure> {
     match command.verb.unwrap_or(Verb::Status) {
         Verb::Status => status(session).await,
         Verb::Members => {
-            let answer = read(session, &["v1", "cluster", "members"]).await?;
+            let answer = read(session, &MANAGER.at(&[], session)?).await?;
             session.print_list(&MANAGER, &answer);
             Ok(())
         }

@@ -1,16 +1,17 @@
 //! `skep driver`: where hosts can come from.
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
 use crate::exit;
 use crate::failure::Failure;
-use crate::noun::Noun;
+use crate::noun::{Noun, Verbs};
 use crate::session::Session;
 use crate::table::{Column, Show};
 use crate::value::text_at;
 
 pub(crate) const DRIVER: Noun = Noun {
     word: "driver",
+    path: &["drivers"],
     name: "/name",
     columns: &[
         Column::new("NAME", Show::Text("/name")),
@@ -21,15 +22,9 @@ pub(crate) const DRIVER: Noun = Noun {
     when_none: "",
 };
 
-/// Drivers.
-#[derive(Debug, Args)]
-pub struct Driver {
-    #[command(subcommand)]
-    verb: Option<Verb>,
-}
-
+/// What can be done with drivers.
 #[derive(Debug, Subcommand)]
-enum Verb {
+pub enum Verb {
     /// List the drivers and whether they can be used here (the default)
     #[command(
         visible_alias = "list",
@@ -39,8 +34,7 @@ enum Verb {
     Ls,
 }
 
-pub(crate) async fn run(command: Driver, session: &Session) -> Result<(), Failure> {
+pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), Failure> {
     let Verb::Ls = command.verb.unwrap_or(Verb::Ls);
-    session.print_list(&DRIVER, &session.client()?.get(&["v1", "drivers"], &[]).await?);
-    Ok(())
+    DRIVER.list(&[], session).await
 }

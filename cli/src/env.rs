@@ -4,10 +4,10 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Call, Payload};
+use crate::client::Payload;
 use crate::exit;
 use crate::failure::Failure;
-use crate::noun::Noun;
+use crate::noun::{Noun, Verbs};
 use crate::options;
 use crate::session::{Session, Started};
 use crate::table::{Column, Show};
@@ -15,6 +15,7 @@ use crate::value::{items, text_at};
 
 pub(crate) const ENV: Noun = Noun {
     word: "env",
+    path: &["environments"],
     name: "/metadata/name",
     columns: &[
         Column::new("NAME", Show::Text("/metadata/name")),
@@ -32,15 +33,9 @@ pub(crate) const ENV: Noun = Noun {
     when_none: "No environments yet. Create one: skep env create NAME -t TEMPLATE (see: skep template ls)",
 };
 
-/// Environments.
-#[derive(Debug, Args)]
-pub struct Env {
-    #[command(subcommand)]
-    verb: Option<Verb>,
-}
-
+/// What can be done with environments.
 #[derive(Debug, Subcommand)]
-enum Verb {
+pub enum Verb {
     /// List the environments (the default)
     #[command(
         visible_alias = "list",
@@ -74,8 +69,9 @@ enum Verb {
     },
 }
 
+/// What is to be created.
 #[derive(Debug, Args)]
-struct Create {
+pub struct Create {
     /// Its name
     name: String,
     /// The template to start from
@@ -92,17 +88,13 @@ struct Create {
     options: Vec<(String, String)>,
 }
 
-pub(crate) async fn run(command: Env, session: &Session) -> Result<(), Failure> {
-    let client = session.client()?;
+pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), Failure> {
     match command.verb.unwrap_or(Verb::Ls) {
-        Verb::Ls => session.print_list(&ENV, &client.get(&["v1", "environments"], &[]).await?),
-        Verb::Create(wish) => create(wish, session).await?,
-        Verb::Inspect { name } => {
-            session.print_one(&ENV, &client.get(&["v1", "environments", ENV.named(&name)?], &[]).await?);
-        }
-        Verb::Rm { name } => remove(ENV.named(&name)?, session).await?,
+        Verb::Ls => ENV.list(&[], session).await,
+        Verb::Create(wish) => create(wish, session).await,
+        Verb::Inspect { name } => ENV.inspect(&name, session).await,
+        Verb::Rm { name } => remove(ENV.named(&name)?, session).await,
     }
-    Ok(())
 }
 
 async fn create(wish: Create, session: &Session) -> Result<(), Failure> {
@@ -110,29 +102,23 @@ async fn create(wish: Create, session: &Session) -> Result<(), Failure> {
         |count| json!({"count": count, "driver": wish.driver, "options": options::object(&wish.options)}),
     );
     let body = json!({"name": wish.name, "template": wish.template, "hosts": hosts});
-    let call = Call {
-        method: Method::POST,
-        path: &["v1", "environments"],
-        query: &[],
-        payload: Payload::Json(&body),
-    };
-    let operation = session.client()?.write(call).await;
+    let path = ENV.at(&[], session)?;
+    let operation = session.client()?.write(Method::POST, &path, &[], Payload::Json(&body)).await;
     session.finish(&ENV, "created", vec![Started { name: wish.name, operation }]).await
 }
 
 async fn remove(name: &str, session: &Session) -> Result<(), Failure> {
     let client = session.client()?;
-    let path = ["v1", "environments", name];
+    let path = ENV.at(&[name], session)?;
     let environment = client.get(&path, &[]).await?;
-    let stacks = client.get(&["v1", "environments", name, "stacks"], &[]).await?;
+    let stacks = client.get(&ENV.at(&[name, "stacks"], session)?, &[]).await?;
     let hosts = environment.pointer("/status/hosts/total").and_then(Value::as_u64).unwrap_or(0);
     let what = format!(
         "Environment {name} is destroyed with {hosts} hosts and {} stacks, and everything on them",
         items(&stacks).len()
     );
     session.confirm_by_name(&what, name).await?;
-    let call = Call { method: Method::DELETE, path: &path, query: &[], payload: Payload::Nothing };
-    let operation = client.write(call).await;
+    let operation = client.write(Method::DELETE, &path, &[], Payload::Nothing).await;
     session.finish(&ENV, "removed", vec![Started { name: name.to_owned(), operation }]).await
 }
 

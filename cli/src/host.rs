@@ -4,18 +4,19 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Call, Payload};
+use crate::client::Payload;
 use crate::exit;
 use crate::failure::Failure;
-use crate::noun::Noun;
+use crate::noun::{CHOSEN, Noun, Verbs};
 use crate::options;
-use crate::session::{Session, Started};
+use crate::session::Session;
 use crate::table::{Column, Show};
 use crate::targets;
 use crate::value::text_at;
 
 pub(crate) const HOST: Noun = Noun {
     word: "host",
+    path: &["environments", CHOSEN, "hosts"],
     name: "/metadata/name",
     columns: &[
         Column::new("NAME", Show::Text("/metadata/name")),
@@ -39,15 +40,9 @@ pub(crate) const HOST: Noun = Noun {
     when_none: "No hosts in this environment yet. Create one: skep host create NAME --driver DRIVER (see: skep driver ls)",
 };
 
-/// Hosts.
-#[derive(Debug, Args)]
-pub struct Host {
-    #[command(subcommand)]
-    verb: Option<Verb>,
-}
-
+/// What can be done with hosts.
 #[derive(Debug, Subcommand)]
-enum Verb {
+pub enum Verb {
     /// List the hosts of the environment (the default)
     #[command(
         visible_alias = "list",
@@ -82,8 +77,9 @@ enum Verb {
     },
 }
 
+/// What is to be created.
 #[derive(Debug, Args)]
-struct Create {
+pub struct Create {
     /// Their names
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
@@ -95,53 +91,25 @@ struct Create {
     options: Vec<(String, String)>,
 }
 
-pub(crate) async fn run(command: Host, session: &Session) -> Result<(), Failure> {
-    let client = session.client()?;
-    let env = session.environment()?;
+pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), Failure> {
     match command.verb.unwrap_or(Verb::Ls) {
-        Verb::Ls => session.print_list(&HOST, &client.get(&["v1", "environments", env, "hosts"], &[]).await?),
-        Verb::Create(wish) => create(wish, env, session).await?,
-        Verb::Inspect { name } => {
-            let path = ["v1", "environments", env, "hosts", HOST.named(&name)?];
-            session.print_one(&HOST, &client.get(&path, &[]).await?);
-        }
-        Verb::Rm { names } => remove(&names, env, session).await?,
+        Verb::Ls => HOST.list(&[], session).await,
+        Verb::Create(wish) => create(wish, session).await,
+        Verb::Inspect { name } => HOST.inspect(&name, session).await,
+        Verb::Rm { names } => targets::remove(&HOST, &names, about, session).await,
     }
-    Ok(())
 }
 
-async fn create(wish: Create, env: &str, session: &Session) -> Result<(), Failure> {
+async fn create(wish: Create, session: &Session) -> Result<(), Failure> {
     let client = session.client()?;
+    let path = HOST.at(&[], session)?;
     let options = options::object(&wish.options);
     let started = targets::start(&wish.names, async |name| {
         let body = json!({"name": name, "driver": wish.driver, "options": options});
-        let path = ["v1", "environments", env, "hosts"];
-        client
-            .write(Call { method: Method::POST, path: &path, query: &[], payload: Payload::Json(&body) })
-            .await
+        client.write(Method::POST, &path, &[], Payload::Json(&body)).await
     })
     .await?;
     session.finish(&HOST, "created", started).await
-}
-
-async fn remove(names: &[String], env: &str, session: &Session) -> Result<(), Failure> {
-    let client = session.client()?;
-    let names = targets::named(&HOST, names)?;
-    if !session.settings.yes && session.may_ask() {
-        for name in &names {
-            let host = client.get(&["v1", "environments", env, "hosts", name], &[]).await?;
-            session.screen.note(&format!("  {}", about(name, &host)));
-        }
-    }
-    session.confirm(&format!("Removing from environment {env}: {}", names.join(", "))).await?;
-    let started: Vec<Started> = targets::start(&names, async |name| {
-        let path = ["v1", "environments", env, "hosts", name];
-        client
-            .write(Call { method: Method::DELETE, path: &path, query: &[], payload: Payload::Nothing })
-            .await
-    })
-    .await?;
-    session.finish(&HOST, "removed", started).await
 }
 
 /// What a person should know before the host goes.

@@ -8,11 +8,12 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::client::{Call, Payload};
+use crate::client::Payload;
+use crate::env::ENV;
 use crate::exit::{self, Exit};
 use crate::failure::Failure;
 use crate::input;
-use crate::noun::Noun;
+use crate::noun::{CHOSEN, Noun};
 use crate::session::Session;
 use crate::table::{Column, Show};
 use crate::value::items;
@@ -20,6 +21,7 @@ use crate::value::items;
 /// One image on one host.
 pub(crate) const IMAGE: Noun = Noun {
     word: "host",
+    path: &["environments", CHOSEN, "images"],
     name: "/host",
     columns: &[
         Column::new("HOST", Show::Text("/host")),
@@ -65,10 +67,10 @@ pub(crate) async fn run(command: Image, session: &Session) -> Result<(), Failure
 }
 
 async fn load(wish: Load, session: &Session) -> Result<(), Failure> {
-    let env = session.environment()?;
+    let path = IMAGE.at(&[], session)?;
     let client = session.client()?;
     // Finds a manager that answers before the bytes flow: standard input can be sent only once.
-    client.get(&["v1", "environments", env], &[]).await?;
+    client.get(&ENV.at(&[session.environment()?], session)?, &[]).await?;
     let opened = AtomicBool::new(false);
     let open = || {
         if opened.swap(true, Ordering::SeqCst) && input::is_stdin(&wish.file) {
@@ -77,10 +79,7 @@ async fn load(wish: Load, session: &Session) -> Result<(), Failure> {
         input::body(&wish.file)
     };
     let query: Vec<(&str, &str)> = wish.import.iter().map(|name| ("import", name.as_str())).collect();
-    let path = ["v1", "environments", env, "images"];
-    let answer = client
-        .write(Call { method: Method::POST, path: &path, query: &query, payload: Payload::Stream(&open) })
-        .await?;
+    let answer = client.write(Method::POST, &path, &query, Payload::Stream(&open)).await?;
     session.print_list(&IMAGE, &answer);
     verdict(items(&answer))
 }

@@ -45,6 +45,7 @@ pub use screen::Screen;
 pub use settings::Variables;
 
 use failure::Failure;
+use noun::Verbs;
 use session::Session;
 use settings::{ConfigFile, Settings};
 
@@ -67,32 +68,32 @@ pub enum Command {
     Ps(task::Ps),
     /// Stacks: deployed recipes
     #[command(visible_alias = "stacks", after_long_help = exit::help(exit::READS))]
-    Stack(stack::Stack),
+    Stack(Verbs<stack::Verb>),
     /// Environments: isolated swarms with their hosts and stacks
     #[command(visible_aliases = ["envs", "environment", "environments"], after_long_help = exit::help(exit::READS))]
-    Env(env::Env),
+    Env(Verbs<env::Verb>),
     /// Templates: what environments start from
     #[command(visible_alias = "templates", after_long_help = exit::help(exit::READS))]
-    Template(template::Template),
+    Template(Verbs<template::Verb>),
     /// Hosts: the machines of an environment
     #[command(visible_alias = "hosts", after_long_help = exit::help(exit::READS))]
-    Host(host::Host),
+    Host(Verbs<host::Verb>),
     /// Drivers: where hosts can come from
     #[command(visible_alias = "drivers", after_long_help = exit::help(exit::READS))]
-    Driver(driver::Driver),
+    Driver(Verbs<driver::Verb>),
     /// Images: bring them onto the hosts without a registry
     #[command(visible_alias = "images")]
     Image(image::Image),
     /// The cluster of managers
     #[command(visible_alias = "clusters", after_long_help = exit::help(exit::READS))]
-    Cluster(cluster::Cluster),
+    Cluster(Verbs<cluster::Verb>),
     /// Operations: what the cluster is doing and has done
     #[command(
         name = "operation",
         visible_aliases = ["op", "ops", "operations"],
         after_long_help = exit::help(exit::READS)
     )]
-    Operation(operation::Operation),
+    Operation(Verbs<operation::Verb>),
     /// Show whose token is used
     #[command(before_long_help = "Examples:\n  skep whoami", after_long_help = exit::help(exit::READS))]
     Whoami,

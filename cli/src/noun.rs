@@ -1,8 +1,10 @@
-//! What the kinds of things have in common for a client: a word, a name, a table.
+//! What the kinds of things have in common for a client: a word, a place in the API, a name, a table.
 
+use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::session::Session;
 use crate::table::Column;
 use crate::value::text_at;
 use crate::{cluster, driver, env, host, image, operation, stack, task, template};
@@ -11,12 +13,24 @@ use crate::{cluster, driver, env, host, image, operation, stack, task, template}
 pub(crate) struct Noun {
     /// As in `skep WORD ls` and in `WORD/NAME`.
     pub(crate) word: &'static str,
+    /// Where the API has all of them.
+    pub(crate) path: &'static [&'static str],
     /// Where its name stands in the object.
     pub(crate) name: &'static str,
     /// Its table, in this order.
     pub(crate) columns: &'static [Column],
     /// What to do when there is none yet.
     pub(crate) when_none: &'static str,
+}
+
+/// In the path of a kind of things: the chosen environment's name.
+pub(crate) const CHOSEN: &str = "{environment}";
+
+/// What follows a noun on the command line; each has a verb that may be left out.
+#[derive(Debug, Args)]
+pub struct Verbs<V: Subcommand> {
+    #[command(subcommand)]
+    pub(crate) verb: Option<V>,
 }
 
 /// Every kind of thing.
@@ -46,6 +60,31 @@ impl Noun {
             ));
         }
         Ok(name)
+    }
+
+    /// Where all of them are, or what follows in the path.
+    pub(crate) fn at<'a>(&self, more: &[&'a str], session: &'a Session) -> Result<Vec<&'a str>, Failure> {
+        let mut path = vec!["v1"];
+        for segment in self.path {
+            path.push(if *segment == CHOSEN { session.environment()? } else { segment });
+        }
+        path.extend(more);
+        Ok(path)
+    }
+
+    /// Prints all of them.
+    pub(crate) async fn list(&self, query: &[(&str, &str)], session: &Session) -> Result<(), Failure> {
+        let all = session.client()?.get(&self.at(&[], session)?, query).await?;
+        session.print_list(self, &all);
+        Ok(())
+    }
+
+    /// Prints everything about one.
+    pub(crate) async fn inspect(&self, reference: &str, session: &Session) -> Result<(), Failure> {
+        let client = session.client()?;
+        let path = self.at(&[self.named(reference)?], session)?;
+        session.print_one(self, &client.get(&path, &[]).await?);
+        Ok(())
     }
 
     /// The name of an object.

@@ -1,18 +1,19 @@
 //! `skep operation`: what the cluster is doing and has done.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Subcommand, ValueEnum};
 use serde_json::Value;
 
 use crate::exit;
 use crate::failure::Failure;
 use crate::flags::Output;
-use crate::noun::Noun;
+use crate::noun::{Noun, Verbs};
 use crate::session::{self, Session};
 use crate::table::{Column, Show};
 use crate::value::{list_at, text_at};
 
 pub(crate) const OPERATION: Noun = Noun {
     word: "op",
+    path: &["operations"],
     name: "/id",
     columns: &[
         Column::new("OPERATION", Show::Text("/id")),
@@ -29,15 +30,9 @@ pub(crate) const OPERATION: Noun = Noun {
     when_none: "No operations.",
 };
 
-/// Operations.
-#[derive(Debug, Args)]
-pub struct Operation {
-    #[command(subcommand)]
-    verb: Option<Verb>,
-}
-
+/// What can be done with operations.
 #[derive(Debug, Subcommand)]
-enum Verb {
+pub enum Verb {
     /// List the operations (the default)
     #[command(
         visible_alias = "list",
@@ -69,8 +64,9 @@ enum Verb {
     },
 }
 
+/// Where an operation can stand.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum State {
+pub enum State {
     Queued,
     Running,
     Waiting,
@@ -78,25 +74,20 @@ enum State {
     Failed,
 }
 
-pub(crate) async fn run(command: Operation, session: &Session) -> Result<(), Failure> {
-    let client = session.client()?;
+pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), Failure> {
     match command.verb.unwrap_or(Verb::Ls { state: None }) {
         Verb::Ls { state } => {
             let state = state.and_then(|state| Some(state.to_possible_value()?.get_name().to_owned()));
             let query: Vec<(&str, &str)> = state.iter().map(|state| ("state", state.as_str())).collect();
-            session.print_list(&OPERATION, &client.get(&["v1", "operations"], &query).await?);
+            OPERATION.list(&query, session).await
         }
-        Verb::Inspect { id } => {
-            let operation = client.get(&["v1", "operations", OPERATION.named(&id)?], &[]).await?;
-            session.print_one(&OPERATION, &operation);
-        }
-        Verb::Watch { id } => watch(OPERATION.named(&id)?, session).await?,
+        Verb::Inspect { id } => OPERATION.inspect(&id, session).await,
+        Verb::Watch { id } => watch(OPERATION.named(&id)?, session).await,
     }
-    Ok(())
 }
 
 async fn watch(id: &str, session: &Session) -> Result<(), Failure> {
-    let operation = session.client()?.get(&["v1", "operations", id], &[]).await?;
+    let operation = session.client()?.get(&OPERATION.at(&[id], session)?, &[]).await?;
     let ended = session::watch(session, operation).await?;
     if session.output(Output::Table) == Output::Json {
         session.print_json(&ended);

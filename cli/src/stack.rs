@@ -6,9 +6,9 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use crate::client::{Call, Payload};
+use crate::client::Payload;
 use crate::failure::Failure;
-use crate::noun::Noun;
+use crate::noun::{CHOSEN, Noun, Verbs};
 use crate::session::{Session, Started};
 use crate::table::{Column, Show};
 use crate::value::{list_at, text_at};
@@ -16,6 +16,7 @@ use crate::{exit, input, options, targets, task};
 
 pub(crate) const STACK: Noun = Noun {
     word: "stack",
+    path: &["environments", CHOSEN, "stacks"],
     name: "/metadata/name",
     columns: &[
         Column::new("NAME", Show::Text("/metadata/name")),
@@ -31,15 +32,9 @@ pub(crate) const STACK: Noun = Noun {
     when_none: "No stacks in this environment yet. Deploy one: skep up -f compose.yml --stack NAME",
 };
 
-/// Stacks.
-#[derive(Debug, Args)]
-pub struct Stack {
-    #[command(subcommand)]
-    verb: Option<Verb>,
-}
-
+/// What can be done with stacks.
 #[derive(Debug, Subcommand)]
-enum Verb {
+pub enum Verb {
     /// List the stacks of the environment (the default)
     #[command(
         visible_alias = "list",
@@ -94,61 +89,33 @@ pub struct Up {
     env_file: Option<PathBuf>,
 }
 
-pub(crate) async fn run(command: Stack, session: &Session) -> Result<(), Failure> {
-    let client = session.client()?;
-    let env = session.environment()?;
+pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), Failure> {
     match command.verb.unwrap_or(Verb::Ls) {
-        Verb::Ls => {
-            session.print_list(&STACK, &client.get(&["v1", "environments", env, "stacks"], &[]).await?)
-        }
-        Verb::Ps { name } => task::list_of(Some(&name), session).await?,
-        Verb::Inspect { name } => {
-            let path = ["v1", "environments", env, "stacks", STACK.named(&name)?];
-            session.print_one(&STACK, &client.get(&path, &[]).await?);
-        }
-        Verb::Rm { names } => remove(&names, env, session).await?,
+        Verb::Ls => STACK.list(&[], session).await,
+        Verb::Ps { name } => task::list_of(Some(&name), session).await,
+        Verb::Inspect { name } => STACK.inspect(&name, session).await,
+        Verb::Rm { names } => targets::remove(&STACK, &names, about, session).await,
     }
-    Ok(())
 }
 
 /// `skep up`.
 pub(crate) async fn up(wish: Up, session: &Session) -> Result<(), Failure> {
     let name = STACK.named(&wish.stack)?;
-    let env = session.environment()?;
+    let path = STACK.at(&[name], session)?;
     let mut variables = match &wish.env_file {
         Some(file) => variables_of(&input::text(file).await?, &input::name_of(file))?,
         None => Map::new(),
     };
     variables.extend(wish.variables.iter().map(|(key, value)| (key.clone(), Value::String(value.clone()))));
     let body = json!({"recipe": input::text(&wish.file).await?, "variables": variables});
-    let path = ["v1", "environments", env, "stacks", name];
-    let call = Call { method: Method::PUT, path: &path, query: &[], payload: Payload::Json(&body) };
-    let operation = session.client()?.write(call).await;
+    let operation = session.client()?.write(Method::PUT, &path, &[], Payload::Json(&body)).await;
     session.finish(&STACK, "deployed", vec![Started { name: name.to_owned(), operation }]).await
 }
 
-async fn remove(names: &[String], env: &str, session: &Session) -> Result<(), Failure> {
-    let client = session.client()?;
-    let names = targets::named(&STACK, names)?;
-    if !session.settings.yes && session.may_ask() {
-        for name in &names {
-            let stack = client.get(&["v1", "environments", env, "stacks", name], &[]).await?;
-            let services: Vec<String> = list_at(&stack, "/spec/services")
-                .iter()
-                .filter_map(|service| text_at(service, "/name"))
-                .collect();
-            session.screen.note(&format!("  {name}: services {}", services.join(", ")));
-        }
-    }
-    session.confirm(&format!("Removing from environment {env}: {}", names.join(", "))).await?;
-    let started = targets::start(&names, async |name| {
-        let path = ["v1", "environments", env, "stacks", name];
-        client
-            .write(Call { method: Method::DELETE, path: &path, query: &[], payload: Payload::Nothing })
-            .await
-    })
-    .await?;
-    session.finish(&STACK, "removed", started).await
+/// What a person should know before the stack goes.
+fn about(name: &str, stack: &Value) -> String {
+    let services = list_at(stack, "/spec/services").iter().filter_map(|service| text_at(service, "/name"));
+    format!("{name}: services {}", services.collect::<Vec<String>>().join(", "))
 }
 
 /// The lines of an env file: `KEY=VALUE`, comments, empty lines; quotes around a value are not part of it.

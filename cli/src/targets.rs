@@ -1,15 +1,37 @@
 //! Asking for the same change on several things.
 
+use reqwest::Method;
 use serde_json::Value;
 
+use crate::client::Payload;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::noun::Noun;
-use crate::session::Started;
+use crate::session::{Session, Started};
 
-/// The bare names of references.
-pub(crate) fn named(noun: &Noun, references: &[String]) -> Result<Vec<String>, Failure> {
-    references.iter().map(|reference| noun.named(reference).map(str::to_owned)).collect()
+/// Removes things of a kind from the chosen environment. A person who is asked first sees what goes.
+pub(crate) async fn remove(
+    noun: &Noun,
+    references: &[String],
+    about: fn(&str, &Value) -> String,
+    session: &Session,
+) -> Result<(), Failure> {
+    let client = session.client()?;
+    let env = session.environment()?;
+    let names = references.iter().map(|reference| noun.named(reference).map(str::to_owned));
+    let names: Vec<String> = names.collect::<Result<_, _>>()?;
+    if !session.settings.yes && session.may_ask() {
+        for name in &names {
+            let object = client.get(&noun.at(&[name], session)?, &[]).await?;
+            session.screen.note(&format!("  {}", about(name, &object)));
+        }
+    }
+    session.confirm(&format!("Removing from environment {env}: {}", names.join(", "))).await?;
+    let started = start(&names, async |name| {
+        client.write(Method::DELETE, &noun.at(&[name], session)?, &[], Payload::Nothing).await
+    })
+    .await?;
+    session.finish(noun, "removed", started).await
 }
 
 /// Sends one request per name, in their order. What would fail for every target alike ends the command at once, as long as

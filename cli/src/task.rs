@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::failure::Failure;
-use crate::noun::Noun;
+use crate::noun::{CHOSEN, Noun};
 use crate::session::Session;
 use crate::stack::STACK;
 use crate::table::{Column, Show};
@@ -12,6 +12,7 @@ use crate::value::{list_at, text_at};
 
 pub(crate) const TASK: Noun = Noun {
     word: "task",
+    path: &["environments", CHOSEN, "tasks"],
     name: "/id",
     columns: &[
         Column::new("TASK", Show::Text("/id")),
@@ -41,15 +42,9 @@ pub(crate) async fn run(command: Ps, session: &Session) -> Result<(), Failure> {
 
 /// The tasks of one stack, or of the whole environment.
 pub(crate) async fn list_of(stack: Option<&str>, session: &Session) -> Result<(), Failure> {
-    let env = session.environment()?;
-    let client = session.client()?;
-    let tasks = match stack {
-        Some(stack) => {
-            client.get(&["v1", "environments", env, "stacks", STACK.named(stack)?, "tasks"], &[]).await?
-        }
-        None => client.get(&["v1", "environments", env, "tasks"], &[]).await?,
-    };
-    session.print_list(&TASK, &tasks);
+    let Some(stack) = stack else { return TASK.list(&[], session).await };
+    let path = STACK.at(&[STACK.named(stack)?, "tasks"], session)?;
+    session.print_list(&TASK, &session.client()?.get(&path, &[]).await?);
     Ok(())
 }
 

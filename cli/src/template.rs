@@ -1,20 +1,21 @@
 //! `skep template`: what environments start from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::client::{Call, Payload};
+use crate::client::Payload;
 use crate::failure::Failure;
-use crate::noun::Noun;
+use crate::noun::{Noun, Verbs};
 use crate::session::Session;
 use crate::table::{Column, Show};
 use crate::{exit, input};
 
 pub(crate) const TEMPLATE: Noun = Noun {
     word: "template",
+    path: &["templates"],
     name: "/metadata/name",
     columns: &[
         Column::new("NAME", Show::Text("/metadata/name")),
@@ -28,15 +29,9 @@ pub(crate) const TEMPLATE: Noun = Noun {
     when_none: "No templates yet. Import one: skep template import FILE",
 };
 
-/// Templates.
-#[derive(Debug, Args)]
-pub struct Template {
-    #[command(subcommand)]
-    verb: Option<Verb>,
-}
-
+/// What can be done with templates.
 #[derive(Debug, Subcommand)]
-enum Verb {
+pub enum Verb {
     /// List the templates (the default)
     #[command(
         visible_alias = "list",
@@ -64,24 +59,19 @@ enum Verb {
     },
 }
 
-pub(crate) async fn run(command: Template, session: &Session) -> Result<(), Failure> {
-    let client = session.client()?;
+pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), Failure> {
     match command.verb.unwrap_or(Verb::Ls) {
-        Verb::Ls => session.print_list(&TEMPLATE, &client.get(&["v1", "templates"], &[]).await?),
-        Verb::Inspect { name } => {
-            session
-                .print_one(&TEMPLATE, &client.get(&["v1", "templates", TEMPLATE.named(&name)?], &[]).await?);
-        }
-        Verb::Import { file } => {
-            let body = json!({"document": input::text(&file).await?});
-            let call = Call {
-                method: Method::POST,
-                path: &["v1", "templates"],
-                query: &[],
-                payload: Payload::Json(&body),
-            };
-            session.print_done(&TEMPLATE, &client.write(call).await?, "imported");
-        }
+        Verb::Ls => TEMPLATE.list(&[], session).await,
+        Verb::Inspect { name } => TEMPLATE.inspect(&name, session).await,
+        Verb::Import { file } => import(&file, session).await,
     }
+}
+
+async fn import(file: &Path, session: &Session) -> Result<(), Failure> {
+    let client = session.client()?;
+    let body = json!({"document": input::text(file).await?});
+    let path = TEMPLATE.at(&[], session)?;
+    let imported = client.write(Method::POST, &path, &[], Payload::Json(&body)).await?;
+    session.print_done(&TEMPLATE, &imported, "imported");
     Ok(())
 }

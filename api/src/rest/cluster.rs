@@ -9,29 +9,26 @@ use crate::Api;
 use crate::cluster::{ClusterStatus, MemberStatus};
 use crate::dress::At;
 use crate::extract::{Params, Reading};
-use crate::problem::Problem;
-use crate::rest::List;
+use crate::problem::Refused;
+use crate::rest::{List, Listed};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(show)).routes(routes!(members))
 }
 
 /// Shows leader, quorum and every manager.
-#[utoipa::path(get, path = "/v1/cluster", operation_id = "show_cluster", params(Reading), responses(
-    (status = 200, body = ClusterStatus, description = "As it is"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
-))]
+#[utoipa::path(get, path = "/v1/cluster", operation_id = "show_cluster",
+    params(Reading), responses((status = 200, body = ClusterStatus, description = "As it is"), Refused))]
 async fn show(State(api): State<Api>, _reading: Params<Reading>) -> At<Json<ClusterStatus>> {
     let status = api.parts.cluster.status().await;
     At(status.revision, Json(status))
 }
 
 /// Lists the managers.
-#[utoipa::path(get, path = "/v1/cluster/members", operation_id = "list_members", params(Reading), responses(
-    (status = 200, body = List<MemberStatus>, description = "All of them"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
-))]
-async fn members(State(api): State<Api>, _reading: Params<Reading>) -> At<Json<List<MemberStatus>>> {
+#[utoipa::path(get, path = "/v1/cluster/members", operation_id = "list_members",
+    params(Reading),
+    responses((status = 200, body = List<MemberStatus>, description = "All of them"), Refused))]
+async fn members(State(api): State<Api>, _reading: Params<Reading>) -> Listed<MemberStatus> {
     let status = api.parts.cluster.status().await;
-    At(status.revision, Json(List { items: status.members, revision: status.revision }))
+    List::at(status.revision, status.members)
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use skep_drivers::{DRIVERS, DriverConfig, DriverKind};
@@ -12,10 +11,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::Api;
-use crate::dress::At;
 use crate::extract::{Params, Reading};
-use crate::problem::Problem;
-use crate::rest::List;
+use crate::problem::Refused;
+use crate::rest::{List, Listed};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list))
@@ -48,12 +46,10 @@ pub(crate) fn check(api: &Api, driver: &str, options: &BTreeMap<String, String>)
 }
 
 /// Lists the drivers.
-#[utoipa::path(get, path = "/v1/drivers", operation_id = "list_drivers", params(Reading), responses(
-    (status = 200, body = List<Driver>, description = "All of them"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
-))]
-async fn list(State(api): State<Api>, _reading: Params<Reading>) -> At<Json<List<Driver>>> {
+#[utoipa::path(get, path = "/v1/drivers", operation_id = "list_drivers",
+    params(Reading), responses((status = 200, body = List<Driver>, description = "All of them"), Refused))]
+async fn list(State(api): State<Api>, _reading: Params<Reading>) -> Listed<Driver> {
     let revision = api.ledger().view().revision();
     let items = DRIVERS.iter().map(|kind| Driver::new(kind, &api.parts.drivers)).collect();
-    At(revision, Json(List { items, revision }))
+    List::at(revision, items)
 }

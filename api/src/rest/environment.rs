@@ -16,12 +16,11 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::Api;
-use crate::change::{Asked, Change, Changing, Keyed, Started};
+use crate::change::{Asked, Begun, Change, Changing, Keyed, Started};
 use crate::dress::At;
-use crate::extract::{Params, Place, Reading, Reference};
-use crate::problem::{Problem, Reply};
-use crate::rest::operation::Operation;
-use crate::rest::{List, Metadata, driver};
+use crate::extract::{Place, Read, Reading, Reference, Within};
+use crate::problem::{Refused, Reply};
+use crate::rest::{List, Listed, Metadata, driver};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, remove))
@@ -172,44 +171,28 @@ impl EnvironmentWish {
 }
 
 /// Lists the environments.
-#[utoipa::path(get, path = "/v1/environments", operation_id = "list_environments", params(Reading), responses(
-    (status = 200, body = List<Environment>, description = "All of them"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
-))]
-async fn list(
-    State(api): State<Api>,
-    Params(reading): Params<Reading>,
-) -> Reply<At<Json<List<Environment>>>> {
-    let view = api.read(reading.consistency).await?;
+#[utoipa::path(get, path = "/v1/environments", operation_id = "list_environments",
+    params(Reading),
+    responses((status = 200, body = List<Environment>, description = "All of them"), Refused))]
+async fn list(Read(view): Read) -> Reply<Listed<Environment>> {
     let mut all = view.list::<environment::Environment>(CLUSTER)?;
     all.sort_by(|a, b| a.name.cmp(&b.name));
     let items = all.iter().map(|stored| Environment::new(&view, stored)).collect::<Ruling<_>>()?;
-    Ok(At(view.revision(), Json(List { items, revision: view.revision() })))
+    Ok(List::at(view.revision(), items))
 }
 
 /// Shows an environment.
 #[utoipa::path(get, path = "/v1/environments/{environment}", operation_id = "show_environment",
-    params(Reading, ("environment" = String, Path, description = "Its name or id")), responses(
-    (status = 200, body = Environment, description = "As it is"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
-))]
-async fn show(
-    State(api): State<Api>,
-    Place(reference): Place<Reference>,
-    Params(reading): Params<Reading>,
-) -> Reply<At<Json<Environment>>> {
-    let view = api.read(reading.consistency).await?;
+    params(Reading, Within),
+    responses((status = 200, body = Environment, description = "As it is"), Refused))]
+async fn show(Place(reference): Place<Reference>, Read(view): Read) -> Reply<At<Json<Environment>>> {
     let stored = environment::find(&view, &reference)?;
     Ok(At(view.revision(), Json(Environment::new(&view, &stored)?)))
 }
 
 /// Asks for an environment.
-#[utoipa::path(post, path = "/v1/environments", operation_id = "create_environment", params(Changing, Keyed),
-    request_body = EnvironmentWish, responses(
-    (status = 202, body = Operation, description = "Accepted: follow the operation"),
-    (status = 200, body = List<Operation>, description = "Dry run: what would be started"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
-))]
+#[utoipa::path(post, path = "/v1/environments", operation_id = "create_environment",
+    params(Changing, Keyed), request_body = EnvironmentWish, responses(Begun))]
 async fn create(State(api): State<Api>, Asked { change, wish }: Asked<EnvironmentWish>) -> Reply<Response> {
     let wish = wish.minted()?;
     let driver = match wish.hosts.is_empty() {
@@ -225,12 +208,13 @@ async fn create(State(api): State<Api>, Asked { change, wish }: Asked<Environmen
 }
 
 /// Asks for an environment to be removed with everything in it.
-#[utoipa::path(delete, path = "/v1/environments/{environment}", operation_id = "remove_environment",
-    params(Changing, Keyed, ("environment" = String, Path, description = "Its name or id")), responses(
-    (status = 202, body = Operation, description = "Accepted: follow the operation"),
-    (status = 200, body = List<Operation>, description = "Dry run: what would be started"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
-))]
+#[utoipa::path(
+    delete,
+    path = "/v1/environments/{environment}",
+    operation_id = "remove_environment",
+    params(Changing, Keyed, Within),
+    responses(Begun)
+)]
 async fn remove(
     State(api): State<Api>,
     Place(reference): Place<Reference>,

@@ -16,12 +16,11 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::Api;
-use crate::change::{Asked, Change, Changing, Keyed};
+use crate::change::{Asked, Begun, Change, Changing, Keyed};
 use crate::dress::At;
-use crate::extract::{Params, Place, Reading, Reference};
-use crate::problem::{Problem, Reply};
-use crate::rest::operation::Operation;
-use crate::rest::{List, Metadata, driver};
+use crate::extract::{Place, Read, Reading, Reference, Within};
+use crate::problem::{Refused, Reply};
+use crate::rest::{List, Listed, Metadata, driver};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, remove))
@@ -189,40 +188,24 @@ impl HostInventory {
 
 /// Lists the hosts of an environment.
 #[utoipa::path(get, path = "/v1/environments/{environment}/hosts", operation_id = "list_hosts",
-    params(Reading, ("environment" = String, Path, description = "Its name or id")), responses(
-    (status = 200, body = List<Host>, description = "All of them"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
-))]
-async fn list(
-    State(api): State<Api>,
-    Place(reference): Place<Reference>,
-    Params(reading): Params<Reading>,
-) -> Reply<At<Json<List<Host>>>> {
-    let view = api.read(reading.consistency).await?;
+    params(Reading, Within),
+    responses((status = 200, body = List<Host>, description = "All of them"), Refused))]
+async fn list(Place(reference): Place<Reference>, Read(view): Read) -> Reply<Listed<Host>> {
     let environment = environment::find(&view, &reference)?;
     let mut all = view.list::<host::Host>(environment.id.as_str())?;
     all.sort_by(|a, b| a.name.cmp(&b.name));
     let items = all.iter().map(|stored| Host::new(&view, &environment, stored)).collect::<Ruling<_>>()?;
-    Ok(At(view.revision(), Json(List { items, revision: view.revision() })))
+    Ok(List::at(view.revision(), items))
 }
 
 /// Shows a host.
 #[utoipa::path(get, path = "/v1/environments/{environment}/hosts/{host}", operation_id = "show_host",
-    params(
-        Reading,
-        ("environment" = String, Path, description = "Its name or id"),
-        ("host" = String, Path, description = "Its name or id"),
-    ),
-    responses(
-    (status = 200, body = Host, description = "As it is"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
-))]
+    params(Reading, Within, ("host" = String, Path, description = "Its name or id")),
+    responses((status = 200, body = Host, description = "As it is"), Refused))]
 async fn show(
-    State(api): State<Api>,
     Place((environment, host)): Place<(Reference, Reference)>,
-    Params(reading): Params<Reading>,
+    Read(view): Read,
 ) -> Reply<At<Json<Host>>> {
-    let view = api.read(reading.consistency).await?;
     let environment = environment::find(&view, &environment)?;
     let stored = host::find(&view, &environment, &host)?;
     Ok(At(view.revision(), Json(Host::new(&view, &environment, &stored)?)))
@@ -230,12 +213,7 @@ async fn show(
 
 /// Asks for a host.
 #[utoipa::path(post, path = "/v1/environments/{environment}/hosts", operation_id = "create_host",
-    params(Changing, Keyed, ("environment" = String, Path, description = "Its name or id")),
-    request_body = HostWish, responses(
-    (status = 202, body = Operation, description = "Accepted: follow the operation"),
-    (status = 200, body = List<Operation>, description = "Dry run: what would be started"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
-))]
+    params(Changing, Keyed, Within), request_body = HostWish, responses(Begun))]
 async fn create(
     State(api): State<Api>,
     Place(environment): Place<Reference>,
@@ -259,17 +237,8 @@ async fn create(
 
 /// Asks for a host to be removed.
 #[utoipa::path(delete, path = "/v1/environments/{environment}/hosts/{host}", operation_id = "remove_host",
-    params(
-        Changing,
-        Keyed,
-        ("environment" = String, Path, description = "Its name or id"),
-        ("host" = String, Path, description = "Its name or id"),
-    ),
-    responses(
-    (status = 202, body = Operation, description = "Accepted: follow the operation"),
-    (status = 200, body = List<Operation>, description = "Dry run: what would be started"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
-))]
+    params(Changing, Keyed, Within, ("host" = String, Path, description = "Its name or id")),
+    responses(Begun))]
 async fn remove(
     State(api): State<Api>,
     Place((environment, host)): Place<(Reference, Reference)>,

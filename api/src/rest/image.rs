@@ -6,14 +6,13 @@
 use std::io;
 use std::path::Path;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use bollard::query_parameters::{CreateImageOptionsBuilder, ImportImageOptionsBuilder};
 use bollard::{Docker, body_try_stream};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
-use skep_ledger::{Revision, Stored};
+use skep_ledger::Stored;
 use skep_model::environment;
 use skep_model::host::Host;
 use tempfile::NamedTempFile;
@@ -25,10 +24,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::Api;
-use crate::dress::At;
-use crate::extract::{Params, Place, Reference};
-use crate::problem::{DoorCode, Problem, Reply};
-use crate::rest::List;
+use crate::extract::{Params, Place, Reference, Within};
+use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::rest::{List, Listed};
 
 /// Hosts that get an archive at the same time. More would only share the managers' line, and each holds a stream.
 const HOSTS_AT_ONCE_MAX: usize = 16;
@@ -70,18 +68,15 @@ struct Loading {
 /// The body is a tar as `docker save` writes it. The answer comes when every host has answered; one that failed does
 /// not hold up the others.
 #[utoipa::path(post, path = "/v1/environments/{environment}/images", operation_id = "load_images",
-    params(Loading, ("environment" = String, Path, description = "Its name or id")),
+    params(Loading, Within),
     request_body(content = String, content_type = "application/x-tar", description = "The archive"),
-    responses(
-    (status = 200, body = List<Image>, description = "What each host has answered"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
-))]
+    responses((status = 200, body = List<Image>, description = "What each host has answered"), Refused))]
 async fn load(
     State(api): State<Api>,
     Place(reference): Place<Reference>,
     Params(loading): Params<Loading>,
     body: Body,
-) -> Reply<At<Json<List<Image>>>> {
+) -> Reply<Listed<Image>> {
     let view = api.ledger().fresh_view().await?;
     let environment = environment::find(&view, &reference)?;
     let mut hosts = view.list::<Host>(environment.id.as_str())?;
@@ -95,8 +90,7 @@ async fn load(
     }
     let archive = spooled(&api.parts.spool, body).await?;
     let items = load_everywhere(&api, &hosts, &archive, loading.import.as_deref()).await;
-    let revision: Revision = view.revision();
-    Ok(At(revision, Json(List { items, revision })))
+    Ok(List::at(view.revision(), items))
 }
 
 /// Writes the body to a file that is gone when its handle is.

@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 
 use crate::auth::Principal;
 use crate::extract::{Params, Reading};
-use crate::problem::Problem;
+use crate::problem::Refused;
 use crate::{Api, openapi};
 
 /// A cluster that was never restored from a snapshot is in its first epoch. Revisions are comparable within one
@@ -47,10 +47,8 @@ struct Whoami {
 }
 
 /// Says which manager of which cluster answers. Works without a leader.
-#[utoipa::path(get, path = "/v1/meta", params(Reading), responses(
-    (status = 200, body = Meta, description = "As it is"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
-))]
+#[utoipa::path(get, path = "/v1/meta",
+    params(Reading), responses((status = 200, body = Meta, description = "As it is"), Refused))]
 async fn meta(State(api): State<Api>, _reading: Params<Reading>) -> Json<Meta> {
     Json(Meta {
         version: env!("CARGO_PKG_VERSION"),
@@ -62,10 +60,8 @@ async fn meta(State(api): State<Api>, _reading: Params<Reading>) -> Json<Meta> {
 }
 
 /// Says whose token this is.
-#[utoipa::path(get, path = "/v1/whoami", params(Reading), responses(
-    (status = 200, body = Whoami, description = "As it is"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
-))]
+#[utoipa::path(get, path = "/v1/whoami",
+    params(Reading), responses((status = 200, body = Whoami, description = "As it is"), Refused))]
 async fn whoami(Extension(principal): Extension<Principal>, _reading: Params<Reading>) -> Json<Whoami> {
     Json(Whoami { principal: principal.0 })
 }

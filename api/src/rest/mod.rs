@@ -12,6 +12,7 @@ pub(crate) mod stack;
 pub(crate) mod task;
 pub(crate) mod template;
 
+use axum::Json;
 use axum::http::{Method, Uri};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -20,6 +21,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::path::{Operation as PathOperation, PathItem};
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::dress::At;
 use crate::problem::{DoorCode, Problem};
 use crate::{Api, openapi};
 
@@ -90,6 +92,16 @@ pub(crate) struct List<T> {
     /// The newest change that the list contains.
     #[schema(value_type = u64)]
     pub(crate) revision: Revision,
+}
+
+/// A list as it is answered.
+pub(crate) type Listed<T> = At<Json<List<T>>>;
+
+impl<T> List<T> {
+    /// The answer that is this list, as it was at a revision.
+    pub(crate) fn at(revision: Revision, items: Vec<T>) -> Listed<T> {
+        At(revision, Json(List { items, revision }))
+    }
 }
 
 /// What every stored object has.

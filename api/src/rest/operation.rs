@@ -27,9 +27,9 @@ use utoipa_axum::routes;
 
 use crate::Api;
 use crate::dress::At;
-use crate::extract::{Consistency, Params, Place, Reading, Reference};
-use crate::problem::{DoorCode, Problem, Reply};
-use crate::rest::List;
+use crate::extract::{Consistency, Params, Place, Read, Reading, Reference};
+use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::rest::{List, Listed};
 
 /// Load balancers close connections that are silent for a minute; a quarter of that survives a lost heartbeat or two.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -244,11 +244,9 @@ impl From<operation::StepState> for StepState {
 }
 
 /// Lists the operations, oldest first.
-#[utoipa::path(get, path = "/v1/operations", operation_id = "list_operations", params(Listing), responses(
-    (status = 200, body = List<Operation>, description = "All of them"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
-))]
-async fn list(State(api): State<Api>, Params(listing): Params<Listing>) -> Reply<At<Json<List<Operation>>>> {
+#[utoipa::path(get, path = "/v1/operations", operation_id = "list_operations",
+    params(Listing), responses((status = 200, body = List<Operation>, description = "All of them"), Refused))]
+async fn list(State(api): State<Api>, Params(listing): Params<Listing>) -> Reply<Listed<Operation>> {
     let view = api.read(listing.consistency).await?;
     let all = view.list::<operation::Operation>(CLUSTER)?;
     let mut children: BTreeMap<&OperationId, Vec<OperationId>> = BTreeMap::new();
@@ -265,7 +263,7 @@ async fn list(State(api): State<Api>, Params(listing): Params<Listing>) -> Reply
         Operation::new(operation, operation.revision, children)
     };
     let items = all.iter().filter(wanted).map(shown).collect();
-    Ok(At(view.revision(), Json(List { items, revision: view.revision() })))
+    Ok(List::at(view.revision(), items))
 }
 
 /// Shows an operation, or follows it to its end.
@@ -273,23 +271,18 @@ async fn list(State(api): State<Api>, Params(listing): Params<Listing>) -> Reply
 /// With `Accept: text/event-stream` the answer is a stream of server-sent events: `id` is the operation's revision,
 /// `event` is `put` (or `delete`, if its record is gone), `data` is the operation. It ends after the final state.
 #[utoipa::path(get, path = "/v1/operations/{operation}", operation_id = "show_operation",
-    params(
-        Reading,
-        ("operation" = String, Path, description = "Its id"),
-        Resuming,
-    ),
+    params(Reading, ("operation" = String, Path, description = "Its id"), Resuming),
     responses(
     (status = 200, description = "As it is, or a stream of what becomes of it",
         content((Operation = "application/json"), (String = "text/event-stream"))),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
+    Refused,
 ))]
 async fn show(
     State(api): State<Api>,
     Place(id): Place<Reference>,
-    Params(reading): Params<Reading>,
+    Read(view): Read,
     headers: HeaderMap,
 ) -> Reply<Response> {
-    let view = api.read(reading.consistency).await?;
     let missing = || Refusal::NotFound { what: "operation", name: id.to_string(), scope: None };
     let stored = view.get::<operation::Operation>(CLUSTER, &id)?.ok_or_else(missing)?;
     if !wants_events(&headers) {

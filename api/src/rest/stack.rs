@@ -16,12 +16,11 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::Api;
-use crate::change::{Asked, Change, Changing, Keyed};
+use crate::change::{Asked, Begun, Change, Changing, Keyed};
 use crate::dress::At;
-use crate::extract::{Params, Place, Reading, Reference};
-use crate::problem::{Problem, Reply};
-use crate::rest::operation::Operation;
-use crate::rest::{List, Metadata};
+use crate::extract::{Place, Read, Reading, Reference, Within};
+use crate::problem::{Refused, Reply};
+use crate::rest::{List, Listed, Metadata};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(show, deploy, remove))
@@ -174,39 +173,23 @@ impl StackPort {
 
 /// Lists the stacks of an environment.
 #[utoipa::path(get, path = "/v1/environments/{environment}/stacks", operation_id = "list_stacks",
-    params(Reading, ("environment" = String, Path, description = "Its name or id")), responses(
-    (status = 200, body = List<Stack>, description = "All of them"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
-))]
-async fn list(
-    State(api): State<Api>,
-    Place(reference): Place<Reference>,
-    Params(reading): Params<Reading>,
-) -> Reply<At<Json<List<Stack>>>> {
-    let view = api.read(reading.consistency).await?;
+    params(Reading, Within),
+    responses((status = 200, body = List<Stack>, description = "All of them"), Refused))]
+async fn list(Place(reference): Place<Reference>, Read(view): Read) -> Reply<Listed<Stack>> {
     let environment = environment::find(&view, &reference)?;
     let all = view.list::<stack::Stack>(environment.id.as_str())?;
     let items = all.iter().map(|stored| Stack::new(&view, &environment, stored)).collect::<Ruling<_>>()?;
-    Ok(At(view.revision(), Json(List { items, revision: view.revision() })))
+    Ok(List::at(view.revision(), items))
 }
 
 /// Shows a stack.
 #[utoipa::path(get, path = "/v1/environments/{environment}/stacks/{stack}", operation_id = "show_stack",
-    params(
-        Reading,
-        ("environment" = String, Path, description = "Its name or id"),
-        ("stack" = String, Path, description = "Its name"),
-    ),
-    responses(
-    (status = 200, body = Stack, description = "As it is"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
-))]
+    params(Reading, Within, ("stack" = String, Path, description = "Its name")),
+    responses((status = 200, body = Stack, description = "As it is"), Refused))]
 async fn show(
-    State(api): State<Api>,
     Place((environment, stack)): Place<(Reference, Reference)>,
-    Params(reading): Params<Reading>,
+    Read(view): Read,
 ) -> Reply<At<Json<Stack>>> {
-    let view = api.read(reading.consistency).await?;
     let environment = environment::find(&view, &environment)?;
     let stored = stack::find(&view, &environment, &stack)?;
     Ok(At(view.revision(), Json(Stack::new(&view, &environment, &stored)?)))
@@ -214,17 +197,8 @@ async fn show(
 
 /// Asks for a stack to be deployed, new or again.
 #[utoipa::path(put, path = "/v1/environments/{environment}/stacks/{stack}", operation_id = "deploy_stack",
-    params(
-        Changing,
-        Keyed,
-        ("environment" = String, Path, description = "Its name or id"),
-        ("stack" = String, Path, description = "Its name"),
-    ),
-    request_body = StackWish, responses(
-    (status = 202, body = Operation, description = "Accepted: follow the operation"),
-    (status = 200, body = List<Operation>, description = "Dry run: what would be started"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
-))]
+    params(Changing, Keyed, Within, ("stack" = String, Path, description = "Its name")),
+    request_body = StackWish, responses(Begun))]
 async fn deploy(
     State(api): State<Api>,
     Place((environment, name)): Place<(Reference, Reference)>,
@@ -242,17 +216,7 @@ async fn deploy(
 
 /// Asks for a stack to be removed.
 #[utoipa::path(delete, path = "/v1/environments/{environment}/stacks/{stack}", operation_id = "remove_stack",
-    params(
-        Changing,
-        Keyed,
-        ("environment" = String, Path, description = "Its name or id"),
-        ("stack" = String, Path, description = "Its name"),
-    ),
-    responses(
-    (status = 202, body = Operation, description = "Accepted: follow the operation"),
-    (status = 200, body = List<Operation>, description = "Dry run: what would be started"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
-))]
+    params(Changing, Keyed, Within, ("stack" = String, Path, description = "Its name")), responses(Begun))]
 async fn remove(
     State(api): State<Api>,
     Place((environment, stack)): Place<(Reference, Reference)>,

@@ -5,12 +5,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
 use bollard::Docker;
 use bollard::models::{EndpointPortConfig, Node, Service, Task as SwarmTask};
 use serde::Serialize;
-use skep_ledger::{Revision, Stored};
+use skep_ledger::{Stored, View};
 use skep_model::environment::{self, Environment};
 use skep_model::host::Host;
 use skep_model::stack;
@@ -20,10 +19,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::Api;
-use crate::dress::At;
-use crate::extract::{Params, Place, Reading, Reference};
-use crate::problem::{DoorCode, Problem, Reply};
-use crate::rest::List;
+use crate::extract::{Place, Read, Reading, Reference, Within};
+use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::rest::{List, Listed};
 
 /// A healthy swarm manager lists its tasks in well under a second; one that lost its quorum never does.
 const LIST_MAX: Duration = Duration::from_secs(4);
@@ -81,54 +79,40 @@ struct Seen {
 
 /// Lists the tasks of an environment.
 #[utoipa::path(get, path = "/v1/environments/{environment}/tasks", operation_id = "list_tasks",
-    params(Reading, ("environment" = String, Path, description = "Its name or id")), responses(
-    (status = 200, body = List<Task>, description = "All of them"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
-))]
+    params(Reading, Within),
+    responses((status = 200, body = List<Task>, description = "All of them"), Refused))]
 async fn of_environment(
     State(api): State<Api>,
     Place(reference): Place<Reference>,
-    Params(reading): Params<Reading>,
-) -> Reply<At<Json<List<Task>>>> {
-    let view = api.read(reading.consistency).await?;
+    Read(view): Read,
+) -> Reply<Listed<Task>> {
     let environment = environment::find(&view, &reference)?;
-    let hosts = view.list::<Host>(environment.id.as_str())?;
-    answer(&api, &environment, &hosts, None, view.revision()).await
+    answer(&api, &view, &environment, None).await
 }
 
 /// Lists the tasks of a stack.
 #[utoipa::path(get, path = "/v1/environments/{environment}/stacks/{stack}/tasks", operation_id = "list_stack_tasks",
-    params(
-        Reading,
-        ("environment" = String, Path, description = "Its name or id"),
-        ("stack" = String, Path, description = "Its name"),
-    ),
-    responses(
-    (status = 200, body = List<Task>, description = "All of them"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
-))]
+    params(Reading, Within, ("stack" = String, Path, description = "Its name")),
+    responses((status = 200, body = List<Task>, description = "All of them"), Refused))]
 async fn of_stack(
     State(api): State<Api>,
     Place((environment, name)): Place<(Reference, Reference)>,
-    Params(reading): Params<Reading>,
-) -> Reply<At<Json<List<Task>>>> {
-    let view = api.read(reading.consistency).await?;
+    Read(view): Read,
+) -> Reply<Listed<Task>> {
     let environment = environment::find(&view, &environment)?;
     stack::find(&view, &environment, &name)?;
-    let hosts = view.list::<Host>(environment.id.as_str())?;
-    answer(&api, &environment, &hosts, Some(&name), view.revision()).await
+    answer(&api, &view, &environment, Some(&name)).await
 }
 
 async fn answer(
     api: &Api,
+    view: &View,
     environment: &Environment,
-    hosts: &[Stored<Host>],
     stack: Option<&str>,
-    revision: Revision,
-) -> Reply<At<Json<List<Task>>>> {
-    let seen = ask(api, environment, hosts).await?;
-    let items = tasks(&seen, hosts, stack);
-    Ok(At(revision, Json(List { items, revision })))
+) -> Reply<Listed<Task>> {
+    let hosts = view.list::<Host>(environment.id.as_str())?;
+    let seen = ask(api, environment, &hosts).await?;
+    Ok(List::at(view.revision(), tasks(&seen, &hosts, stack)))
 }
 
 /// Asks the swarm's managers one after another, its leader first: the others would ask it anyway.

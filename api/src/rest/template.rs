@@ -14,9 +14,9 @@ use utoipa_axum::routes;
 use crate::Api;
 use crate::change::{Asked, Changing, Keyed, answered};
 use crate::dress::At;
-use crate::extract::{Params, Place, Reading, Reference};
-use crate::problem::{Problem, Reply};
-use crate::rest::{List, Metadata};
+use crate::extract::{Place, Read, Reading, Reference};
+use crate::problem::{Refused, Reply};
+use crate::rest::{List, Listed, Metadata};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list, import)).routes(routes!(show))
@@ -76,31 +76,21 @@ impl Template {
 }
 
 /// Lists the templates, built in and imported.
-#[utoipa::path(get, path = "/v1/templates", operation_id = "list_templates", params(Reading), responses(
-    (status = 200, body = List<Template>, description = "All of them"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
-))]
-async fn list(State(api): State<Api>, Params(reading): Params<Reading>) -> Reply<At<Json<List<Template>>>> {
-    let view = api.read(reading.consistency).await?;
+#[utoipa::path(get, path = "/v1/templates", operation_id = "list_templates",
+    params(Reading), responses((status = 200, body = List<Template>, description = "All of them"), Refused))]
+async fn list(Read(view): Read) -> Reply<Listed<Template>> {
     let items = template::list(&view)?
         .iter()
         .map(|(template, revision)| Template::new(template, *revision))
         .collect();
-    Ok(At(view.revision(), Json(List { items, revision: view.revision() })))
+    Ok(List::at(view.revision(), items))
 }
 
 /// Shows a template.
 #[utoipa::path(get, path = "/v1/templates/{template}", operation_id = "show_template",
-    params(Reading, ("template" = String, Path, description = "Its name")), responses(
-    (status = 200, body = Template, description = "As it is"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
-))]
-async fn show(
-    State(api): State<Api>,
-    Place(name): Place<Reference>,
-    Params(reading): Params<Reading>,
-) -> Reply<At<Json<Template>>> {
-    let view = api.read(reading.consistency).await?;
+    params(Reading, ("template" = String, Path, description = "Its name")),
+    responses((status = 200, body = Template, description = "As it is"), Refused))]
+async fn show(Place(name): Place<Reference>, Read(view): Read) -> Reply<At<Json<Template>>> {
     let all = template::list(&view)?;
     let found = all.iter().find(|(template, _)| template.name.as_str() == &*name);
     let missing = || Refusal::NotFound { what: "template", name: name.to_string(), scope: None };
@@ -109,11 +99,12 @@ async fn show(
 }
 
 /// Imports a template.
-#[utoipa::path(post, path = "/v1/templates", operation_id = "import_template", params(Changing, Keyed),
-    request_body = TemplateWish, responses(
+#[utoipa::path(post, path = "/v1/templates", operation_id = "import_template",
+    params(Changing, Keyed), request_body = TemplateWish,
+    responses(
     (status = 201, body = Template, description = "Imported"),
     (status = 200, body = Template, description = "Dry run: what would be imported"),
-    (status = "default", body = Problem, content_type = "application/problem+json", description = "Refused"),
+    Refused,
 ))]
 async fn import(State(api): State<Api>, asked: Asked<TemplateWish>) -> Reply<Response> {
     let rule = |tx: &mut skep_ledger::Tx<'_>| template::import(tx, &asked.wish.document);
