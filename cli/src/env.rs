@@ -45,7 +45,7 @@ pub enum Verb {
     Ls,
     /// Create an environment from a template, optionally with hosts
     #[command(
-        before_long_help = "Examples:\n  skep env create prod -t swarm --hosts 3 --driver local\n  skep env create test -t swarm",
+        before_long_help = "Examples:\n  skep env create prod -t default --hosts 3 --driver local\n  skep env create test -t default",
         after_long_help = exit::help(exit::WAITS)
     )]
     Create(Create),

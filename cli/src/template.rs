@@ -41,7 +41,7 @@ pub enum Verb {
     Ls,
     /// Show everything about a template
     #[command(
-        before_long_help = "Examples:\n  skep template inspect swarm",
+        before_long_help = "Examples:\n  skep template inspect default",
         after_long_help = exit::help(exit::READS)
     )]
     Inspect {

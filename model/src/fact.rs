@@ -70,7 +70,12 @@ pub fn record(tx: &mut Tx<'_>, fact: &Fact) -> Ruling<()> {
             with_stack(tx, environment, name, |stack| stack.networks_made = *generation)
         }
         Fact::StackServicesMade(environment, name, generation) => {
-            with_stack(tx, environment, name, |stack| stack.services_made = *generation)
+            with_stack(tx, environment, name, |stack| {
+                stack.services_made = *generation;
+                // What was seen before was seen of other services.
+                stack.seen.clear();
+                stack.seen_generation = 0;
+            })
         }
         Fact::StackSeen(environment, name, generation, seen) => with_stack(tx, environment, name, |stack| {
             stack.seen = seen.clone();

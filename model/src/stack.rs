@@ -188,7 +188,8 @@ fn not_found(environment: &Environment, name: &str) -> Refusal {
 impl Stack {
     /// Do all services of the newest generation run as wished?
     pub fn converged(&self) -> bool {
-        self.seen_generation == self.generation
+        self.services_made == self.generation
+            && self.seen_generation == self.generation
             && self.seen.len() == self.recipe.services.len()
             && self.seen.iter().all(|service| service.running >= service.desired && !service.updating)
     }

@@ -29,6 +29,9 @@ use crate::ports::stop_signal;
 /// Hosts on one machine; each is an engine of about 120 MiB.
 const HOSTS_MAX: usize = 9;
 
+/// The last peer port is 106 higher than the first API port.
+const PORT_MAX: i64 = 65_400;
+
 /// A dead manager stays dead long enough that the others have to do without it.
 const RESTART_AFTER: Duration = Duration::from_secs(5);
 
@@ -56,7 +59,7 @@ pub(crate) struct Dev {
     #[arg(long, default_value = "dev")]
     name: String,
     /// The first API port; further managers take the next ones, the peer ports are 100 higher
-    #[arg(long, default_value_t = 8443)]
+    #[arg(long, default_value_t = 8443, value_parser = clap::value_parser!(u16).range(1..=PORT_MAX))]
     port: u16,
     /// Where everything is kept [default: /var/lib/skep-dev for root, else in the user's state folder]
     #[arg(long, value_name = "DIR")]

@@ -41,6 +41,12 @@ pub(super) async fn ensure_networks(
                 let created = manager.create_network(request).await;
                 created.map_err(docker_failed(&format!("creating network {name}")))?;
             }
+            // Tasks of a removed stack hold its network until they have stopped.
+            (Some(found), false) if of_another_stack(stack, found.labels.as_ref()) => {
+                return Err(EffectError::passing(format!(
+                    "network {name} of a removed stack is still in use"
+                )));
+            }
             (Some(found), false) if !ours(stack, found.labels.as_ref()) => {
                 return Err(EffectError::lasting(format!("network {name} exists and is not this stack's")));
             }
@@ -218,6 +224,10 @@ fn needs_mesh(spec: &ServiceSpec) -> bool {
 
 fn ours(stack: &Stack, labels: Option<&HashMap<String, String>>) -> bool {
     labels.and_then(|labels| labels.get(OWNER_LABEL)).map(String::as_str) == Some(stack.id.as_str())
+}
+
+fn of_another_stack(stack: &Stack, labels: Option<&HashMap<String, String>>) -> bool {
+    labels.and_then(|labels| labels.get(OWNER_LABEL)).is_some_and(|owner| owner != stack.id.as_str())
 }
 
 fn name(service: &Service) -> &str {

@@ -74,6 +74,10 @@ impl Picture {
         Ok(records(self.view.list(environment.id.as_str())?))
     }
 
+    fn stacks(&self, environment: &Environment) -> Result<Vec<skep_model::stack::Stack>, ReadError> {
+        Ok(records(self.view.list(environment.id.as_str())?))
+    }
+
     /// May an operation on it be started now?
     fn free(&self, subject: &Subject) -> bool {
         !self.active.contains(&subject.index()) && !self.failed_lately.contains(&subject.index())

@@ -2,7 +2,7 @@
 
 use skep_ledger::ReadError;
 use skep_model::operation::workflow;
-use skep_model::{environment, host};
+use skep_model::{environment, host, stack};
 
 use super::{Decision, Picture};
 
@@ -22,6 +22,19 @@ pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
                 let environment = environment.id.clone();
                 decisions.push(Decision {
                     workflow: workflow::REMOVE_HOST,
+                    subject,
+                    environment,
+                    why: why(),
+                });
+            }
+        }
+        // Stacks of an environment that goes are its removal's business.
+        for stack in picture.stacks(environment)? {
+            let subject = stack::subject(&stack);
+            if stack.removal.is_some() && environment.removal.is_none() && picture.free(&subject) {
+                let environment = environment.id.clone();
+                decisions.push(Decision {
+                    workflow: workflow::REMOVE_STACK,
                     subject,
                     environment,
                     why: why(),

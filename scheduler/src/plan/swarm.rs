@@ -29,11 +29,12 @@ fn disagreement(environment: &Environment, hosts: &[Host]) -> Option<String> {
     if let Some(host) = hosts.iter().find(|host| host.is_ready() && !host.is_active()) {
         return Some(format!("the swarm does not see host {} ready", host.name));
     }
-    let active = hosts.iter().filter(|host| host.is_active());
-    let (managers, workers): (Vec<_>, Vec<_>) = active.partition(|host| host.is_swarm_manager());
+    // Counted as `form-swarm` counts, so that it finds something to do: members, whether they can be seen or not.
+    let managers = hosts.iter().filter(|host| host.is_swarm_manager() && host.removal.is_none()).count();
+    let a_worker = hosts.iter().any(|host| host.is_active() && !host.is_swarm_manager());
     let wanted = usize::from(environment.swarm_managers);
-    if managers.len() > wanted || (managers.len() < wanted && !workers.is_empty()) {
-        return Some(format!("the swarm has {} managers, {wanted} are wished", managers.len()));
+    if managers > wanted || (managers < wanted && a_worker) {
+        return Some(format!("the swarm has {managers} managers, {wanted} are wished"));
     }
     None
 }

@@ -56,6 +56,9 @@ fn services(at: &At) -> Next {
 
 fn converge(at: &At) -> Next {
     with_stack(at, |stack| {
+        if stack.services_made != stack.generation {
+            return Next::Turn("a newer deployment has taken its place".into());
+        }
         if stack.converged() {
             return Next::Done;
         }

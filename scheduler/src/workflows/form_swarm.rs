@@ -78,7 +78,8 @@ fn roles(at: &At) -> Next {
 }
 
 fn verify(at: &At) -> Next {
-    let unready = |host: &&Host| host.is_ready() && !host.is_active();
+    // A host that has become ready meanwhile is the next run's business.
+    let unready = |host: &&Host| host.is_ready() && host.membership.is_some() && !host.is_active();
     match (&at.environment, at.hosts.iter().find(unready)) {
         (Some(environment), Some(_)) => {
             Next::Do(Effect::ObserveSwarm { environment: environment.id.clone() })

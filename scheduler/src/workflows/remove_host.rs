@@ -51,15 +51,26 @@ fn demote(at: &At) -> Next {
     let Some(host) = at.host().filter(|host| host.is_swarm_manager() && !at.environment_goes()) else {
         return Next::Done;
     };
-    if others(at, host).all(|other| !other.is_swarm_manager()) {
+    let set = |host: &Host, role| {
+        Next::Do(Effect::SetRole {
+            environment: host.environment.clone(),
+            host: host.id.clone(),
+            name: host.name.clone(),
+            role,
+        })
+    };
+    // The swarm outlives its only manager if another member takes over first.
+    let Some(heir) = others(at, host).find(|other| other.is_swarm_manager()).or(others(at, host).next())
+    else {
         return Next::Done;
+    };
+    match others(at, host).any(|other| other.is_swarm_manager() && other.is_active()) {
+        true => set(host, Role::Worker),
+        false if heir.is_swarm_manager() => {
+            Next::Do(Effect::ObserveSwarm { environment: host.environment.clone() })
+        }
+        false => set(heir, Role::Manager),
     }
-    Next::Do(Effect::SetRole {
-        environment: host.environment.clone(),
-        host: host.id.clone(),
-        name: host.name.clone(),
-        role: Role::Worker,
-    })
 }
 
 fn leave(at: &At) -> Next {
@@ -82,5 +93,6 @@ fn forget(at: &At) -> Next {
 }
 
 fn others<'a>(at: &'a At, host: &'a Host) -> impl Iterator<Item = &'a Host> {
-    at.hosts.iter().filter(|other| other.id != host.id && other.is_active())
+    // Right after a leader of the swarm was lost its members are not seen ready for a moment; they are members.
+    at.hosts.iter().filter(|other| other.id != host.id && other.is_ready() && other.membership.is_some())
 }
