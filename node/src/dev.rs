@@ -21,6 +21,7 @@ use skep_drivers::{DriverConfig, local};
 use skep_model::name::Name;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::config::TimingPreset;
 use crate::founding::{Founding, FoundingManager, TOKEN_FILE, found};
@@ -174,8 +175,10 @@ impl Dev {
         found(&lab.dir, &founding, &lab.managers)?;
         lab.write_settings()?;
         let (deaths, mut died) = mpsc::unbounded_channel();
+        // Ends with this: a cluster that is being stopped must not be started again.
+        let mut running = JoinSet::new();
         for manager in &lab.managers {
-            lab.keep_running(manager.name.clone(), deaths.clone())?;
+            lab.keep_running(manager.name.clone(), deaths.clone(), &mut running)?;
         }
         lab.wait_until_ready().await?;
         lab.tell(started.elapsed());
@@ -212,10 +215,15 @@ impl Lab {
     }
 
     /// Starts a manager, and again whenever it dies, until this process ends.
-    fn keep_running(&self, name: String, deaths: mpsc::UnboundedSender<(String, ExitStatus)>) -> Result<()> {
+    fn keep_running(
+        &self,
+        name: String,
+        deaths: mpsc::UnboundedSender<(String, ExitStatus)>,
+        running: &mut JoinSet<()>,
+    ) -> Result<()> {
         let mut child = self.start_manager(&name)?;
         let again = self.starter(&name);
-        tokio::spawn(async move {
+        running.spawn(async move {
             loop {
                 match child.wait().await {
                     Ok(status) => {
