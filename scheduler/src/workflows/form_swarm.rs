@@ -58,21 +58,13 @@ fn join(at: &At) -> Next {
 }
 
 fn roles(at: &At) -> Next {
-    let set = |host: &Host, role| {
-        Next::Do(Effect::SetRole {
-            environment: host.environment.clone(),
-            host: host.id.clone(),
-            name: host.name.clone(),
-            role,
-        })
-    };
     let now = managers(at).count();
     let worker = at.hosts.iter().find(|host| host.is_active() && !host.is_swarm_manager());
     let surplus =
         managers(at).filter(|host| host.membership.as_ref().is_some_and(|node| !node.leader)).last();
     match (now.cmp(&wanted(at)), worker, surplus) {
-        (std::cmp::Ordering::Less, Some(worker), _) => set(worker, Role::Manager),
-        (std::cmp::Ordering::Greater, _, Some(manager)) => set(manager, Role::Worker),
+        (std::cmp::Ordering::Less, Some(worker), _) => super::set_role(worker, Role::Manager),
+        (std::cmp::Ordering::Greater, _, Some(manager)) => super::set_role(manager, Role::Worker),
         _ => Next::Done,
     }
 }

@@ -8,6 +8,8 @@ mod remove_environment;
 mod remove_host;
 mod remove_stack;
 
+use skep_model::host::{Host, Role};
+
 use crate::{At, Effect, Next, Workflow};
 
 /// Every workflow there is. The interruption harness walks this list, so a new one cannot go untested.
@@ -38,4 +40,13 @@ fn release_machine(at: &At) -> Next {
             driver: resource.driver.clone(),
         }),
     }
+}
+
+fn set_role(host: &Host, role: Role) -> Next {
+    Next::Do(Effect::SetRole {
+        environment: host.environment.clone(),
+        host: host.id.clone(),
+        name: host.name.clone(),
+        role,
+    })
 }

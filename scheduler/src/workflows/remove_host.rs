@@ -51,25 +51,17 @@ fn demote(at: &At) -> Next {
     let Some(host) = at.host().filter(|host| host.is_swarm_manager() && !at.environment_goes()) else {
         return Next::Done;
     };
-    let set = |host: &Host, role| {
-        Next::Do(Effect::SetRole {
-            environment: host.environment.clone(),
-            host: host.id.clone(),
-            name: host.name.clone(),
-            role,
-        })
-    };
     // The swarm outlives its only manager if another member takes over first.
     let Some(heir) = others(at, host).find(|other| other.is_swarm_manager()).or(others(at, host).next())
     else {
         return Next::Done;
     };
     match others(at, host).any(|other| other.is_swarm_manager() && other.is_active()) {
-        true => set(host, Role::Worker),
+        true => super::set_role(host, Role::Worker),
         false if heir.is_swarm_manager() => {
             Next::Do(Effect::ObserveSwarm { environment: host.environment.clone() })
         }
-        false => set(heir, Role::Manager),
+        false => super::set_role(heir, Role::Manager),
     }
 }
 
