@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-const FILES: &[&str] = &["skep/peer/v1/peer.proto", "skep/agent/v1/agent.proto"];
+const FILES: &[&str] = &["skep/peer/v1/peer.proto", "skep/agent/v1/agent.proto", "skep/v1/kv.proto"];
 const ROOT: &str = "proto";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -14,6 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".skep.peer.v1.Payload")
         .bytes(".skep.peer.v1.Reply")
         .bytes(".skep.peer.v1.Frame")
+        .bytes(".skep.v1")
         // Two equal inventories must also be equal as bytes.
         .btree_map(".")
         .compile_fds(descriptors)?;

@@ -11,3 +11,9 @@ pub mod peer {
 pub mod agent {
     tonic::include_proto!("skep.agent.v1");
 }
+
+/// Between clients and a manager.
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
+pub mod v1 {
+    tonic::include_proto!("skep.v1");
+}
