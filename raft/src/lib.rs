@@ -12,9 +12,12 @@
 mod codec;
 #[cfg(test)]
 mod conformance;
+mod digest;
 mod founding;
 mod log_store;
 mod network;
+mod pending;
+mod read_index;
 mod replica;
 mod service;
 mod state_machine;
