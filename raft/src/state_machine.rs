@@ -13,8 +13,9 @@ use openraft::{EntryPayload, OptionalSend};
 use skep_ledger::{Feed, Outcome, Position, ReadError, Revision, Row, Rows, Txn, View, apply};
 use skep_storage::{Checkpoint, Staging, StateView, Store};
 
-use crate::codec::{self, AppliedPosition, Digest};
-use crate::digest::Chained;
+use crate::codec::{self, AppliedPosition};
+use crate::digest::{Chained, Digest};
+use crate::digests::Digests;
 use crate::log_store::failed;
 use crate::pending::PendingRows;
 use crate::types::{Entry, LogId, Membership, SnapshotMeta, TypeConfig};
@@ -51,6 +52,7 @@ type Snapshot = openraft::alias::SnapshotOf<TypeConfig, StateFiles>;
 pub(crate) struct StateMachine {
     store: Store,
     feed: Arc<Feed>,
+    digests: Arc<Digests>,
     position: AppliedPosition,
     /// `position.membership` as it is stored.
     membership: Bytes,
@@ -59,6 +61,7 @@ pub(crate) struct StateMachine {
 /// What an applied entry means for those who wait for it or watch.
 struct Decided {
     revision: Revision,
+    digest: Digest,
     outcome: Outcome,
     /// The transaction, if it has changed something.
     changed: Option<Txn>,
@@ -70,7 +73,7 @@ impl StateMachine {
         let position = position_of(&store)?;
         let feed = Arc::new(Feed::starting_at(index(&position)));
         let membership = codec::membership_to_bytes(&position.membership)?;
-        Ok(StateMachine { store, feed, position, membership })
+        Ok(StateMachine { store, feed, digests: Arc::default(), position, membership })
     }
 
     #[cfg(test)]
@@ -80,6 +83,11 @@ impl StateMachine {
 
     pub(crate) fn feed(&self) -> &Arc<Feed> {
         &self.feed
+    }
+
+    /// What other replicas are compared with.
+    pub(crate) fn digests(&self) -> &Arc<Digests> {
+        &self.digests
     }
 
     /// Applies entries as one write: each is decided on what those before it have changed.
@@ -93,6 +101,7 @@ impl StateMachine {
             codec::position_to_bytes(self.position.log_id, &self.position.digest, &self.membership);
         self.store.apply(rows.into_changes(), &position).map_err(failed)?;
         for entry in decided {
+            self.digests.note(entry.revision, entry.digest);
             match &entry.changed {
                 Some(txn) => self.feed.publish(entry.revision, txn),
                 None => self.feed.advance(entry.revision),
@@ -132,7 +141,7 @@ impl StateMachine {
         };
         self.position.log_id = Some(log_id);
         self.position.digest = digest.finish();
-        Ok(Decided { revision, outcome, changed, responder })
+        Ok(Decided { revision, digest: self.position.digest, outcome, changed, responder })
     }
 }
 
@@ -247,7 +256,7 @@ fn index(position: &AppliedPosition) -> u64 {
 /// A view of the store, with the revision that it itself says it goes up to.
 pub(crate) fn view(store: &Store) -> io::Result<View> {
     let rows = StoredRows(store.view());
-    let revision = codec::index_from_bytes(&rows.0.position().map_err(failed)?.unwrap_or_default())?;
+    let revision = index_of(&rows.0)?;
     Ok(View::new(Arc::new(rows), revision))
 }
 
@@ -278,4 +287,19 @@ impl Rows for StoredRows {
     fn scan(&self, prefix: &[u8], limit: usize) -> Result<Vec<Row>, ReadError> {
         self.0.scan_prefix(prefix).take(limit).collect::<Result<_, _>>().map_err(ReadError::new)
     }
+}
+
+/// The index that a view of the store goes up to.
+pub(crate) fn index_of(view: &StateView) -> io::Result<u64> {
+    codec::index_from_bytes(&view.position().map_err(failed)?.unwrap_or_default())
+}
+
+/// The index that a store's state goes up to.
+pub(crate) fn applied_index(store: &Store) -> io::Result<u64> {
+    index_of(&store.view())
+}
+
+/// The membership of a store's state.
+pub(crate) fn membership(store: &Store) -> io::Result<Membership> {
+    Ok(position_of(store)?.membership)
 }
