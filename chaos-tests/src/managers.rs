@@ -230,8 +230,10 @@ fn free_addresses(count: usize) -> Result<Vec<String>> {
     for network in 0..NETWORKS_TRIED_MAX {
         let second = 20 + (seed + u32::from(network)) % 200;
         let third = 1 + (seed / 200) % 250;
-        let addresses: Vec<String> = (1..=count).map(|number| format!("127.{second}.{third}.{number}")).collect();
-        let free = |address: &String| PORTS.iter().all(|port| TcpListener::bind((address.as_str(), *port)).is_ok());
+        let addresses: Vec<String> =
+            (1..=count).map(|number| format!("127.{second}.{third}.{number}")).collect();
+        let free =
+            |address: &String| PORTS.iter().all(|port| TcpListener::bind((address.as_str(), *port)).is_ok());
         if addresses.iter().all(free) {
             return Ok(addresses);
         }

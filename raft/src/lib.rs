@@ -12,11 +12,14 @@
 mod codec;
 #[cfg(test)]
 mod conformance;
+mod digest;
 mod digests;
 mod epoch;
 mod founding;
 mod log_store;
 mod network;
+mod pending;
+mod read_index;
 mod recovery;
 mod replica;
 mod service;

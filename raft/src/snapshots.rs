@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tonic::Status;
 
-use crate::codec;
+use crate::codec::{self, Digest};
 use crate::network::Network;
 use crate::state_machine::StateFiles;
 use crate::types::{SnapshotMeta, TypeConfig, Vote};
@@ -71,9 +71,8 @@ pub(crate) struct SnapshotHeader {
     /// The rows begin behind this key.
     #[serde(default)]
     after: Option<Vec<u8>>,
-    /// The sender's own position, with what openraft does not know of it.
-    #[serde(default)]
-    pub(crate) position: Vec<u8>,
+    /// What the sender's replica had applied until then; see `digest.rs`.
+    pub(crate) digest: Digest,
 }
 
 /// How far a receiver is with a snapshot.
@@ -103,7 +102,7 @@ pub(crate) async fn send(
         meta: snapshot.meta,
         id,
         after: done.after.clone(),
-        position: checkpoint.position().to_vec(),
+        digest: codec::position_from_bytes(checkpoint.position())?.digest,
     };
     let (parts, receiver) = mpsc::channel(CHUNKS_AHEAD_MAX);
     let (moved, moving) = watch::channel(0);
@@ -305,7 +304,12 @@ impl Arrivals {
                 Arrival { id: header.id.clone(), staging, after: None, rows: 0 }
             }
         };
-        tracing::info!(from = header.from, snapshot = header.id, rows = arrival.rows, "a whole state is arriving");
+        tracing::info!(
+            from = header.from,
+            snapshot = header.id,
+            rows = arrival.rows,
+            "a whole state is arriving"
+        );
         self.0.rows.send_replace(Some(arrival.rows));
         Ok(Receiving { arrivals: self.clone(), arrival: Some(arrival), told: Instant::now() })
     }
@@ -435,17 +439,15 @@ mod tests {
         fn parts(&self, id: &str) -> Vec<SnapshotChunk> {
             let done: Progress =
                 codec::from_json(&self.arrivals.progress(id).expect("asked")).expect("decodes");
-            let meta = SnapshotMeta {
-                last_log_id: Some(LogId::new_term_index(1, 9)),
-                ..SnapshotMeta::default()
-            };
+            let meta =
+                SnapshotMeta { last_log_id: Some(LogId::new_term_index(1, 9)), ..SnapshotMeta::default() };
             let header = SnapshotHeader {
                 from: 1,
                 vote: Vote::new(1, 1),
                 meta,
                 id: id.into(),
                 after: done.after.clone(),
-                position: vec![],
+                digest: Digest::default(),
             };
             let (parts, receiver) = mpsc::channel(ROWS as usize);
             let (moved, _moving) = watch::channel(0);

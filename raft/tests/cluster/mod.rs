@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use skep_ledger::{Committed, Ledger, Record, Request, TransactError, Tx, View, transact};
-use skep_storage::Store;
 use skep_raft::{ManagerNode, RaftService, Replica, ReplicaConfig, StartError, Timing};
+use skep_storage::Store;
 use skep_wire::accept::{Accepted, ManagerConnection, accept};
 use skep_wire::channels::{PeerChannels, peer_server};
 use skep_wire::pki::{self, Identity};
@@ -170,6 +170,7 @@ impl Cluster {
     }
 
     /// The store of a replica that does not run, to be changed behind its back.
+    #[allow(dead_code, reason = "not every test program changes one")]
     pub(crate) async fn store(&self, node: u64) -> Store {
         let identity = skep_storage::Identity { cluster: CLUSTER.into(), node };
         eventually("the folder is free", || async { Store::open(self.dirs[&node].path(), &identity) }).await
