@@ -14,13 +14,17 @@ mod codec;
 mod conformance;
 mod founding;
 mod log_store;
+mod members;
 mod network;
+mod quorum;
 mod replica;
 mod service;
 mod state_machine;
 mod status;
 mod types;
 
+pub use crate::members::{ChangeError, Member, Members, prepare};
+pub use crate::quorum::VOTERS_AFTER_CLEANUP_MIN;
 pub use crate::replica::{Replica, ReplicaConfig, SnapshotError, StartError, Timing};
 pub use crate::service::RaftService;
 pub use crate::status::{ClusterStatus, MemberStatus};

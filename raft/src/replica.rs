@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -103,8 +103,8 @@ pub enum StartError {
     Raft(String),
     /// The other managers know this replica, but it knows nothing.
     #[error(
-        "the other managers are members of a cluster already, but this one's log is empty: its data was lost. \
-         It must join under a new number"
+        "the other managers are members of a cluster already, but this one's log is empty: its data was lost, and what \
+         it has promised is forgotten. It must come back under a new number: skep server --reset-from-peers"
     )]
     DataLost,
 }
@@ -132,15 +132,22 @@ struct Inner {
     founders: BTreeMap<u64, ManagerNode>,
     /// See `founding.rs`.
     takes_part: AtomicBool,
+    about: OnceLock<About>,
 }
+
+/// Adds to what this replica says about itself what only its process knows.
+type About = Box<dyn Fn(&mut MemberStatus) + Send + Sync>;
 
 impl Replica {
     /// Opens the data directory and takes part from now on.
     pub async fn start(config: ReplicaConfig) -> Result<Replica, StartError> {
         let identity = Identity { cluster: config.cluster.clone(), node: config.node };
         let store = Store::open(&config.dir, &identity)?;
-        // Who is no founder has a number that was never used before, so there is nothing that it could have lost.
-        let takes_part = !config.founders.contains_key(&config.node) || !founding::is_empty(&store)?;
+        let takes_part = !founding::is_empty(&store)?;
+        // Who joined later began with a vote of its own (see `prepare`), and has nobody to ask whether it is new.
+        if !takes_part && !config.founders.contains_key(&config.node) {
+            return Err(StartError::DataLost);
+        }
         let state_machine = StateMachine::open(store.clone()).map_err(raft_error)?;
         let feed = state_machine.feed().clone();
         for (id, founder) in config.founders.iter().filter(|(id, _)| **id != config.node) {
@@ -159,7 +166,15 @@ impl Replica {
         .map_err(raft_error)?;
         let founders = config.founders;
         let takes_part = AtomicBool::new(takes_part);
-        Ok(Replica(Arc::new(Inner { raft, store, feed, network, founders, takes_part })))
+        Ok(Replica(Arc::new(Inner {
+            raft,
+            store,
+            feed,
+            network,
+            founders,
+            takes_part,
+            about: OnceLock::new(),
+        })))
     }
 
     /// `Some(term)` while this replica leads, a quorum has confirmed it, and it has applied everything up to its
@@ -197,6 +212,11 @@ impl Replica {
             (now.current_leader, now.current_term)
         };
         ClusterStatus::of(&self.0.network.cluster, leader, term, *self.0.feed.latest().borrow(), members)
+    }
+
+    /// From now on `about` has the last word on what this replica says about itself. Only the first call counts.
+    pub fn describe_with(&self, about: impl Fn(&mut MemberStatus) + Send + Sync + 'static) {
+        let _ = self.0.about.set(Box::new(about));
     }
 
     /// Does this replica know a leader?
@@ -315,7 +335,7 @@ impl Replica {
         let node = self.0.network.node;
         let described = membership.get_node(&node).or_else(|| self.0.founders.get(&node)).cloned();
         let described = described.unwrap_or_default();
-        MemberStatus {
+        let mut status = MemberStatus {
             name: described.name,
             id: node,
             role: role(membership, node).into(),
@@ -331,7 +351,12 @@ impl Replica {
             term: Some(now.current_term),
             initialized: now.last_log_index.is_some() || now.current_term > 0,
             takes_part: self.takes_part(),
+            ..MemberStatus::default()
+        };
+        if let Some(about) = self.0.about.get() {
+            about(&mut status);
         }
+        status
     }
 
     fn leader(&self) -> Option<u64> {
@@ -514,7 +539,7 @@ impl Ledger for Replica {
 /// A manager that no membership names yet is a founder, and founders vote.
 fn role(membership: &Membership<u64, ManagerNode>, node: u64) -> &'static str {
     let votes = membership.voter_ids().any(|id| id == node);
-    if votes || membership.get_node(&node).is_none() { "voter" } else { "learner" }
+    if votes || membership.voter_ids().next().is_none() { "voter" } else { "learner" }
 }
 
 fn openraft_config(cluster: &str, timing: Timing) -> Result<Config, StartError> {
