@@ -163,17 +163,22 @@ impl Replica {
         self.change(ChangeMembers::AddVoterIds(new)).await
     }
 
-    /// Could these learners vote now?
+    /// Could these learners vote now? One that does not answer would be missed at once, however far it had come.
     pub async fn may_promote(&self, ids: &BTreeSet<u64>) -> Result<(), ChangeError> {
         let caught_up = self.caught_up()?;
-        if let Some(behind) = ids.iter().find(|id| !caught_up.contains(id)) {
-            let behind = self.members_now().get(behind).map(|member| member.node.name.clone());
-            return Err(ChangeError::NotReady(format!(
-                "{} has not caught up with the leader yet",
-                behind.unwrap_or_default()
-            )));
+        let described = self.members().await;
+        for id in ids {
+            let member = described.iter().find(|member| member.id == *id);
+            let name = member.map(|member| member.name.clone()).unwrap_or_default();
+            if member.is_none_or(|member| member.state == "unreachable") {
+                return Err(ChangeError::NotReady(format!("{name} (manager {id}) cannot be reached")));
+            }
+            if !caught_up.contains(id) {
+                let why = format!("{name} (manager {id}) has not caught up with the leader yet");
+                return Err(ChangeError::NotReady(why));
+            }
         }
-        quorum::may_vote(&self.voters().await, ids.len()).map_err(ChangeError::QuorumAtRisk)
+        quorum::may_vote(&self.voters_of(&described), ids.len()).map_err(ChangeError::QuorumAtRisk)
     }
 
     /// The learners that have nearly everything that the leader has. Only the leader knows.
@@ -252,10 +257,13 @@ impl Replica {
 
     /// The voters and whether they answer.
     async fn voters(&self) -> Vec<Voter> {
+        self.voters_of(&self.members().await)
+    }
+
+    fn voters_of(&self, described: &[MemberStatus]) -> Vec<Voter> {
         let voting = self.members_now();
         let votes = |id: &u64| voting.get(id).is_some_and(|member| member.votes);
-        let members = self.members().await;
-        let voters = members.iter().filter(|member| votes(&member.id));
+        let voters = described.iter().filter(|member| votes(&member.id));
         voters.map(|member| Voter { id: member.id, reachable: member.state != "unreachable" }).collect()
     }
 

@@ -109,6 +109,18 @@ pub enum StartError {
     DataLost,
 }
 
+impl StartError {
+    /// Is it that what is on the disk is not what was written? The other replicas have what is right.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            StartError::Storage(error) => matches!(error, StorageError::Corrupt { .. }),
+            // openraft passes on only the words of what it read.
+            StartError::Raft(words) => words.contains("the data is damaged"),
+            StartError::DataLost => false,
+        }
+    }
+}
+
 /// No snapshot was taken, or the log is still there.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {

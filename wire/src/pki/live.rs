@@ -4,6 +4,7 @@
 //! Connections that exist go on with what they were opened with; their peers were verified then.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::client::ResolvesClientCert;
@@ -12,7 +13,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ServerConfig, SignatureScheme};
 
-use super::authority::{addresses, validity};
+use super::authority::{addresses, still_valid, validity};
 use super::{Identity, PkiError, tls};
 
 /// Who this manager is at present. Clones share it.
@@ -34,6 +35,18 @@ pub struct Expiry {
 }
 
 impl LiveIdentity {
+    /// Reads the folder of a manager. A renewal that was interrupted between key and certificate, and a certificate
+    /// that ended while the manager was switched off, are made good: every manager has what it takes.
+    pub fn open(data: &Path) -> Result<LiveIdentity, PkiError> {
+        let identity = Identity::load(data)?;
+        if certified(&identity).is_ok() && still_valid(&identity.manager_pem)? {
+            return LiveIdentity::new(identity);
+        }
+        let renewed = identity.for_manager(identity.node()?, &addresses(&identity.manager_pem)?)?;
+        renewed.save(data)?;
+        LiveIdentity::new(renewed)
+    }
+
     /// Begins with this identity.
     pub fn new(identity: Identity) -> Result<LiveIdentity, PkiError> {
         let certified = certified(&identity)?;
@@ -173,6 +186,25 @@ mod tests {
         );
         live.replace(renewed.clone()).expect("replaced");
         assert_eq!(live.now().manager_pem, renewed.manager_pem);
+    }
+
+    #[test]
+    fn an_interrupted_renewal_is_made_good_at_the_next_start() {
+        let data = tempfile::tempdir().expect("a folder");
+        let identity = Identity::create("c1", 1, &["10.90.0.1".into()]).expect("created");
+        let other = identity.for_manager(1, &[]).expect("issued");
+        // The new key is there, the new certificate is not.
+        Identity { manager_key_pem: other.manager_key_pem, ..identity.clone() }
+            .save(data.path())
+            .expect("saved");
+        let live = LiveIdentity::open(data.path()).expect("is made good");
+        assert_eq!(live.now().node().expect("a manager"), 1);
+        let again = LiveIdentity::open(data.path()).expect("is good");
+        assert_eq!(again.now().manager_pem, live.now().manager_pem);
+        assert_eq!(
+            addresses(&live.now().manager_pem).expect("readable"),
+            addresses(&identity.manager_pem).expect("readable")
+        );
     }
 
     #[test]
