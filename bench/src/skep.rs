@@ -24,7 +24,7 @@ use crate::connection::{Http1, Http2, SendError};
 use crate::load::Client;
 use crate::process::Launch;
 use crate::random::Random;
-use crate::system::{Clients, Cluster, Failure, Freshness, Members, Session};
+use crate::system::{Clients, Cluster, Failure, Freshness, Members, Session, told};
 
 /// What `skep init` gives managers that are not told otherwise.
 const API_PORT: u16 = 8443;
@@ -187,10 +187,8 @@ fn failure(status: &Status) -> Failure {
         .and_then(|source| source.downcast_ref::<SendError>())
         .map(|error| error.not_sent);
     match (never_sent, status.code()) {
-        (Some(true), _) | (None, Code::Unavailable | Code::Aborted) => {
-            Failure::NotStarted(status.to_string())
-        }
-        _ => Failure::Unknown(status.to_string()),
+        (Some(true), _) | (None, Code::Unavailable | Code::Aborted) => Failure::NotStarted(told(status)),
+        _ => Failure::Unknown(told(status)),
     }
 }
 
