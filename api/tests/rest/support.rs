@@ -253,6 +253,8 @@ impl Cluster for Manager {
             quorum: 1,
             failure_tolerance: 0,
             revision: 7,
+            epoch: 2,
+            diverged: vec![],
             members: vec![member],
         }
     }
@@ -264,6 +266,9 @@ impl Cluster for Manager {
     }
     fn node_name(&self) -> &str {
         "m1"
+    }
+    fn epoch(&self) -> u64 {
+        2
     }
     fn cluster_id(&self) -> &str {
         CLUSTER
