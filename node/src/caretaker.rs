@@ -119,7 +119,9 @@ impl Caretaker {
     }
 
     async fn look_slowly(&self) {
-        if !self.members.replica.knows_leader() && self.is_told_off().await {
+        // Also while a leader is known: a replica believes in the last one for as long as it hears of no other, and one
+        // that was removed while it was away never does.
+        if !self.members.replica.is_leader() && self.is_told_off().await {
             self.members.expelled.send_replace(true);
         }
         if let Err(error) = self.renew().await {
