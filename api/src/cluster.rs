@@ -31,6 +31,9 @@ pub trait Cluster: Send + Sync {
 
     /// The text of the join token with this id; the same on every manager.
     fn join_token(&self, id: &str) -> String;
+
+    /// The epoch of the data: revisions are comparable within one.
+    fn epoch(&self) -> u64;
 }
 
 /// What an administrator can wish about managers, which are named by name or number.
@@ -105,6 +108,10 @@ pub struct ClusterStatus {
     pub failure_tolerance: usize,
     /// The newest revision that the answering manager has applied.
     pub revision: u64,
+    /// Changes when the cluster is recovered or restored; revisions are comparable within one epoch.
+    pub epoch: u64,
+    /// Managers whose data differs where it must be equal: an alarm. Empty when all is well.
+    pub diverged: Vec<String>,
     /// Everyone, in the order of their numbers.
     pub members: Vec<MemberStatus>,
 }
@@ -141,4 +148,8 @@ pub struct MemberStatus {
     pub draining: bool,
     /// When its certificate ends; it is renewed after two thirds of its life.
     pub certificate_expires_at: Option<Timestamp>,
+    /// The epoch of its data.
+    pub epoch: Option<u64>,
+    /// Rows of a whole state that it has been sent so far, while that goes on.
+    pub snapshot_rows: Option<u64>,
 }

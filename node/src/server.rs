@@ -239,11 +239,12 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
 
     tokio::select! {
         founded = replica.found() => founded?,
+        reason = replica.must_end() => bail!("this manager must not go on: {reason}"),
         () = members.expelled() => return expelled(data, config, &replica).await,
         () = ports::stop_signal() => return Ok(()),
     }
     tokio::select! {
-        reason = replica.stopped() => bail!("this replica has stopped: {reason}"),
+        reason = replica.must_end() => bail!("this manager must not go on: {reason}"),
         () = members.expelled() => return expelled(data, config, &replica).await,
         () = ports::stop_signal() => {}
     }

@@ -12,19 +12,28 @@
 mod codec;
 #[cfg(test)]
 mod conformance;
+mod digest;
+mod digests;
+mod epoch;
 mod founding;
 mod log_store;
 mod members;
 mod network;
+mod pending;
 mod quorum;
+mod read_index;
+mod recovery;
 mod replica;
 mod service;
+mod snapshots;
 mod state_machine;
 mod status;
 mod types;
 
+pub use crate::epoch::EpochGuard;
 pub use crate::members::{ChangeError, Member, Members, prepare};
 pub use crate::quorum::VOTERS_AFTER_CLEANUP_MIN;
+pub use crate::recovery::{Findings, FoundMember, RecoverError, Recovered, inspect, recover};
 pub use crate::replica::{Replica, ReplicaConfig, SnapshotError, StartError, Timing};
 pub use crate::service::RaftService;
 pub use crate::status::{ClusterStatus, MemberStatus};

@@ -41,6 +41,15 @@ pub struct MemberStatus {
     /// When its certificate ends, in seconds since 1970.
     #[serde(default)]
     pub certificate_expires_at: Option<i64>,
+    /// The epoch of its data.
+    #[serde(default)]
+    pub epoch: u64,
+    /// Managers whose state differs from its own where they must be equal.
+    #[serde(default)]
+    pub diverged: Vec<u64>,
+    /// Rows of a whole state that it is being sent, while that goes on.
+    #[serde(default)]
+    pub snapshot_rows: Option<u64>,
 }
 
 /// The managers together, as seen from one of them.
