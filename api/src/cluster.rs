@@ -26,13 +26,14 @@ pub trait Cluster: Send + Sync {
     /// The cluster's id.
     fn cluster_id(&self) -> &str;
 
-    /// The epoch of the data: revisions are comparable within one.
-    fn epoch(&self) -> u64;
     /// Does something with managers, wherever that has to be done; a rehearsal only says whether it could be.
     async fn act(&self, action: MemberAction, rehearse: bool) -> Result<(), MemberRefusal>;
 
     /// The text of the join token with this id; the same on every manager.
     fn join_token(&self, id: &str) -> String;
+
+    /// The epoch of the data: revisions are comparable within one.
+    fn epoch(&self) -> u64;
 }
 
 /// What an administrator can wish about managers, which are named by name or number.
@@ -143,12 +144,12 @@ pub struct MemberStatus {
     pub version: Option<String>,
     /// Memory that it occupies.
     pub resident_bytes: Option<u64>,
-    /// The epoch of its data.
-    pub epoch: Option<u64>,
-    /// Rows of a whole state that it has been sent so far, while that goes on.
-    pub snapshot_rows: Option<u64>,
     /// Whether it serves nothing new at present.
     pub draining: bool,
     /// When its certificate ends; it is renewed after two thirds of its life.
     pub certificate_expires_at: Option<Timestamp>,
+    /// The epoch of its data.
+    pub epoch: Option<u64>,
+    /// Rows of a whole state that it has been sent so far, while that goes on.
+    pub snapshot_rows: Option<u64>,
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use skep_chaos_tests::managers::Managers;
+use skep_chaos_tests::membership::Managers;
 
 #[test]
 fn one_manager_becomes_three_then_five_then_three_and_no_write_is_lost() {
@@ -120,6 +120,44 @@ fn a_manager_without_its_data_comes_back_from_its_peers_under_a_new_number() {
     // An ordinary start is one again.
     managers.kill("m1").expect("killed");
     managers.start("m1", &[]).expect("starts");
+    managers.wait_for_voters(3).expect("three voters");
+}
+
+#[test]
+fn after_a_recovery_from_one_survivor_the_others_come_back_under_new_numbers() {
+    let mut managers = Managers::of(3).expect("three managers");
+    managers.import("before").expect("is written");
+    let cluster = managers.json(&["cluster", "status"]).expect("a status")["cluster"].clone();
+    let cluster = cluster.as_str().expect("an id").to_owned();
+    for name in ["m1", "m2", "m3"] {
+        managers.kill(name).expect("killed");
+    }
+    let data = managers.data("m1").display().to_string();
+    let recover = [
+        "cluster",
+        "recover",
+        "--from-this-node",
+        "--data-dir",
+        data.as_str(),
+        "--confirm",
+        cluster.as_str(),
+    ];
+    let recovered = managers.client(&recover).expect("runs");
+    assert_eq!(recovered.code, 0, "{}", recovered.stderr);
+    managers.start("m1", &[]).expect("starts");
+    managers.wait_for_voters(1).expect("a cluster of one");
+    for (name, number) in [("m2", 4), ("m3", 5)] {
+        let outdated = managers.run(name, &[]).expect("runs");
+        assert_eq!(outdated.code, 1, "{}", outdated.stderr);
+        assert!(outdated.stderr.contains("--reset-from-peers"), "{}", outdated.stderr);
+        managers.start(name, &["--reset-from-peers"]).expect("starts");
+        managers
+            .wait_for(&format!("{name} to vote again"), |managers| {
+                let member = managers.member(name)?;
+                Ok((member["id"] == number && member["role"] == "voter").then_some(()))
+            })
+            .expect("it is back");
+    }
     managers.wait_for_voters(3).expect("three voters");
 }
 

@@ -195,18 +195,25 @@ pub fn admit(tx: &mut Tx<'_>, candidate: &Candidate<'_>) -> Ruling<Manager> {
             Standing::Removed => Err(Refusal::ManagerRemoved { number: known.number }),
         };
     }
-    let taken: Vec<u64> = rows.iter().map(|row| row.number).chain(members(candidate)).collect();
+    let former = match candidate.by {
+        Admission::Former(former) => Some(former),
+        Admission::Token(_) => None,
+    };
+    let taken: Vec<u64> = rows.iter().map(|row| row.number).chain(members(candidate)).chain(former).collect();
     let number = taken.into_iter().max().unwrap_or(0) + 1;
     let (role, token) = match candidate.by {
         Admission::Token(id) => {
             let token = usable_token(tx, id)?;
             (token.role, Some(token))
         }
-        Admission::Former(former) => (former_role(&rows, former, candidate)?, None),
+        Admission::Former(former) => (former_role(&rows, former)?, None),
     };
     let name = chosen_name(&rows, candidate, number)?;
-    let staying = candidate.members.len() - usize::from(token.is_none());
-    if staying >= MANAGERS_MAX {
+    let replaced = match candidate.by {
+        Admission::Former(former) => members(candidate).filter(|number| *number == former).count(),
+        Admission::Token(_) => 0,
+    };
+    if candidate.members.len() - replaced >= MANAGERS_MAX {
         return Err(Refusal::TooMany { what: "managers in a cluster", limit: MANAGERS_MAX });
     }
     // Nothing below this line can fail.
@@ -223,6 +230,27 @@ pub fn admit(tx: &mut Tx<'_>, candidate: &Candidate<'_>) -> Ruling<Manager> {
     let row = Manager { number, name, role, standing: Standing::Admitted, key_hash, replaces, since };
     tx.put(&row);
     Ok(row)
+}
+
+/// Notes numbers that were in use before anybody counted them: the founders'. Whoever falls out of the membership without
+/// being removed, as when a cluster is recovered from one survivor, has then still had its number.
+pub fn note_members(tx: &mut Tx<'_>, members: &[(u64, String)]) -> Ruling<bool> {
+    let rows = tx.list::<Manager>(CLUSTER)?;
+    let since = tx.now();
+    let unknown: Vec<_> =
+        members.iter().filter(|(number, _)| !rows.iter().any(|row| row.number == *number)).collect();
+    for (number, name) in &unknown {
+        tx.put(&Manager {
+            number: *number,
+            name: name.clone(),
+            role: ManagerRole::Voter,
+            standing: Standing::Admitted,
+            key_hash: vec![],
+            replaces: None,
+            since,
+        });
+    }
+    Ok(!unknown.is_empty())
 }
 
 /// Notes that a number is not to be listened to any more, before its member leaves the membership. Again is fine.
@@ -287,12 +315,9 @@ fn usable_token(tx: &mut Tx<'_>, id: &str) -> Ruling<JoinToken> {
     token.filter(|token| token.expires_at > now && token.uses_left > 0).ok_or(Refusal::JoinTokenUseless)
 }
 
-fn former_role(
-    rows: &[skep_ledger::Stored<Manager>],
-    former: u64,
-    candidate: &Candidate<'_>,
-) -> Ruling<ManagerRole> {
-    if is_removed(rows, former) || !members(candidate).any(|number| number == former) {
+fn former_role(rows: &[skep_ledger::Stored<Manager>], former: u64) -> Ruling<ManagerRole> {
+    // It need not be a member any more: a recovered cluster has left it out, and its certificate is still good.
+    if is_removed(rows, former) {
         return Err(Refusal::ManagerRemoved { number: former });
     }
     Ok(rows.iter().find(|row| row.number == former).map(|row| row.role).unwrap_or_default())
@@ -420,6 +445,22 @@ mod tests {
         let thief = candidate(b"b", Admission::Former(2), &members);
         let refused = rule(&ledger, |tx| admit(tx, &thief)).await;
         assert_eq!(refused, Err(Refusal::ManagerRemoved { number: 2 }));
+    }
+
+    #[tokio::test]
+    async fn a_recovered_cluster_gives_no_number_twice_and_lets_the_left_out_come_back() {
+        let ledger = MemoryLedger::new();
+        rule(&ledger, |tx| note_members(tx, &founders())).await.expect("noted");
+        assert!(!rule(&ledger, |tx| note_members(tx, &founders())).await.expect("again"));
+        // Recovered from the first one alone.
+        let alone = &founders()[..1];
+        rule(&ledger, |tx| create_token(tx, &wish(1))).await.expect("made");
+        let new = candidate(b"a", Admission::Token("t1"), alone);
+        assert_eq!(rule(&ledger, |tx| admit(tx, &new)).await.expect("is let in").number, 4);
+        let mut back = candidate(b"b", Admission::Former(2), alone);
+        back.name = "m2";
+        let row = rule(&ledger, |tx| admit(tx, &back)).await.expect("is let in");
+        assert_eq!((row.number, row.name.as_str()), (5, "m2"));
     }
 
     #[tokio::test]

@@ -177,6 +177,7 @@ impl Members {
                 TimingPreset::Wan => "wan".into(),
             },
             drain_delay_secs: self.config.drain_delay_secs,
+            epoch: self.replica.epoch(),
         })
     }
 

@@ -103,7 +103,10 @@ impl Caretaker {
         // Somebody else is changing the members: they will look different afterwards.
         let members = self.members.clone();
         let Ok(_one_at_a_time) = members.changing.try_lock() else { return };
-        let mut done = members.replica.settle().await;
+        let mut done = self.note_founders(&rows).await;
+        if done.is_ok() {
+            done = members.replica.settle().await;
+        }
         if done.is_ok() {
             done = self.complete_removals(&rows).await;
         }
@@ -119,7 +122,9 @@ impl Caretaker {
     }
 
     async fn look_slowly(&self) {
-        if !self.members.replica.knows_leader() && self.is_told_off().await {
+        // Also while a leader is known: a replica believes in the last one for as long as it hears of no other, and one
+        // that was removed while it was away never does.
+        if !self.members.replica.is_leader() && self.is_told_off().await {
             self.members.expelled.send_replace(true);
         }
         if let Err(error) = self.renew().await {
@@ -178,6 +183,22 @@ impl Caretaker {
         if other && let Err(error) = self.members.replica.transfer_leadership(None).await {
             tracing::info!(%error, "a draining manager could not hand leadership over yet");
         }
+    }
+
+    /// Every number has its row, so that none is given again.
+    async fn note_founders(&self, rows: &[Manager]) -> Result<(), ChangeError> {
+        let present = self.members.replica.members_now();
+        let unknown: Vec<_> = present
+            .iter()
+            .filter(|(number, _)| !rows.iter().any(|row| row.number == **number))
+            .map(|(number, member)| (*number, member.node.name.clone()))
+            .collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let noted =
+            transact(&*self.members.ledger, Request::new(), |tx| manager::note_members(tx, &unknown)).await;
+        noted.map(drop).map_err(|error| ChangeError::Unknown(error.to_string()))
     }
 
     async fn complete_removals(&self, rows: &[Manager]) -> Result<(), ChangeError> {

@@ -90,7 +90,7 @@ pub(crate) async fn join(data: &Path, joining: &Joining) -> Result<()> {
         joined: Some(myself(&joined, &request)),
     };
     let identity = staging.identity(&joined, &request.cluster)?;
-    staging.install(data, &identity, &config)?;
+    staging.install(data, &identity, &config, joined.epoch)?;
     eprintln!("joined cluster {} as {} (manager {})", request.cluster, joined.name, joined.node);
     Ok(())
 }
@@ -137,7 +137,7 @@ pub(crate) async fn reset_from_peers(data: &Path, more_managers: &[String]) -> R
         joined: Some(myself(&joined, &request)),
         ..config
     };
-    staging.install(data, &identity, &config)?;
+    staging.install(data, &identity, &config, joined.epoch)?;
     eprintln!(
         "{} comes back as manager {}{}; its state is being copied from the others",
         joined.name,
@@ -241,8 +241,8 @@ impl Staging {
     }
 
     /// The configuration comes last: a folder that has one is complete.
-    fn install(&self, data: &Path, identity: &Identity, config: &ServerConfig) -> Result<()> {
-        skep_raft::prepare(&data.join("raft"), &identity.cluster, config.node)?;
+    fn install(&self, data: &Path, identity: &Identity, config: &ServerConfig, epoch: u64) -> Result<()> {
+        skep_raft::prepare(&data.join("raft"), &identity.cluster, config.node, epoch)?;
         identity.save(data)?;
         config.save(data)?;
         fs::remove_dir_all(&self.dir).with_context(|| format!("removing {}", self.dir.display()))

@@ -290,13 +290,13 @@ impl Members {
         self.number_of(named).ok_or_else(|| MemberRefusal::Unknown(named.to_owned()))
     }
 
-    /// Was this one removed before? Then removing it is done.
-    async fn was_removed(&self, named: &str) -> bool {
-        let Ok(view) = self.ledger.fresh_view().await else { return false };
+    /// The number of one that is no member but had a number: removed before, left out by a recovery, or let in without
+    /// ever having come. One that was not removed is preferred.
+    async fn former(&self, named: &str) -> Option<manager::Manager> {
+        let view = self.ledger.fresh_view().await.ok()?;
         let rows = manager::list(&view).unwrap_or_default();
-        rows.iter().any(|row| {
-            row.standing == Standing::Removed && (row.name == named || row.number.to_string() == named)
-        })
+        let fits = |row: &manager::Manager| row.name == named || row.number.to_string() == named;
+        rows.into_iter().filter(fits).max_by_key(|row| row.standing == Standing::Admitted)
     }
 
     async fn rotate_all(&self, dry_run: bool) -> Result<(), MemberRefusal> {
@@ -356,10 +356,6 @@ impl Cluster for Members {
         &self.cluster
     }
 
-    fn epoch(&self) -> u64 {
-        self.replica.epoch()
-    }
-
     async fn act(&self, action: MemberAction, dry_run: bool) -> Result<(), MemberRefusal> {
         let request = |action: Wire, member| ActRequest { action: action.into(), member, dry_run };
         match action {
@@ -371,11 +367,17 @@ impl Cluster for Members {
                 let member = self.member(&named)?;
                 self.ask_leader(request(Wire::Promote, Some(member))).await
             }
-            MemberAction::Remove(named) => match self.member(&named) {
-                Ok(member) => self.ask_leader(request(Wire::Remove, Some(member))).await,
-                Err(_) if self.was_removed(&named).await => Ok(()),
-                Err(unknown) => Err(unknown),
-            },
+            MemberAction::Remove(named) => {
+                let member = match self.member(&named) {
+                    Ok(member) => member,
+                    Err(unknown) => match self.former(&named).await {
+                        Some(row) if row.standing == Standing::Removed => return Ok(()),
+                        Some(row) => row.number,
+                        None => return Err(unknown),
+                    },
+                };
+                self.ask_leader(request(Wire::Remove, Some(member))).await
+            }
             MemberAction::Drain(named) => {
                 let member = self.member(&named)?;
                 self.ask_member(member, request(Wire::Drain, Some(member))).await
@@ -398,6 +400,18 @@ impl Cluster for Members {
         // The authority's certificate was read at the start, so its fingerprint can be made.
         token.map(|token| token.to_string()).unwrap_or_default()
     }
+
+    fn epoch(&self) -> u64 {
+        self.replica.epoch()
+    }
+}
+
+/// Every manager that differs from another one, whoever of the two has said so.
+fn diverged(members: &[skep_raft::MemberStatus]) -> Vec<String> {
+    let pairs = members.iter().flat_map(|member| member.diverged.iter().map(|other| (member.id, *other)));
+    let involved: BTreeSet<u64> = pairs.flat_map(|(one, other)| [one, other]).collect();
+    let named = members.iter().filter(|member| involved.contains(&member.id));
+    named.map(|member| member.name.clone()).collect()
 }
 
 pub(crate) fn refusal(code: &str, message: impl Into<String>) -> peer::MemberRefusal {
@@ -427,14 +441,6 @@ fn told(refused: peer::MemberRefusal) -> MemberRefusal {
     }
 }
 
-/// Every manager that differs from another one, whoever of the two has said so.
-fn diverged(members: &[skep_raft::MemberStatus]) -> Vec<String> {
-    let pairs = members.iter().flat_map(|member| member.diverged.iter().map(|other| (member.id, *other)));
-    let involved: BTreeSet<u64> = pairs.flat_map(|(one, other)| [one, other]).collect();
-    let named = members.iter().filter(|member| involved.contains(&member.id));
-    named.map(|member| member.name.clone()).collect()
-}
-
 fn member(status: skep_raft::MemberStatus) -> MemberStatus {
     MemberStatus {
         name: status.name,
@@ -449,11 +455,11 @@ fn member(status: skep_raft::MemberStatus) -> MemberStatus {
         last_contact_ms: status.last_contact_ms,
         version: status.version,
         resident_bytes: status.resident_bytes,
-        epoch: (status.epoch > 0).then_some(status.epoch),
-        snapshot_rows: status.snapshot_rows,
         draining: status.draining,
         certificate_expires_at: status
             .certificate_expires_at
             .and_then(|seconds| Timestamp::from_second(seconds).ok()),
+        epoch: (status.epoch > 0).then_some(status.epoch),
+        snapshot_rows: status.snapshot_rows,
     }
 }

@@ -65,10 +65,11 @@ pub enum ChangeError {
 }
 
 /// Makes the data folder of a manager that was given a number and has never had data. From then on an empty folder
-/// means that its data was lost, as with founders (see `founding.rs`).
-pub fn prepare(dir: &Path, cluster: &str, node: u64) -> Result<(), StartError> {
+/// means that its data was lost, as with founders (see `founding.rs`). `epoch` is that of the cluster that it joins.
+pub fn prepare(dir: &Path, cluster: &str, node: u64, epoch: u64) -> Result<(), StartError> {
     let store = Store::open(dir, &Identity { cluster: cluster.to_owned(), node })?;
     if founding::is_empty(&store)? {
+        store.begin_epoch(epoch)?;
         store.save_vote(&codec::to_json(&Vote::new(0, node)).map_err(raft_error)?)?;
     }
     Ok(())
@@ -209,7 +210,7 @@ impl Replica {
 
     /// The voters that may be removed by themselves after they have been dead for long, out of those that are.
     pub async fn may_be_cleaned_up(&self, dead: u64) -> bool {
-        quorum::may_be_cleaned_up(&self.voters_answering().await, dead)
+        quorum::may_be_cleaned_up(&self.counted_voters().await, dead)
     }
 
     /// Hands leadership to a voter, the furthest if none is named, and waits until this replica does not lead.
@@ -256,7 +257,7 @@ impl Replica {
     }
 
     /// The voters and whether they answer.
-    async fn voters_answering(&self) -> Vec<Voter> {
+    async fn counted_voters(&self) -> Vec<Voter> {
         self.voters_of(&self.members().await)
     }
 
@@ -276,7 +277,7 @@ impl Replica {
         if !members.get(&id).is_some_and(|member| member.votes) {
             return Ok(ChangeMembers::RemoveNodes(gone));
         }
-        quorum::may_leave(&self.voters_answering().await, id).map_err(ChangeError::QuorumAtRisk)?;
+        quorum::may_leave(&self.counted_voters().await, id).map_err(ChangeError::QuorumAtRisk)?;
         Ok(ChangeMembers::RemoveVoters(gone))
     }
 

@@ -129,8 +129,8 @@ impl StartError {
             StartError::Storage(error) => matches!(error, StorageError::Corrupt { .. }),
             // openraft passes on only the words of what it read.
             StartError::Raft(words) => words.contains("the data is damaged"),
-            StartError::Condemned(_) => true,
-            StartError::DataLost | StartError::Outdated(_) => false,
+            // What is on the disk is right, only not any more, or it says itself what to do.
+            StartError::DataLost | StartError::Outdated(_) | StartError::Condemned(_) => false,
         }
     }
 }
@@ -168,10 +168,10 @@ struct Inner {
     founders: BTreeMap<u64, ManagerNode>,
     /// See `founding.rs`.
     takes_part: AtomicBool,
+    about: OnceLock<About>,
     digests: Arc<Digests>,
     alarms: Alarms,
     arrivals: Arrivals,
-    about: OnceLock<About>,
 }
 
 /// Adds to what this replica says about itself what only its process knows.
@@ -182,14 +182,14 @@ impl Replica {
     pub async fn start(config: ReplicaConfig) -> Result<Replica, StartError> {
         let identity = Identity { cluster: config.cluster.clone(), node: config.node };
         let store = Store::open(&config.dir, &identity)?;
-        let epoch = Epoch::load(&store, config.founders.contains_key(&config.node))?;
-        let network = Network::new(config.cluster.clone(), config.node, config.channels.clone(), epoch);
-        recovery::refuse_outdated(&store, &network, &config.founders).await?;
         let takes_part = !founding::is_empty(&store)?;
         // Who joined later began with a vote of its own (see `prepare`), and has nobody to ask whether it is new.
         if !takes_part && !config.founders.contains_key(&config.node) {
             return Err(StartError::DataLost);
         }
+        let epoch = Epoch::load(&store, config.founders.contains_key(&config.node))?;
+        let network = Network::new(config.cluster.clone(), config.node, config.channels.clone(), epoch);
+        recovery::refuse_outdated(&store, &network, &config.founders).await?;
         let state_machine = StateMachine::open(store.clone()).map_err(raft_error)?;
         let feed = state_machine.feed().clone();
         let digests = state_machine.digests().clone();
@@ -217,10 +217,10 @@ impl Replica {
             read_indexes,
             founders,
             takes_part,
+            about: OnceLock::new(),
             digests,
             alarms,
             arrivals,
-            about: OnceLock::new(),
         }));
         replica.watch_for_divergence();
         Ok(replica)
