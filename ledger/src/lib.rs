@@ -10,7 +10,9 @@
 //! domain word, so that two versions of Skep cannot apply one entry differently.
 
 mod apply;
+mod bytes;
 mod feed;
+mod limits;
 mod memory;
 mod row;
 mod topic;
@@ -23,11 +25,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use crate::apply::{Applied, Position, REQUESTS_KEPT_FOR_HOURS, RowChange, apply};
+pub use crate::apply::{
+    Applied, Position, REQUESTS_KEPT_FOR_HOURS, REQUESTS_KEPT_FOR_REVISIONS, RowChange, apply,
+};
 pub use crate::feed::{
     Change, ChangedRow, Feed, FeedMeters, HISTORY_AGE_MINUTES_MAX, HISTORY_CHANGES_MAX, HISTORY_ROWS_MAX,
     WATCH_BUFFER_CHANGES_MAX, Watch, WatchEvent,
 };
+pub use crate::limits::{OBJECT_BYTES_MAX, TXN_BYTES_MAX, TXN_ROWS_MAX};
 pub use crate::memory::MemoryLedger;
 pub use crate::row::Key;
 pub use crate::topic::{Filter, Topic};
@@ -94,5 +99,23 @@ pub enum Unavailable {
         bytes: usize,
         /// What is allowed.
         limit_bytes: usize,
+    },
+    /// One object of the transaction exceeds a limit; nothing was proposed.
+    #[error("{object} is too large: {bytes} bytes, at most {limit_bytes} are allowed in one object")]
+    ObjectTooLarge {
+        /// Its key.
+        object: String,
+        /// The size of its value.
+        bytes: usize,
+        /// What is allowed.
+        limit_bytes: usize,
+    },
+    /// The transaction touches more than a limit allows and was not proposed.
+    #[error("the change is too large: it reads and writes {rows} objects, at most {limit_rows} are allowed")]
+    TooManyRows {
+        /// What it reads and writes.
+        rows: usize,
+        /// What is allowed.
+        limit_rows: usize,
     },
 }

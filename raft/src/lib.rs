@@ -20,8 +20,10 @@ mod service;
 mod state_machine;
 mod status;
 mod types;
+mod vitals;
 
 pub use crate::replica::{Replica, ReplicaConfig, SnapshotError, StartError, Timing};
 pub use crate::service::RaftService;
 pub use crate::status::{ClusterStatus, MemberStatus};
 pub use crate::types::ManagerNode;
+pub use crate::vitals::{PeerVitals, Vitals};

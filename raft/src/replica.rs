@@ -11,7 +11,7 @@ use futures::future::join_all;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{Config, Membership, ReadPolicy, SnapshotPolicy};
-use skep_ledger::{Feed, Ledger, Outcome, Revision, Term, Txn, Unavailable, View};
+use skep_ledger::{Contact, Feed, Ledger, Outcome, Revision, Term, Txn, Unavailable, View};
 use skep_storage::{Identity, Staging, StorageError, Store};
 use skep_wire::channels::{PeerChannels, Purpose};
 use skep_wire::proto::peer::Empty;
@@ -25,6 +25,7 @@ use crate::network::Network;
 use crate::state_machine::{self, StateMachine};
 use crate::status::{ClusterStatus, MemberStatus, resident_bytes};
 use crate::types::{Command, ManagerNode, Raft};
+use crate::vitals::Heard;
 
 /// How long a request waits for a leader before it fails with "not started".
 const LEADER_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -47,9 +48,6 @@ const READ_YOUR_WRITES_MAX: Duration = Duration::from_secs(1);
 /// A snapshot is made of links to files, and a log that is being sent is not held on to for longer than a few
 /// seconds; whoever waits longer waits for a disk that is in trouble.
 const SNAPSHOT_NOW_MAX: Duration = Duration::from_secs(60);
-
-/// Transactions larger than this are a mistake somewhere above; they would hold up everybody behind them.
-const TXN_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Entries after which a snapshot is taken and the log behind it can go.
 const SNAPSHOT_EVERY_ENTRIES: u64 = 10_000;
@@ -132,6 +130,8 @@ struct Inner {
     founders: BTreeMap<u64, ManagerNode>,
     /// See `founding.rs`.
     takes_part: AtomicBool,
+    /// See `vitals.rs`.
+    heard: Heard,
 }
 
 impl Replica {
@@ -159,7 +159,7 @@ impl Replica {
         .map_err(raft_error)?;
         let founders = config.founders;
         let takes_part = AtomicBool::new(takes_part);
-        Ok(Replica(Arc::new(Inner { raft, store, feed, network, founders, takes_part })))
+        Ok(Replica(Arc::new(Inner { raft, store, feed, network, founders, takes_part, heard: Heard::default() })))
     }
 
     /// `Some(term)` while this replica leads, a quorum has confirmed it, and it has applied everything up to its
@@ -279,6 +279,10 @@ impl Replica {
 
     pub(crate) fn participation(&self) -> &AtomicBool {
         &self.0.takes_part
+    }
+
+    pub(crate) fn heard(&self) -> &Heard {
+        &self.0.heard
     }
 
     pub(crate) fn stage(&self) -> Result<Staging, StorageError> {
@@ -449,10 +453,8 @@ impl Replica {
 #[async_trait]
 impl Ledger for Replica {
     async fn propose(&self, txn: Txn) -> Result<Outcome, Unavailable> {
+        txn.within_limits()?;
         let bytes = txn.encode();
-        if bytes.len() > TXN_BYTES_MAX {
-            return Err(Unavailable::TooLarge { bytes: bytes.len(), limit_bytes: TXN_BYTES_MAX });
-        }
         let deadline = Instant::now() + LEADER_WAIT_MAX;
         let mut failure = Unavailable::NotStarted("there is no leader".into());
         while Instant::now() < deadline {
@@ -508,6 +510,10 @@ impl Ledger for Replica {
 
     fn now(&self) -> jiff::Timestamp {
         jiff::Timestamp::now()
+    }
+
+    fn contact(&self) -> Contact {
+        self.contact_with_leader()
     }
 }
 

@@ -82,6 +82,7 @@ impl RaftService {
 impl RaftRpc for RaftService {
     async fn append(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
         let rpc = codec::append_from_bytes(&self.raft_body(request)?).map_err(internal)?;
+        self.0.heard().now();
         reply(&self.0.raft().append_entries(rpc).await.map_err(internal)?)
     }
 

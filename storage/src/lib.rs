@@ -33,6 +33,7 @@ mod durable;
 mod error;
 mod files;
 mod log;
+mod meters;
 mod observer;
 mod staging;
 mod state;
@@ -43,6 +44,7 @@ mod testing;
 
 pub use checkpoint::{Checkpoint, Chunks};
 pub use error::{Result, StorageError};
+pub use meters::{BUCKET_BOUNDS_SECONDS, Distribution, Meters, Sizes, Timings};
 pub use observer::Observer;
 pub use staging::Staging;
 pub use state::{Row, RowChange, Rows, StateView};
