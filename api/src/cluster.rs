@@ -24,6 +24,11 @@ pub trait Cluster: Send + Sync {
 
     /// The cluster's id.
     fn cluster_id(&self) -> &str;
+
+    /// Revisions are comparable within one epoch; a cluster that was never restored is in its first.
+    fn epoch(&self) -> u64 {
+        1
+    }
 }
 
 /// Whether a manager serves.

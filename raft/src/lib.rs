@@ -26,4 +26,4 @@ pub use crate::replica::{Replica, ReplicaConfig, SnapshotError, StartError, Timi
 pub use crate::service::RaftService;
 pub use crate::status::{ClusterStatus, MemberStatus};
 pub use crate::types::ManagerNode;
-pub use crate::vitals::{PeerVitals, Vitals};
+pub use crate::vitals::{PeerVitals, STATES, Vitals};

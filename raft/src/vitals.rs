@@ -72,6 +72,11 @@ impl Heard {
     }
 }
 
+/// openraft's own instants.
+fn ago(at: impl openraft::Instant) -> Duration {
+    at.elapsed()
+}
+
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -89,13 +94,13 @@ impl Replica {
             PeerVitals {
                 name: membership.get_node(id).map_or_else(|| id.to_string(), |node| node.name.clone()),
                 lag_entries: last.saturating_sub(matched.as_ref().map_or(0, |log_id| log_id.index())),
-                last_contact: heard.map(|at| at.elapsed()),
+                last_contact: heard.map(|at| ago(*at)),
             }
         };
         let replication = now.replication.iter().flatten().filter(|(id, _)| **id != me);
         let alive = |id: &u64| {
             let heard = now.heartbeat.as_ref().and_then(|heard| heard.get(id).copied().flatten());
-            *id == me || heard.is_some_and(|at| at.elapsed() <= PEER_SILENCE_MAX)
+            *id == me || heard.is_some_and(|at| ago(*at) <= PEER_SILENCE_MAX)
         };
         let voters = membership.voter_ids().count();
         let reachable = membership.voter_ids().filter(alive).count();
@@ -156,7 +161,7 @@ impl Replica {
         let alone = now.membership_config.membership().voter_ids().count() <= 1;
         let age = match &now.last_quorum_acked {
             _ if alone => Duration::ZERO,
-            Some(at) => at.elapsed(),
+            Some(at) => ago(**at),
             None => self.heard().ago(),
         };
         Contact { leader_known, age }
