@@ -9,6 +9,7 @@ mod dev;
 mod events;
 mod founding;
 mod members;
+mod metrics;
 mod ports;
 mod server;
 

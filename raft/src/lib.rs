@@ -22,6 +22,8 @@ mod status;
 mod types;
 mod vitals;
 
+pub use skep_storage::Distribution;
+
 pub use crate::replica::{Replica, ReplicaConfig, SnapshotError, StartError, Timing};
 pub use crate::service::RaftService;
 pub use crate::status::{ClusterStatus, MemberStatus};
