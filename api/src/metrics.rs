@@ -63,7 +63,9 @@ impl Metrics {
         match encode(&mut text, &self.registry) {
             Ok(()) => ([(CONTENT_TYPE, FORMAT)], text).into_response(),
             // A collector that could not read its source; the detail is in the log.
-            Err(_) => Problem::new(DoorCode::StateUnreadable, "the metrics could not be read").into_response(),
+            Err(_) => {
+                Problem::new(DoorCode::StateUnreadable, "the metrics could not be read").into_response()
+            }
         }
     }
 }

@@ -52,8 +52,13 @@ pub struct Watch {
 
 pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), Failure> {
     let Verb::Watch(watch) = command.verb.unwrap_or(Verb::Watch(Watch::default()));
-    let mut follower =
-        Follower { session, topics: watch.topics.join(","), seen: watch.since, left: watch.first, useful: false };
+    let mut follower = Follower {
+        session,
+        topics: watch.topics.join(","),
+        seen: watch.since,
+        left: watch.first,
+        useful: false,
+    };
     let mut pause = PAUSE_FIRST;
     while follower.left != Some(0) {
         match follower.one_stream().await {
@@ -95,7 +100,9 @@ impl Follower<'_> {
         let mut stream = client.events(&["v1", "events"], &query, seen.as_deref()).await?;
         let mut parser = sse::Parser::default();
         loop {
-            let Ok(Ok(Some(chunk))) = timeout(SILENCE_MAX, stream.response.chunk()).await else { return Ok(()) };
+            let Ok(Ok(Some(chunk))) = timeout(SILENCE_MAX, stream.response.chunk()).await else {
+                return Ok(());
+            };
             let events = parser.push(&chunk).map_err(|_| unreadable("an event is too long"))?;
             for event in events {
                 self.useful = true;
@@ -159,7 +166,8 @@ fn sentence(document: &Value) -> String {
     }
     words.extend(text_at(document, "/object/target"));
     words.extend(text_at(document, "/object/status/state").or_else(|| text_at(document, "/object/state")));
-    let message = text_at(document, "/object/status/message").or_else(|| text_at(document, "/object/message"));
+    let message =
+        text_at(document, "/object/status/message").or_else(|| text_at(document, "/object/message"));
     words.extend(message.filter(|message| !message.is_empty()));
     words.join(" ")
 }
@@ -177,7 +185,8 @@ mod tests {
         let operation = json!({"event": "put", "kind": "Operation", "id": "op_1", "revision": 12,
             "object": {"target": "host/web-1", "state": "waiting", "message": "for its agent"}});
         assert_eq!(sentence(&operation), "      12 operation/op_1 host/web-1 waiting for its agent");
-        let gone = json!({"event": "delete", "kind": "Stack", "id": "stack_1", "revision": 13, "object": null});
+        let gone =
+            json!({"event": "delete", "kind": "Stack", "id": "stack_1", "revision": 13, "object": null});
         assert_eq!(sentence(&gone), "      13 stack/stack_1 is gone");
     }
 }

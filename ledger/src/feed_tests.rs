@@ -70,10 +70,8 @@ fn a_change_does_not_touch_watchers_that_follow_others() {
     let _others: Vec<_> = (0..1_000)
         .map(|n| feed.watch_matching(0, Filter::of([Topic::partition("host", &format!("e{n}"))])))
         .collect();
-    let change = Change {
-        revision: 1,
-        rows: vec![ChangedRow { key: Key::new("host", "e7", "h"), deleted: false }],
-    };
+    let change =
+        Change { revision: 1, rows: vec![ChangedRow { key: Key::new("host", "e7", "h"), deleted: false }] };
     assert_eq!(feed.shared.lock().index.interested_in(&change).len(), 1);
 }
 
@@ -87,8 +85,11 @@ fn a_watch_that_ends_leaves_nothing() {
         Topic::object(&Key::new("b", "p", "i")),
         Topic::object(&Key::new("b", "p", "j")),
     ];
-    let watches =
-        [feed.watch(0), feed.watch_matching(0, Filter::of(topics.clone())), feed.watch_matching(0, Filter::of(topics))];
+    let watches = [
+        feed.watch(0),
+        feed.watch_matching(0, Filter::of(topics.clone())),
+        feed.watch_matching(0, Filter::of(topics)),
+    ];
     assert_eq!(feed.meters().watches, 3);
     drop(watches);
     let state = feed.shared.lock();
@@ -166,7 +167,9 @@ async fn only_those_are_woken_whose_revision_is_reached() {
     let mut third = Box::pin(feed.reached(3));
     let mut given_up = Box::pin(feed.reached(9));
     let mut context = Context::from_waker(Waker::noop());
-    assert!(third.as_mut().poll(&mut context).is_pending() && given_up.as_mut().poll(&mut context).is_pending());
+    assert!(
+        third.as_mut().poll(&mut context).is_pending() && given_up.as_mut().poll(&mut context).is_pending()
+    );
     feed.advance(2);
     assert!(third.as_mut().poll(&mut context).is_pending());
     feed.publish(3, &txn(0, &[]));

@@ -56,7 +56,12 @@ impl Figures {
         let changes = self.leader_changes.load(Ordering::Relaxed);
         let help = "How often another manager became the leader";
         let counter = ConstCounter::new(changes);
-        counter.encode(encoder.encode_descriptor("skep_raft_leader_changes", help, None, MetricType::Counter)?)?;
+        counter.encode(encoder.encode_descriptor(
+            "skep_raft_leader_changes",
+            help,
+            None,
+            MetricType::Counter,
+        )?)?;
         gauge(encoder, "skep_cluster_voters", "Managers that vote", vitals.voters as u64)?;
         let help = "How many more managers may fail; only the leader says";
         let metric =
@@ -85,7 +90,12 @@ impl Figures {
         gauge(encoder, "skep_storage_wal_bytes", "The write-ahead log", sizes.wal_bytes)?;
         gauge(encoder, "skep_storage_log_entries", "Entries of the log that are kept", sizes.log_entries)?;
         let at = sizes.snapshot_at.map_or(0, seconds);
-        gauge(encoder, "skep_raft_last_snapshot_timestamp_seconds", "When the last snapshot was made; 0: never", at)
+        gauge(
+            encoder,
+            "skep_raft_last_snapshot_timestamp_seconds",
+            "When the last snapshot was made; 0: never",
+            at,
+        )
     }
 }
 
@@ -168,3 +178,7 @@ fn histogram(
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
     metric.encode_histogram::<NoLabelSet>(seen.sum_seconds, seen.count, &seen.classes, None)
 }
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

@@ -80,7 +80,10 @@ pub(crate) fn serve_peers(
             };
             let Ok(place) = places.clone().try_acquire_owned() else {
                 // Agents try another manager, and this one again later.
-                tracing::warn!(limit = PEER_CONNECTIONS_MAX, "too many connections to the peer port: one was closed");
+                tracing::warn!(
+                    limit = PEER_CONNECTIONS_MAX,
+                    "too many connections to the peer port: one was closed"
+                );
                 continue;
             };
             let (tls, cluster) = (tls.clone(), cluster.clone());
@@ -128,7 +131,10 @@ pub(crate) fn serve_api(listener: TcpListener, identity: &Identity, router: Rout
                 });
                 continue;
             }
-            tracing::warn!(limit = API_CONNECTIONS_MAX, "too many connections to the API port: one is turned away");
+            tracing::warn!(
+                limit = API_CONNECTIONS_MAX,
+                "too many connections to the API port: one is turned away"
+            );
             if let Ok(place) = refusals.clone().try_acquire_owned() {
                 let router = too_busy.clone();
                 tokio::spawn(async move {

@@ -159,7 +159,15 @@ impl Replica {
         .map_err(raft_error)?;
         let founders = config.founders;
         let takes_part = AtomicBool::new(takes_part);
-        Ok(Replica(Arc::new(Inner { raft, store, feed, network, founders, takes_part, heard: Heard::default() })))
+        Ok(Replica(Arc::new(Inner {
+            raft,
+            store,
+            feed,
+            network,
+            founders,
+            takes_part,
+            heard: Heard::default(),
+        })))
     }
 
     /// `Some(term)` while this replica leads, a quorum has confirmed it, and it has applied everything up to its

@@ -89,7 +89,10 @@ async fn the_largest_transaction_goes_through_and_a_larger_one_is_refused() {
     let sized = |bytes: usize| {
         move |tx: &mut skep_ledger::Tx<'_>| {
             for part in 0..8 {
-                tx.put(&Counter { ballast: "x".repeat(bytes / 8), ..Counter::new(format!("large{part}"), 1) });
+                tx.put(&Counter {
+                    ballast: "x".repeat(bytes / 8),
+                    ..Counter::new(format!("large{part}"), 1)
+                });
             }
             Ok(())
         }

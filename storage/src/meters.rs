@@ -11,8 +11,10 @@ use crate::error::{Result, StorageError};
 use crate::store::Store;
 
 /// Upper bounds of the classes of durations: from a fast disk's sync to a disk in trouble.
-pub const BUCKET_BOUNDS_SECONDS: [f64; 14] =
-    [0.000_05, 0.000_1, 0.000_2, 0.000_4, 0.000_8, 0.001_6, 0.003_2, 0.006_4, 0.012_8, 0.025_6, 0.1, 0.4, 1.6, 6.4];
+pub const BUCKET_BOUNDS_SECONDS: [f64; 14] = [
+    0.000_05, 0.000_1, 0.000_2, 0.000_4, 0.000_8, 0.001_6, 0.003_2, 0.006_4, 0.012_8, 0.025_6, 0.1, 0.4, 1.6,
+    6.4,
+];
 
 /// What a store has measured since it was opened.
 #[derive(Debug, Default)]

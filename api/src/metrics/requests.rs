@@ -15,7 +15,8 @@ use prometheus_client::registry::Registry;
 use crate::Api;
 
 /// From a read of the local state to an operation that is waited for.
-const BUCKET_BOUNDS_SECONDS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0];
+const BUCKET_BOUNDS_SECONDS: [f64; 12] =
+    [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0];
 
 /// The methods that are told apart; a client may invent others.
 const METHODS: &[Method] =

@@ -173,7 +173,9 @@ impl EnvironmentWish {
 
 /// The environment under a key, as the API shows it.
 pub(crate) fn document(view: &View, key: &Key) -> Ruling<Option<(Revision, Value)>> {
-    let Some(stored) = view.get::<environment::Environment>(&key.partition, &key.id)? else { return Ok(None) };
+    let Some(stored) = view.get::<environment::Environment>(&key.partition, &key.id)? else {
+        return Ok(None);
+    };
     rest::shown(stored.revision, &Environment::new(view, &stored)?)
 }
 

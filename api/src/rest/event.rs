@@ -22,9 +22,7 @@ use futures::stream::{self, Stream};
 use http::header::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use skep_ledger::{
-    Change, ChangedRow, Filter, Key, Record as _, Revision, Topic, View, Watch, WatchEvent,
-};
+use skep_ledger::{Change, ChangedRow, Filter, Key, Record as _, Revision, Topic, View, Watch, WatchEvent};
 use skep_model::{CLUSTER, Ruling, environment, host, operation, stack, template};
 use tokio::time::{Instant, Interval, interval_at, timeout};
 use utoipa::{IntoParams, ToSchema};
@@ -242,7 +240,8 @@ impl Following {
 fn last_seen(headers: &HeaderMap) -> Reply<Option<Revision>> {
     let Some(value) = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty()) else { return Ok(None) };
     let seen = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-    let refused = || Problem::new(DoorCode::MalformedRequest, format!("Last-Event-ID is no revision: {value:?}"));
+    let refused =
+        || Problem::new(DoorCode::MalformedRequest, format!("Last-Event-ID is no revision: {value:?}"));
     seen.map(Some).ok_or_else(refused)
 }
 
@@ -254,7 +253,8 @@ fn filter(view: &View, topics: Option<&str>) -> Reply<Filter> {
     };
     let topics: Vec<&str> = topics.split(',').map(str::trim).filter(|topic| !topic.is_empty()).collect();
     if topics.is_empty() || topics.len() > TOPICS_PER_WATCH_MAX {
-        let detail = format!("{} topics are named; 1 to {TOPICS_PER_WATCH_MAX} can be followed", topics.len());
+        let detail =
+            format!("{} topics are named; 1 to {TOPICS_PER_WATCH_MAX} can be followed", topics.len());
         return Err(Problem::new(DoorCode::MalformedRequest, detail)
             .hinting("name whole kinds, as in topics=host:prod/*, instead of many objects"));
     }
@@ -311,12 +311,7 @@ fn happenings(view: &View, filter: &Filter, change: &Change, epoch: u64) -> Ruli
     Ok(happenings)
 }
 
-fn shown(
-    view: &View,
-    kind: &Kind,
-    row: &ChangedRow,
-    at: Revision,
-) -> Ruling<Option<(&'static str, Value)>> {
+fn shown(view: &View, kind: &Kind, row: &ChangedRow, at: Revision) -> Ruling<Option<(&'static str, Value)>> {
     if row.deleted {
         return Ok(Some(("delete", Value::Null)));
     }

@@ -177,7 +177,9 @@ pub(crate) fn document(view: &View, key: &Key) -> Ruling<Option<(Revision, Value
     let stored = view.get::<stack::Stack>(&key.partition, &key.id)?;
     let environment = view.get::<environment::Environment>(CLUSTER, &key.partition)?;
     match (stored, environment) {
-        (Some(stored), Some(environment)) => rest::shown(stored.revision, &Stack::new(view, &environment, &stored)?),
+        (Some(stored), Some(environment)) => {
+            rest::shown(stored.revision, &Stack::new(view, &environment, &stored)?)
+        }
         _ => Ok(None),
     }
 }

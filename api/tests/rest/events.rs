@@ -104,7 +104,8 @@ async fn what_is_gone_is_told_and_what_follows_too() {
         Ok(true)
     })
     .await;
-    let mut events = Events::open(&door, &format!("/v1/events?topics=stack:prod/*&since={since}"), None).await;
+    let mut events =
+        Events::open(&door, &format!("/v1/events?topics=stack:prod/*&since={since}"), None).await;
     let event = events.next().await.unwrap();
     assert_eq!((event.name.as_str(), &event.data["id"]), ("delete", &json!("stack_1")));
     assert!(event.data["object"].is_null());

@@ -63,7 +63,8 @@ async fn a_stale_answer_says_how_old_it_may_be() {
 async fn a_manager_that_is_behind_waits_for_what_the_client_has_seen() {
     let door = Door::new().await;
     let next = door.ledger.view().revision() + 1;
-    let ask = Ask::new(Method::GET, "/v1/environments?consistency=stale").with("skep-min-revision", &next.to_string());
+    let ask = Ask::new(Method::GET, "/v1/environments?consistency=stale")
+        .with("skep-min-revision", &next.to_string());
     let (answer, _) = tokio::join!(door.send(&ask), door.environment("prod"));
     assert_eq!(answer.body["items"][0]["metadata"]["name"], "prod");
     assert!(answer.header("skep-revision").parse::<u64>().unwrap() >= next);

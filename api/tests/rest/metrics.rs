@@ -60,7 +60,10 @@ async fn metrics_need_a_token() {
 #[tokio::test]
 async fn a_manager_without_room_says_so_and_closes() {
     let answer = TooBusy::router(7).oneshot(Ask::new(Method::GET, "/v1/meta").request()).await.unwrap();
-    assert_eq!((answer.status(), &answer.headers()["connection"]), (StatusCode::SERVICE_UNAVAILABLE, &"close".parse().unwrap()));
+    assert_eq!(
+        (answer.status(), &answer.headers()["connection"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &"close".parse().unwrap())
+    );
     let bytes = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
     let problem: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
     assert_eq!((problem["code"].as_str(), problem["retryable"].as_bool()), (Some("SKP-1405"), Some(true)));
