@@ -12,7 +12,7 @@ use skep_ledger::{
 
 /// How a transaction is fenced.
 #[derive(Debug, Clone, Copy)]
-pub enum Fence {
+pub(crate) enum Fence {
     None,
     Current,
     Old,
@@ -20,7 +20,7 @@ pub enum Fence {
 
 /// What a transaction believes about something that it has read.
 #[derive(Debug, Clone, Copy)]
-pub enum Belief {
+pub(crate) enum Belief {
     /// What is so.
     True,
     /// An older revision, or a later one.
@@ -29,7 +29,7 @@ pub enum Belief {
 
 /// What a check is about.
 #[derive(Debug, Clone, Copy)]
-pub enum About {
+pub(crate) enum About {
     Object(Place),
     Partition(u8, u8),
     Table(u8),
@@ -39,24 +39,24 @@ pub enum About {
 
 /// One of few objects, so that transactions meet.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
-    pub table: u8,
-    pub partition: u8,
-    pub id: u8,
+pub(crate) struct Place {
+    pub(crate) table: u8,
+    pub(crate) partition: u8,
+    pub(crate) id: u8,
 }
 
 /// A transaction to be made, in terms that do not depend on what is there.
 #[derive(Debug, Clone)]
-pub struct Step {
-    pub request: Option<u8>,
-    pub fence: Fence,
-    pub later_minutes: i64,
-    pub checks: Vec<(About, Belief)>,
-    pub writes: Vec<(Place, Option<u8>)>,
+pub(crate) struct Step {
+    pub(crate) request: Option<u8>,
+    pub(crate) fence: Fence,
+    pub(crate) later_minutes: i64,
+    pub(crate) checks: Vec<(About, Belief)>,
+    pub(crate) writes: Vec<(Place, Option<u8>)>,
 }
 
 /// Any steps.
-pub fn steps(count: impl Into<proptest::collection::SizeRange>) -> impl Strategy<Value = Vec<Step>> {
+pub(crate) fn steps(count: impl Into<proptest::collection::SizeRange>) -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step(), count)
 }
 
@@ -92,11 +92,11 @@ fn place() -> impl Strategy<Value = Place> {
 }
 
 impl Place {
-    pub fn key(self) -> Key {
+    pub(crate) fn key(self) -> Key {
         Key::new(&table(self.table), &partition(self.partition), &format!("i{}", self.id))
     }
 
-    pub fn all() -> impl Iterator<Item = Place> {
+    pub(crate) fn all() -> impl Iterator<Item = Place> {
         (0..2).flat_map(|table| {
             (0..2).flat_map(move |partition| (0..3).map(move |id| Place { table, partition, id }))
         })
@@ -131,7 +131,7 @@ fn row(about: About) -> Vec<u8> {
 
 /// The replicated state as one would explain it.
 #[derive(Debug, Default)]
-pub struct Model {
+pub(crate) struct Model {
     objects: BTreeMap<Key, (Revision, Vec<u8>)>,
     /// The last change of each partition and table.
     stamps: BTreeMap<Vec<u8>, Revision>,
@@ -149,7 +149,7 @@ struct Answered {
 
 impl Model {
     /// The transaction that a step means at this moment.
-    pub fn txn(&mut self, number: usize, step: &Step, term: u64) -> Txn {
+    pub(crate) fn txn(&mut self, number: usize, step: &Step, term: u64) -> Txn {
         self.now_minutes += step.later_minutes;
         let check = |(about, belief): &(About, Belief)| {
             let found = self.revision(*about);
@@ -186,7 +186,7 @@ impl Model {
     }
 
     /// Insists that the outcome is what it should have been, and goes on with it.
-    pub fn agree(&mut self, step: &Step, txn: &Txn, position: Position, outcome: &Outcome) {
+    pub(crate) fn agree(&mut self, step: &Step, txn: &Txn, position: Position, outcome: &Outcome) {
         let context = || format!("{step:?}\nas {txn:?}\nat {position:?} came to {outcome:?}\nin {self:?}");
         if let Some(answered) = self.requests.get(&txn.request) {
             let age_ms = txn.at_ms - answered.at_ms;
@@ -237,7 +237,7 @@ impl Model {
     }
 
     /// Insists that a view shows what it should.
-    pub fn is_shown_by(&self, view: &View) {
+    pub(crate) fn is_shown_by(&self, view: &View) {
         for place in Place::all() {
             let key = place.key();
             let found = view.bytes(&key).expect("is read");
@@ -247,7 +247,7 @@ impl Model {
 }
 
 /// Whoever keeps the promise: some replicas of one ledger.
-pub trait Ledgers {
+pub(crate) trait Ledgers {
     /// The current term.
     fn term(&self) -> u64;
     /// Proposes at one of them.
@@ -259,7 +259,7 @@ pub trait Ledgers {
 }
 
 /// Proposes one after another, each at another replica, and compares each outcome and the states with the model.
-pub async fn agrees_with_the_model(ledgers: &mut impl Ledgers, steps: &[Step]) {
+pub(crate) async fn agrees_with_the_model(ledgers: &mut impl Ledgers, steps: &[Step]) {
     let mut model = Model::default();
     let mut last = 0;
     for (number, step) in steps.iter().enumerate() {
@@ -285,12 +285,12 @@ pub async fn agrees_with_the_model(ledgers: &mut impl Ledgers, steps: &[Step]) {
 }
 
 /// Requests that can be asked for are those that a ledger remembers.
-pub fn remembered(view: &View, ids: impl IntoIterator<Item = u8>) -> BTreeSet<u8> {
+pub(crate) fn remembered(view: &View, ids: impl IntoIterator<Item = u8>) -> BTreeSet<u8> {
     let known = |id: &u8| view.answered(RequestId::from_bytes([*id; 16])).expect("is read").is_some();
     ids.into_iter().filter(known).collect()
 }
 
 /// The beginning of time in these tests.
-pub fn beginning() -> Timestamp {
+pub(crate) fn beginning() -> Timestamp {
     Timestamp::from_second(1_000_000 * 60).expect("is a time")
 }
