@@ -38,6 +38,7 @@ mod wait;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+pub use cluster::Recover;
 pub use exit::{EXIT_CODES, Exit, Meaning, exit_codes_page};
 pub use flags::{Consistency, GlobalFlags, Output, ProgressStyle};
 pub use help::help;
@@ -116,6 +117,18 @@ pub enum Command {
         /// A command's words, or a topic
         words: Vec<String>,
     },
+}
+
+impl Command {
+    /// The one command of a noun that works on this machine's data folder and not over the API: a program that also
+    /// contains the manager runs it itself.
+    #[must_use]
+    pub fn recover(&self) -> Option<&Recover> {
+        match self {
+            Command::Cluster(Verbs { verb: Some(cluster::Verb::Recover(recover)) }) => Some(recover),
+            _ => None,
+        }
+    }
 }
 
 /// The command line of the client alone; a larger program flattens the same two parts into its own.

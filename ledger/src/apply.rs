@@ -19,9 +19,12 @@ pub const REQUESTS_KEPT_FOR_HOURS: i64 = 24;
 /// ... and for how many revisions at most, so that a busy day does not fill the disk.
 pub const REQUESTS_KEPT_FOR_REVISIONS: u64 = 1_000_000;
 
-/// Expired requests forgotten by one transaction: more than one, so that the rows shrink after a busy day; few, so
-/// that no transaction pays for it.
-const REQUESTS_FORGOTTEN_PER_TXN_MAX: usize = 4;
+/// Looking for expired requests costs as much as a small transaction, so it is done at every so many revisions.
+const REQUESTS_FORGOTTEN_EVERY_REVISIONS: u64 = 16;
+
+/// Expired requests forgotten at a time: more than are remembered meanwhile, so that the rows shrink after a busy day;
+/// few, so that nobody waits for it.
+const REQUESTS_FORGOTTEN_MAX: usize = 64;
 
 /// Where in the log a transaction stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +64,8 @@ pub fn apply(rows: &dyn Rows, txn: &Txn, position: Position) -> Result<Applied, 
     let mut changes = written(txn, position.revision);
     if !txn.request.is_empty() {
         remember(txn, position.revision, &mut changes);
+    }
+    if position.revision.is_multiple_of(REQUESTS_FORGOTTEN_EVERY_REVISIONS) {
         forget(rows, txn, position.revision, &mut changes)?;
     }
     Ok(Applied { outcome: Outcome::Committed(position.revision), changes })
@@ -121,7 +126,7 @@ fn forget(
 ) -> Result<(), ReadError> {
     let oldest_kept_ms = txn.at_ms - REQUESTS_KEPT_FOR_HOURS * 3_600_000;
     let oldest_kept = revision.saturating_sub(REQUESTS_KEPT_FOR_REVISIONS);
-    for (age_row, stored) in rows.scan(row::REQUEST_AGES, REQUESTS_FORGOTTEN_PER_TXN_MAX)? {
+    for (age_row, stored) in rows.scan(row::REQUEST_AGES, REQUESTS_FORGOTTEN_MAX)? {
         let Some((at_ms, id)) = row::parse_request_age(&age_row) else {
             return Err(ReadError::malformed("request age row"));
         };

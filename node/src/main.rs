@@ -11,6 +11,7 @@ mod founding;
 mod members;
 mod metrics;
 mod ports;
+mod recover;
 mod server;
 
 use std::process::ExitCode;
@@ -80,7 +81,12 @@ fn main() -> ExitCode {
                     }
                 };
             }
-            Command::Client(command) => return ExitCode::from(skep_cli::run(command, cli.flags).await),
+            Command::Client(command) => {
+                return match command.recover() {
+                    Some(recover) => recover::run(recover, &cli.flags).await,
+                    None => ExitCode::from(skep_cli::run(command, cli.flags).await),
+                };
+            }
         };
         match outcome {
             Ok(()) => ExitCode::SUCCESS,

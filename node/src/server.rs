@@ -5,7 +5,7 @@
 //! ```
 //! The ports are bound before anything else, so that a taken port changes nothing.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,7 +79,7 @@ impl Server {
             name: "m1".into(),
             peer: SocketAddr::new(self.advertise, PEER_PORT),
             api: SocketAddr::new(self.advertise, API_PORT),
-            listen_everywhere: self.advertise != Ipv4Addr::LOCALHOST,
+            listen_everywhere: !self.advertise.is_loopback(),
         };
         let founding = Founding {
             cluster: founding::new_cluster_id(),
@@ -174,10 +174,11 @@ async fn serve(data: &std::path::Path, config: &ServerConfig, identity: Identity
 
     tokio::select! {
         founded = replica.found() => founded?,
+        reason = replica.must_end() => bail!("this manager must not go on: {reason}"),
         () = ports::stop_signal() => return Ok(()),
     }
     tokio::select! {
-        reason = replica.stopped() => bail!("this replica has stopped: {reason}"),
+        reason = replica.must_end() => bail!("this manager must not go on: {reason}"),
         () = ports::stop_signal() => {}
     }
     tracing::info!(seconds = config.drain_delay_secs, "draining");

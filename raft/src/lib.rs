@@ -12,11 +12,18 @@
 mod codec;
 #[cfg(test)]
 mod conformance;
+mod digest;
+mod digests;
+mod epoch;
 mod founding;
 mod log_store;
 mod network;
+mod pending;
+mod read_index;
+mod recovery;
 mod replica;
 mod service;
+mod snapshots;
 mod state_machine;
 mod status;
 mod types;
@@ -24,6 +31,8 @@ mod vitals;
 
 pub use skep_storage::Distribution;
 
+pub use crate::epoch::EpochGuard;
+pub use crate::recovery::{Findings, FoundMember, RecoverError, Recovered, inspect, recover};
 pub use crate::replica::{Replica, ReplicaConfig, SnapshotError, StartError, Timing};
 pub use crate::service::RaftService;
 pub use crate::status::{ClusterStatus, MemberStatus};

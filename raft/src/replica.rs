@@ -2,26 +2,32 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::future::join_all;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, RaftError};
-use openraft::{Config, Membership, ReadPolicy, SnapshotPolicy};
+use openraft::{Config, Membership, SnapshotPolicy};
 use skep_ledger::{Contact, Feed, Ledger, Outcome, Revision, Term, Txn, Unavailable, View};
-use skep_storage::{Identity, Staging, StorageError, Store};
+use skep_storage::{Identity, StorageError, Store};
 use skep_wire::channels::{PeerChannels, Purpose};
 use skep_wire::proto::peer::Empty;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::codec;
+use crate::digests::{Alarms, Digests};
+use crate::epoch::Epoch;
 use crate::founding;
 use crate::log_store::LogStore;
 use crate::network::Network;
+use crate::read_index::ReadIndexes;
+use crate::recovery;
+use crate::snapshots::Arrivals;
 use crate::state_machine::{self, StateMachine};
 use crate::status::{ClusterStatus, MemberStatus, resident_bytes};
 use crate::types::{Command, ManagerNode, Raft};
@@ -33,14 +39,11 @@ const LEADER_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long one try to reach the leader may take before another is made; the request may have been lost.
 pub(crate) const TRY_MAX: Duration = Duration::from_secs(2);
 
-/// A read index is cheap to ask for again, and a lost one must not hold a reader up.
-const READ_INDEX_TRY_MAX: Duration = Duration::from_millis(500);
-
 /// Between two tries, if nothing has changed meanwhile.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// A manager that does not describe itself by then is shown as unreachable.
-const STATUS_MAX: Duration = Duration::from_millis(500);
+pub(crate) const STATUS_MAX: Duration = Duration::from_millis(500);
 
 /// How long a forwarded write waits to be visible on this replica too, so that its caller can read it here.
 const READ_YOUR_WRITES_MAX: Duration = Duration::from_secs(1);
@@ -105,6 +108,12 @@ pub enum StartError {
          It must join under a new number"
     )]
     DataLost,
+    /// The cluster was recovered or restored, without what this replica has.
+    #[error("this manager must not go on: {0}")]
+    Outdated(String),
+    /// Its data was found to be wrong in an earlier run.
+    #[error("this manager must not go on, its data was found to be wrong: {0}")]
+    Condemned(String),
 }
 
 /// No snapshot was taken, or the log is still there.
@@ -122,14 +131,27 @@ pub enum SnapshotError {
 #[derive(Clone)]
 pub struct Replica(Arc<Inner>);
 
+/// A handle that does not keep the replica open.
+pub(crate) struct WeakReplica(Weak<Inner>);
+
+impl WeakReplica {
+    pub(crate) fn upgrade(&self) -> Option<Replica> {
+        self.0.upgrade().map(Replica)
+    }
+}
+
 struct Inner {
     raft: Raft,
     store: Store,
     feed: Arc<Feed>,
     network: Network,
+    read_indexes: ReadIndexes,
     founders: BTreeMap<u64, ManagerNode>,
     /// See `founding.rs`.
     takes_part: AtomicBool,
+    digests: Arc<Digests>,
+    alarms: Alarms,
+    arrivals: Arrivals,
     /// See `vitals.rs`.
     heard: Heard,
 }
@@ -139,35 +161,45 @@ impl Replica {
     pub async fn start(config: ReplicaConfig) -> Result<Replica, StartError> {
         let identity = Identity { cluster: config.cluster.clone(), node: config.node };
         let store = Store::open(&config.dir, &identity)?;
+        let epoch = Epoch::load(&store, config.founders.contains_key(&config.node))?;
+        let network = Network::new(config.cluster.clone(), config.node, config.channels.clone(), epoch);
+        recovery::refuse_outdated(&store, &network, &config.founders).await?;
         // Who is no founder has a number that was never used before, so there is nothing that it could have lost.
         let takes_part = !config.founders.contains_key(&config.node) || !founding::is_empty(&store)?;
         let state_machine = StateMachine::open(store.clone()).map_err(raft_error)?;
         let feed = state_machine.feed().clone();
+        let digests = state_machine.digests().clone();
         for (id, founder) in config.founders.iter().filter(|(id, _)| **id != config.node) {
             config.channels.set(*id, founder.peer_address.clone());
         }
-        let network =
-            Network { cluster: config.cluster.clone(), node: config.node, channels: config.channels };
         let raft = Raft::new(
             config.node,
             Arc::new(openraft_config(&config.cluster, config.timing)?),
             network.clone(),
-            LogStore(store.clone()),
+            LogStore::new(store.clone()),
             state_machine,
         )
         .await
         .map_err(raft_error)?;
         let founders = config.founders;
         let takes_part = AtomicBool::new(takes_part);
-        Ok(Replica(Arc::new(Inner {
+        let read_indexes = ReadIndexes::start(raft.clone(), network.clone());
+        let (alarms, arrivals) = (Alarms::none(), Arrivals::default());
+        let replica = Replica(Arc::new(Inner {
             raft,
             store,
             feed,
             network,
+            read_indexes,
             founders,
             takes_part,
+            digests,
+            alarms,
+            arrivals,
             heard: Heard::default(),
-        })))
+        }));
+        replica.watch_for_divergence();
+        Ok(replica)
     }
 
     /// `Some(term)` while this replica leads, a quorum has confirmed it, and it has applied everything up to its
@@ -293,13 +325,39 @@ impl Replica {
         &self.0.heard
     }
 
-    pub(crate) fn stage(&self) -> Result<Staging, StorageError> {
-        self.0.store.stage()
+    pub(crate) fn network(&self) -> &Network {
+        &self.0.network
+    }
+
+    pub(crate) fn digests(&self) -> &Digests {
+        &self.0.digests
+    }
+
+    pub(crate) fn alarms(&self) -> &Alarms {
+        &self.0.alarms
+    }
+
+    pub(crate) fn arrivals(&self) -> &Arrivals {
+        &self.0.arrivals
+    }
+
+    /// For tasks that must not keep a replica open.
+    pub(crate) fn downgrade(&self) -> WeakReplica {
+        WeakReplica(Arc::downgrade(&self.0))
+    }
+
+    /// The numbers of those who vote.
+    pub(crate) fn voters(&self) -> Vec<u64> {
+        self.known_managers()
+            .into_iter()
+            .filter(|(_, (_, role))| *role == "voter")
+            .map(|(id, _)| id)
+            .collect()
     }
 
     pub(crate) async fn propose_here(
         &self,
-        bytes: Vec<u8>,
+        bytes: Bytes,
         patience: Duration,
     ) -> Result<Outcome, Unavailable> {
         match timeout(patience, self.0.raft.client_write(Command(bytes))).await {
@@ -312,12 +370,12 @@ impl Replica {
         }
     }
 
-    /// The index that a linearizable read has to wait for; only the leader can say.
-    pub(crate) async fn read_index_here(&self) -> Result<(Revision, Term), String> {
-        let linearizer = self.0.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
-        let read = linearizer.map_err(|error| error.to_string())?;
-        let read = read.read_log_id();
-        Ok((read.index(), read.committed_leader_id().term))
+    /// The index that a linearizable read anywhere has to wait for; only the leader can say.
+    pub(crate) async fn read_index_here(&self) -> Result<Revision, String> {
+        match self.is_leader() {
+            true => self.0.read_indexes.next().await,
+            false => Err(format!("manager {} does not lead", self.0.network.node)),
+        }
     }
 
     pub(crate) fn own_status(&self) -> MemberStatus {
@@ -343,6 +401,9 @@ impl Replica {
             term: Some(now.current_term),
             initialized: now.last_log_index.is_some() || now.current_term > 0,
             takes_part: self.takes_part(),
+            epoch: self.epoch(),
+            diverged: self.0.alarms.diverged(),
+            snapshot_rows: self.0.arrivals.rows(),
         }
     }
 
@@ -397,7 +458,7 @@ impl Replica {
     async fn propose_at(
         &self,
         leader: u64,
-        bytes: Vec<u8>,
+        bytes: Bytes,
         patience: Duration,
     ) -> Result<Outcome, Unavailable> {
         if leader == self.0.network.node {
@@ -419,16 +480,6 @@ impl Replica {
             Ok(Err(status)) => Err(Unavailable::Unknown(status.message().to_owned())),
             Err(_) => Err(Unavailable::Unknown(format!("manager {leader} did not answer in time"))),
         }
-    }
-
-    async fn read_index(&self, leader: u64) -> Result<Revision, String> {
-        if leader == self.0.network.node {
-            return Ok(self.read_index_here().await?.0);
-        }
-        let mut client =
-            self.0.network.client(leader, Purpose::Heartbeat).map_err(|error| error.to_string())?;
-        let reply = client.read_index(Empty {}).await.map_err(|status| status.message().to_owned())?;
-        Ok(reply.into_inner().index)
     }
 
     /// Waits until something about the leader may have changed.
@@ -462,7 +513,7 @@ impl Replica {
 impl Ledger for Replica {
     async fn propose(&self, txn: Txn) -> Result<Outcome, Unavailable> {
         txn.within_limits()?;
-        let bytes = txn.encode();
+        let bytes = Bytes::from(txn.encode());
         let deadline = Instant::now() + LEADER_WAIT_MAX;
         let mut failure = Unavailable::NotStarted("there is no leader".into());
         while Instant::now() < deadline {
@@ -487,21 +538,17 @@ impl Ledger for Replica {
 
     async fn fresh_view(&self) -> Result<View, Unavailable> {
         let deadline = Instant::now() + LEADER_WAIT_MAX;
-        let mut failure = "there is no leader".to_owned();
+        let mut failure = String::new();
         while Instant::now() < deadline {
-            if let Some(leader) = self.leader() {
-                match timeout(READ_INDEX_TRY_MAX, self.read_index(leader)).await {
-                    Ok(Ok(index)) => {
-                        let reached = timeout_at(deadline, self.0.feed.reached(index)).await;
-                        if reached.is_ok() {
-                            return state_machine::view(&self.0.store)
-                                .map_err(|error| Unavailable::NotStarted(error.to_string()));
-                        }
-                        failure = format!("this replica has not caught up with revision {index}");
+            match self.0.read_indexes.next().await {
+                Ok(index) => {
+                    if timeout_at(deadline, self.0.feed.reached(index)).await.is_ok() {
+                        return state_machine::view(&self.0.store)
+                            .map_err(|error| Unavailable::NotStarted(error.to_string()));
                     }
-                    Ok(Err(error)) => failure = error,
-                    Err(_) => failure = format!("manager {leader} did not answer in time"),
+                    failure = format!("this replica has not caught up with revision {index}");
                 }
+                Err(error) => failure = error,
             }
             self.pause().await;
         }

@@ -3,14 +3,18 @@
 //! The TLS handshake has shown that the caller is a manager of this cluster; every body is checked once more
 //! against the cluster and node that it was meant for.
 
+use bytes::Bytes;
+use futures::stream::BoxStream;
 use skep_ledger::{Txn, Unavailable};
-use skep_storage::Staging;
 use skep_wire::proto::peer::raft_server::{Raft as RaftRpc, RaftServer};
-use skep_wire::proto::peer::{Empty, Payload, ReadIndexReply, Reply, SnapshotChunk, snapshot_chunk::Part};
+use skep_wire::proto::peer::{Empty, Payload, ReadIndexReply, Reply, SnapshotChunk};
+use tokio_stream::StreamExt as _;
+use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::codec;
-use crate::network::{MESSAGE_BYTES_MAX, SnapshotHeader};
+use crate::epoch::EpochGuard;
+use crate::network::MESSAGE_BYTES_MAX;
 use crate::replica::{Replica, TRY_MAX};
 use crate::state_machine::StateFiles;
 
@@ -20,14 +24,15 @@ pub struct RaftService(Replica);
 
 impl RaftService {
     /// The service, ready to be added to the peer port's server.
-    pub fn server(replica: Replica) -> RaftServer<RaftService> {
-        RaftServer::new(RaftService(replica))
+    pub fn server(replica: Replica) -> InterceptedService<RaftServer<RaftService>, EpochGuard> {
+        let guard = EpochGuard(replica.network().epoch.clone());
+        let server = RaftServer::new(RaftService(replica))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        InterceptedService::new(server, guard)
     }
 
-    fn body(&self, request: Request<Payload>) -> Result<Vec<u8>, Status> {
-        let payload = request.into_inner();
+    fn body(&self, payload: Payload) -> Result<Bytes, Status> {
         let me = self.0.identity();
         if payload.cluster != me.0 || payload.to != me.1 {
             return Err(Status::failed_precondition(format!(
@@ -35,13 +40,13 @@ impl RaftService {
                 payload.to, payload.cluster, me.1, me.0
             )));
         }
-        Ok(payload.body.into())
+        Ok(payload.body)
     }
 
     /// The body of a message by which this replica would take part in decisions.
-    fn raft_body(&self, request: Request<Payload>) -> Result<Vec<u8>, Status> {
+    fn raft_body(&self, request: Request<Payload>) -> Result<Bytes, Status> {
         self.must_take_part()?;
-        self.body(request)
+        self.body(request.into_inner())
     }
 
     fn must_take_part(&self) -> Result<(), Status> {
@@ -50,40 +55,39 @@ impl RaftService {
             false => Err(Status::failed_precondition("this manager has no data and does not take part yet")),
         }
     }
-
-    async fn stage(
-        &self,
-        chunks: &mut Streaming<SnapshotChunk>,
-    ) -> Result<(SnapshotHeader, Staging), Status> {
-        let Some(Part::Header(header)) = next(chunks).await? else {
-            return Err(Status::invalid_argument("a snapshot begins with its header"));
-        };
-        let header: SnapshotHeader = codec::from_json(&header).map_err(internal)?;
-        let staging = self.0.stage().map_err(internal)?;
-        let mut received = 0;
-        loop {
-            match next(chunks).await? {
-                Some(Part::Rows(rows)) => {
-                    let rows = rows.verified().map_err(internal)?;
-                    received += rows.len() as u64;
-                    staging.put(rows).map_err(internal)?;
-                }
-                Some(Part::TotalRows(total)) if total == received => return Ok((header, staging)),
-                Some(Part::TotalRows(total)) => {
-                    return Err(Status::data_loss(format!("{received} of {total} rows have arrived")));
-                }
-                _ => return Err(Status::data_loss(format!("broken off after {received} rows"))),
-            }
-        }
-    }
 }
 
 #[tonic::async_trait]
 impl RaftRpc for RaftService {
     async fn append(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
-        let rpc = codec::append_from_bytes(&self.raft_body(request)?).map_err(internal)?;
+        let rpc = codec::append_from_bytes(self.raft_body(request)?).map_err(internal)?;
         self.0.heard().now();
         reply(&self.0.raft().append_entries(rpc).await.map_err(internal)?)
+    }
+
+    type AppendStreamStream = BoxStream<'static, Result<Reply, Status>>;
+
+    async fn append_stream(
+        &self,
+        request: Request<Streaming<Payload>>,
+    ) -> Result<Response<Self::AppendStreamStream>, Status> {
+        self.must_take_part()?;
+        let service = self.clone();
+        let requests = request.into_inner().map_while(move |payload| {
+            service.0.heard().now();
+            let entries = payload.and_then(|payload| service.body(payload));
+            let entries = entries
+                .and_then(|body| codec::append_from_bytes(body).map_err(internal))
+                .inspect_err(|error| {
+                    tracing::debug!(%error, "a stream of entries has ended");
+                });
+            entries.ok()
+        });
+        let answers = self.0.raft().stream_append(requests).map(|appended| match appended {
+            Ok(appended) => Ok(Reply { body: codec::appended_to_bytes(&appended).into() }),
+            Err(stopped) => Err(internal(stopped)),
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn vote(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
@@ -104,17 +108,27 @@ impl RaftRpc for RaftService {
     async fn snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Result<Response<Reply>, Status> {
         self.must_take_part()?;
         let mut chunks = request.into_inner();
-        let (header, staging) = self.stage(&mut chunks).await?;
+        let (header, staging) = self.0.arrivals().receive(self.0.store(), &mut chunks).await?;
         tracing::info!(from = header.from, "a whole state was received and is being installed");
         let snapshot = openraft::alias::SnapshotOf::<crate::types::TypeConfig, StateFiles> {
             meta: header.meta,
-            snapshot: StateFiles::Received(staging),
+            snapshot: StateFiles::Received { rows: staging, digest: header.digest },
         };
         reply(&self.0.raft().install_full_snapshot(header.vote, snapshot).await.map_err(internal)?)
     }
 
+    async fn snapshot_progress(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
+        let id = String::from_utf8(self.raft_body(request)?.into()).map_err(internal)?;
+        Ok(Response::new(Reply { body: self.0.arrivals().progress(&id).map_err(internal)?.into() }))
+    }
+
+    async fn digests(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
+        let answer = self.0.answer_digest(&self.raft_body(request)?).await.map_err(internal)?;
+        Ok(Response::new(Reply { body: answer.into() }))
+    }
+
     async fn propose(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
-        let bytes = self.body(request)?;
+        let bytes = self.body(request.into_inner())?;
         // What is in the log must be applied by everybody, so what cannot be applied must not get there.
         Txn::decode(&bytes).map_err(|error| Status::failed_precondition(error.to_string()))?;
         match self.0.propose_here(bytes, TRY_MAX).await {
@@ -126,17 +140,13 @@ impl RaftRpc for RaftService {
     }
 
     async fn read_index(&self, _: Request<Empty>) -> Result<Response<ReadIndexReply>, Status> {
-        let (index, term) = self.0.read_index_here().await.map_err(Status::unavailable)?;
-        Ok(Response::new(ReadIndexReply { index, term }))
+        let index = self.0.read_index_here().await.map_err(Status::unavailable)?;
+        Ok(Response::new(ReadIndexReply { index }))
     }
 
     async fn status(&self, _: Request<Empty>) -> Result<Response<Reply>, Status> {
         reply(&self.0.own_status())
     }
-}
-
-async fn next(chunks: &mut Streaming<SnapshotChunk>) -> Result<Option<Part>, Status> {
-    Ok(chunks.message().await?.and_then(|chunk| chunk.part))
 }
 
 fn reply<T: serde::Serialize>(value: &T) -> Result<Response<Reply>, Status> {

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[allow(dead_code, reason = "parts of it are for other tests")]
 mod cluster;
 #[path = "../../ledger/tests/contract/mod.rs"]
 #[allow(dead_code, reason = "parts of it are for the ledger in memory")]

@@ -12,14 +12,16 @@
 //!   <dir>/lock        held while a process has the store open
 //!   <dir>/db/         the database
 //!   <dir>/durable     the last write that was acknowledged as durable (see `durable.rs`)
+//!   <dir>/condemned   why the store must not be used any more, if so (see `recovery.rs`)
 //!   <dir>/snapshots/  checkpoints of the whole database, one folder each, the newest counts
 //! ```
 //!
 //! | call | when is it durable |
 //! |---|---|
-//! | `save_vote`, `truncate_after`, `purge`, `Staging::install`, `checkpoint` | before it returns |
+//! | `save_vote`, `begin_epoch`, `truncate_after`, `purge`, `Staging::install`, `checkpoint` | before it returns |
 //! | `append` | readable on return, durable when its callback is called |
-//! | `apply`, `save_committed` | with the next of the above |
+//! | `apply` | with the next of the above |
+//! | `save_committed` | with the next `append` or `apply` |
 //!
 //! A write or sync that fails is never tried again: what a disk kept of it cannot be known. From then on
 //! every call answers [`StorageError::Poisoned`], and the process is expected to end.
@@ -35,6 +37,8 @@ mod files;
 mod log;
 mod meters;
 mod observer;
+mod recovery;
+mod seal;
 mod staging;
 mod state;
 mod store;
@@ -46,6 +50,7 @@ pub use checkpoint::{Checkpoint, Chunks};
 pub use error::{Result, StorageError};
 pub use meters::{BUCKET_BOUNDS_SECONDS, Distribution, Meters, Sizes, Timings};
 pub use observer::Observer;
+pub use recovery::Verified;
 pub use staging::Staging;
 pub use state::{Row, RowChange, Rows, StateView};
 pub use store::{Identity, Store};

@@ -65,6 +65,8 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(follow))
 }
 
+type Document = fn(&View, &Key) -> Ruling<Option<(Revision, Value)>>;
+
 /// Something that can be followed.
 struct Kind {
     /// In topics.
@@ -77,7 +79,7 @@ struct Kind {
     /// The id of the object that a name or an id means.
     find: fn(&View, Option<&environment::Environment>, &str) -> Ruling<String>,
     /// The object as the API shows it.
-    document: fn(&View, &Key) -> Ruling<Option<(Revision, Value)>>,
+    document: Document,
 }
 
 /// Everything that can be followed. Tokens are not: they are nobody's business but their owner's.

@@ -28,7 +28,7 @@ struct Meta {
     cluster: String,
     /// The manager's name.
     node: String,
-    /// Revisions are comparable within one epoch.
+    /// Revisions are comparable within one epoch; a new one begins when a cluster is recovered or restored.
     epoch: u64,
     /// The newest revision that the manager has applied.
     #[schema(value_type = u64)]

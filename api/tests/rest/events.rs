@@ -30,7 +30,7 @@ async fn a_stream_tells_what_its_topics_name_and_nothing_else() {
     let mut events = Events::open(&door, "/v1/events?topics=host:prod/*,stack:prod/*", None).await;
     let begin = events.next().await.unwrap();
     let now = door.ledger.view().revision();
-    assert_eq!((begin.name.as_str(), begin.id, &begin.data["epoch"]), ("bookmark", Some(now), &json!(1)));
+    assert_eq!((begin.name.as_str(), begin.id, &begin.data["epoch"]), ("bookmark", Some(now), &json!(2)));
     noise(&door).await;
     door.host("dev", "other").await;
     let id = door.host("prod", "web-1").await;
@@ -132,7 +132,7 @@ async fn a_revision_of_another_epoch_is_no_cursor() {
     let now = door.ledger.view().revision();
     let mut events = Events::open(&door, "/v1/events?since=1000000&epoch=7", None).await;
     let event = events.next().await.unwrap();
-    assert_eq!((event.name.as_str(), event.id, &event.data["epoch"]), ("reset", Some(now), &json!(1)));
+    assert_eq!((event.name.as_str(), event.id, &event.data["epoch"]), ("reset", Some(now), &json!(2)));
     let waited = door.get("/v1/events?index=1000000&epoch=7").await.body;
     assert_eq!((&waited["reset"], &waited["revision"]), (&json!(true), &json!(now)));
 }

@@ -26,7 +26,13 @@ pub(super) fn check(repository: &Repository) -> Result<Vec<Finding>> {
     };
     let rows: Vec<Row<'_>> = page.lines().filter_map(|(number, line)| row(number, line)).collect();
     if rows.is_empty() {
-        return Ok(vec![Finding::new(RULE, PAGE, 1, "its table has no rows", "keep the columns as they were")]);
+        return Ok(vec![Finding::new(
+            RULE,
+            PAGE,
+            1,
+            "its table has no rows",
+            "keep the columns as they were",
+        )]);
     }
     let mut findings = vec![];
     for row in rows {
@@ -69,7 +75,8 @@ mod tests {
     fn a_limit_that_has_moved_is_found() {
         let page = "| what | value |\n|---|---|\n| `A_MAX` in `a.rs` | `Duration::from_secs(1)` |\n\
                     | `B_MAX` in `a.rs` | `2` |\n| `C_MAX` in `b.rs` | `3` |\n";
-        let code = "pub(crate) const A_MAX: Duration = Duration::from_secs(1);\n    const B_MAX: usize = 20;\n";
+        let code =
+            "pub(crate) const A_MAX: Duration = Duration::from_secs(1);\n    const B_MAX: usize = 20;\n";
         let findings = check(&Repository::of(&[(PAGE, page), ("a.rs", code)])).expect("checks");
         let lines: Vec<_> = findings.iter().map(|finding| finding.line).collect();
         assert_eq!(lines, [4, 5]);
