@@ -1,3 +1,5 @@
+//! Tests of the feed: who is told what, and what is forgotten. Beside it because they look at what it keeps.
+
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 

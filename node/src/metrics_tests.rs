@@ -1,3 +1,5 @@
+//! What a manager shows, compared with what is written about it: the reference, the alert rules, the dashboard.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 

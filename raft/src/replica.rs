@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, RaftError};
-use openraft::{Config, Membership, SnapshotPolicy};
+use openraft::{Config, SnapshotPolicy};
 use skep_ledger::{Contact, Feed, Ledger, Outcome, Revision, Term, Txn, Unavailable, View};
 use skep_storage::{Identity, StorageError, Store};
 use skep_wire::channels::{PeerChannels, Purpose};
@@ -29,7 +29,7 @@ use crate::read_index::ReadIndexes;
 use crate::recovery;
 use crate::snapshots::Arrivals;
 use crate::state_machine::{self, StateMachine};
-use crate::status::{ClusterStatus, MemberStatus, resident_bytes};
+use crate::status::{ClusterStatus, MemberStatus, resident_bytes, role};
 use crate::types::{Command, ManagerNode, Raft};
 use crate::vitals::Heard;
 
@@ -570,12 +570,6 @@ impl Ledger for Replica {
     fn contact(&self) -> Contact {
         self.contact_with_leader()
     }
-}
-
-/// A manager that no membership names yet is a founder, and founders vote.
-fn role(membership: &Membership<u64, ManagerNode>, node: u64) -> &'static str {
-    let votes = membership.voter_ids().any(|id| id == node);
-    if votes || membership.get_node(&node).is_none() { "voter" } else { "learner" }
 }
 
 fn openraft_config(cluster: &str, timing: Timing) -> Result<Config, StartError> {
