@@ -177,8 +177,13 @@ impl Client {
     }
 
     /// Opens an event stream at the first manager that answers, after what was seen last.
-    pub(crate) async fn events(&self, path: &[&str], seen: Option<&str>) -> Result<EventStream, Failure> {
-        let call = Call { method: Method::GET, path, query: &[], payload: Payload::Nothing };
+    pub(crate) async fn events(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        seen: Option<&str>,
+    ) -> Result<EventStream, Failure> {
+        let call = Call { method: Method::GET, path, query, payload: Payload::Nothing };
         let events = Some(LastSeen(seen));
         let exchange = Exchange { client: self, call: &call, key: None, events, retry_for: Duration::ZERO };
         exchange.run().await?.into_events()

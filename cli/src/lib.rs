@@ -11,6 +11,7 @@ mod client;
 mod cluster;
 mod driver;
 mod env;
+mod event;
 mod exit;
 mod failure;
 mod flags;
@@ -96,6 +97,9 @@ pub enum Command {
         after_long_help = exit::help(exit::READS)
     )]
     Operation(Verbs<operation::Verb>),
+    /// Events: what changes, as it happens
+    #[command(visible_alias = "events", after_long_help = exit::help(exit::READS))]
+    Event(Verbs<event::Verb>),
     /// Show whose token is used
     #[command(before_long_help = "Examples:\n  skep whoami", after_long_help = exit::help(exit::READS))]
     Whoami,
@@ -200,6 +204,7 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Image(command) => image::run(command, session).await,
         Command::Cluster(command) => cluster::run(command, session).await,
         Command::Operation(command) => operation::run(command, session).await,
+        Command::Event(command) => event::run(command, session).await,
         Command::Whoami => about::whoami(session).await,
         Command::Version => about::version(session).await,
         // Needs no session; `run_until` has answered it.

@@ -24,6 +24,9 @@ pub(crate) struct ServerConfig {
     pub(crate) peer_listen: SocketAddr,
     /// Where the API is listened for.
     pub(crate) api_listen: SocketAddr,
+    /// Where metrics are served without a token, for a collector on this computer; left out: only on the API port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
     /// How long silence means that the leader is gone.
     #[serde(default)]
     pub(crate) timing: TimingPreset,
@@ -182,6 +185,7 @@ mod tests {
             node: 1,
             peer_listen: "127.0.0.1:8444".parse().expect("is an address"),
             api_listen: "127.0.0.1:8443".parse().expect("is an address"),
+            metrics_listen: Some("127.0.0.1:9464".parse().expect("is an address")),
             timing: TimingPreset::Lan,
             drain_delay_secs: 10,
             local_root: local_root(),

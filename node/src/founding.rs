@@ -145,6 +145,7 @@ pub(crate) fn found(out: &Path, founding: &Founding, managers: &[FoundingManager
             node,
             peer_listen: listen(manager.peer),
             api_listen: listen(manager.api),
+            metrics_listen: None,
             timing: founding.timing,
             drain_delay_secs: founding.drain_delay_secs,
             local_root: founding.local_root.clone(),

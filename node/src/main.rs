@@ -12,6 +12,7 @@ mod events;
 mod founding;
 mod joining;
 mod members;
+mod metrics;
 mod ports;
 mod recover;
 mod server;

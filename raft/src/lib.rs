@@ -29,6 +29,9 @@ mod snapshots;
 mod state_machine;
 mod status;
 mod types;
+mod vitals;
+
+pub use skep_storage::Distribution;
 
 pub use crate::epoch::EpochGuard;
 pub use crate::members::{ChangeError, Member, Members, prepare};
@@ -38,3 +41,4 @@ pub use crate::replica::{Replica, ReplicaConfig, SnapshotError, StartError, Timi
 pub use crate::service::RaftService;
 pub use crate::status::{ClusterStatus, MemberStatus};
 pub use crate::types::ManagerNode;
+pub use crate::vitals::{PeerVitals, STATES, Vitals};

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures::future::join_all;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, RaftError};
-use openraft::{Config, Membership, SnapshotPolicy};
-use skep_ledger::{Feed, Ledger, Outcome, Revision, Term, Txn, Unavailable, View};
+use openraft::{Config, SnapshotPolicy};
+use skep_ledger::{Contact, Feed, Ledger, Outcome, Revision, Term, Txn, Unavailable, View};
 use skep_storage::{Identity, StorageError, Store};
 use skep_wire::channels::{PeerChannels, Purpose};
 use skep_wire::proto::peer::Empty;
@@ -29,8 +29,9 @@ use crate::read_index::ReadIndexes;
 use crate::recovery;
 use crate::snapshots::Arrivals;
 use crate::state_machine::{self, StateMachine};
-use crate::status::{ClusterStatus, MemberStatus, resident_bytes};
+use crate::status::{ClusterStatus, MemberStatus, resident_bytes, role};
 use crate::types::{Command, ManagerNode, Raft};
+use crate::vitals::Heard;
 
 /// How long a request waits for a leader before it fails with "not started".
 const LEADER_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -50,9 +51,6 @@ const READ_YOUR_WRITES_MAX: Duration = Duration::from_secs(1);
 /// A snapshot is made of links to files, and a log that is being sent is not held on to for longer than a few
 /// seconds; whoever waits longer waits for a disk that is in trouble.
 const SNAPSHOT_NOW_MAX: Duration = Duration::from_secs(60);
-
-/// Transactions larger than this are a mistake somewhere above; they would hold up everybody behind them.
-const TXN_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Entries after which a snapshot is taken and the log behind it can go.
 const SNAPSHOT_EVERY_ENTRIES: u64 = 10_000;
@@ -172,6 +170,8 @@ struct Inner {
     digests: Arc<Digests>,
     alarms: Alarms,
     arrivals: Arrivals,
+    /// See `vitals.rs`.
+    heard: Heard,
 }
 
 /// Adds to what this replica says about itself what only its process knows.
@@ -221,6 +221,7 @@ impl Replica {
             digests,
             alarms,
             arrivals,
+            heard: Heard::default(),
         }));
         replica.watch_for_divergence();
         Ok(replica)
@@ -348,6 +349,10 @@ impl Replica {
 
     pub(crate) fn participation(&self) -> &AtomicBool {
         &self.0.takes_part
+    }
+
+    pub(crate) fn heard(&self) -> &Heard {
+        &self.0.heard
     }
 
     pub(crate) fn network(&self) -> &Network {
@@ -542,10 +547,8 @@ impl Replica {
 #[async_trait]
 impl Ledger for Replica {
     async fn propose(&self, txn: Txn) -> Result<Outcome, Unavailable> {
+        txn.within_limits()?;
         let bytes = Bytes::from(txn.encode());
-        if bytes.len() > TXN_BYTES_MAX {
-            return Err(Unavailable::TooLarge { bytes: bytes.len(), limit_bytes: TXN_BYTES_MAX });
-        }
         let deadline = Instant::now() + LEADER_WAIT_MAX;
         let mut failure = Unavailable::NotStarted("there is no leader".into());
         while Instant::now() < deadline {
@@ -598,12 +601,10 @@ impl Ledger for Replica {
     fn now(&self) -> jiff::Timestamp {
         jiff::Timestamp::now()
     }
-}
 
-/// A manager that no membership names yet is a founder, and founders vote.
-fn role(membership: &Membership<u64, ManagerNode>, node: u64) -> &'static str {
-    let votes = membership.voter_ids().any(|id| id == node);
-    if votes || membership.voter_ids().next().is_none() { "voter" } else { "learner" }
+    fn contact(&self) -> Contact {
+        self.contact_with_leader()
+    }
 }
 
 fn openraft_config(cluster: &str, timing: Timing) -> Result<Config, StartError> {

@@ -61,6 +61,7 @@ impl RaftService {
 impl RaftRpc for RaftService {
     async fn append(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
         let rpc = codec::append_from_bytes(self.raft_body(request)?).map_err(internal)?;
+        self.0.heard().now();
         reply(&self.0.raft().append_entries(rpc).await.map_err(internal)?)
     }
 
@@ -73,6 +74,7 @@ impl RaftRpc for RaftService {
         self.must_take_part()?;
         let service = self.clone();
         let requests = request.into_inner().map_while(move |payload| {
+            service.0.heard().now();
             let entries = payload.and_then(|payload| service.body(payload));
             let entries = entries
                 .and_then(|body| codec::append_from_bytes(body).map_err(internal))

@@ -10,7 +10,9 @@ use axum::body::Body;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use skep_api::{Api, Cluster, ClusterStatus, MemberAction, MemberRefusal, MemberStatus, Parts, Readiness};
+use skep_api::{
+    Api, Cluster, ClusterStatus, MemberAction, MemberRefusal, MemberStatus, Metrics, Parts, Readiness,
+};
 use skep_drivers::DriverConfig;
 use skep_hub::{Hub, HubEvents, RegisterRefusal};
 use skep_ledger::{Ledger, MemoryLedger, Request as Change, TransactError, Tx, transact};
@@ -75,8 +77,10 @@ impl Door {
         let spool = tempfile::tempdir().unwrap();
         let (id, hash) = access::parse(TOKEN).unwrap();
         rule(&*ledger, |tx| access::bootstrap(tx, &id, &hash)).await;
+        let wrapped = wrap(ledger.clone());
         let router = skep_api::router(Api::new(Parts {
-            ledger: wrap(ledger.clone()),
+            ledger: wrapped.clone(),
+            metrics: Arc::new(Metrics::new(wrapped)),
             cluster: manager.clone(),
             hub,
             drivers: drivers(),
