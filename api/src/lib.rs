@@ -34,7 +34,7 @@ use skep_drivers::DriverConfig;
 use skep_hub::Hub;
 use skep_ledger::Ledger;
 
-pub use cluster::{Cluster, ClusterStatus, MemberStatus, Readiness};
+pub use cluster::{Cluster, ClusterStatus, MemberAction, MemberRefusal, MemberStatus, Readiness};
 pub use metrics::{Metrics, TooBusy};
 pub use openapi::document;
 pub use watches::WATCHES_MAX;

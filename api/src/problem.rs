@@ -15,6 +15,8 @@ use skep_model::Refusal;
 use skep_model::recipe::RecipeError;
 use utoipa::{IntoResponses, ToSchema};
 
+use crate::cluster::MemberRefusal;
+
 /// How long a client should wait before it asks again when there is no leader: elections take about a second.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
@@ -121,6 +123,14 @@ pub enum DoorCode {
     OutcomeUnknown,
     /// This manager has not applied the revision that the client has seen.
     RevisionNotReached,
+    /// The change would leave too few managers that can agree.
+    QuorumAtRisk,
+    /// The manager is not far enough, or not what it should be, for this.
+    ManagerNotReady,
+    /// Another change of the managers is under way.
+    MembershipChanging,
+    /// The manager that would have to do it does not answer.
+    ManagerUnreachable,
     /// An archive could not be kept for its way to the hosts.
     SpoolFailed,
     /// The replicated state cannot be read; the same as the rules' code.
@@ -149,6 +159,10 @@ impl DoorCode {
         DoorCode::NoLeader,
         DoorCode::OutcomeUnknown,
         DoorCode::RevisionNotReached,
+        DoorCode::QuorumAtRisk,
+        DoorCode::ManagerNotReady,
+        DoorCode::MembershipChanging,
+        DoorCode::ManagerUnreachable,
         DoorCode::SpoolFailed,
         DoorCode::StateUnreadable,
     ];
@@ -183,6 +197,10 @@ impl DoorCode {
             DoorCode::RevisionNotReached => {
                 ("SKP-3010", "REVISION_NOT_REACHED", StatusCode::SERVICE_UNAVAILABLE)
             }
+            DoorCode::QuorumAtRisk => ("SKP-3101", "QUORUM_AT_RISK", StatusCode::CONFLICT),
+            DoorCode::ManagerNotReady => ("SKP-3102", "MANAGER_NOT_READY", StatusCode::CONFLICT),
+            DoorCode::MembershipChanging => ("SKP-3103", "MEMBERSHIP_CHANGING", StatusCode::CONFLICT),
+            DoorCode::ManagerUnreachable => ("SKP-3104", "MANAGER_UNREACHABLE", StatusCode::BAD_GATEWAY),
             DoorCode::SpoolFailed => ("SKP-3201", "SPOOL_FAILED", StatusCode::INTERNAL_SERVER_ERROR),
             DoorCode::StateUnreadable => ("SKP-9001", "STATE_UNREADABLE", StatusCode::INTERNAL_SERVER_ERROR),
         }
@@ -198,6 +216,10 @@ impl DoorCode {
             | DoorCode::RevisionNotReached
             | DoorCode::TooManyConnections
             | DoorCode::TooManyWatches
+            | DoorCode::QuorumAtRisk
+            | DoorCode::ManagerNotReady
+            | DoorCode::MembershipChanging
+            | DoorCode::ManagerUnreachable
             | DoorCode::SpoolFailed => true,
             DoorCode::MalformedRequest
             | DoorCode::UnknownRoute
@@ -224,6 +246,8 @@ const REFUSED_WITH: &[(&str, StatusCode)] = &[
     ("SKP-1302", StatusCode::CONFLICT),
     ("SKP-1303", StatusCode::CONFLICT),
     ("SKP-1401", StatusCode::CONFLICT),
+    ("SKP-1501", StatusCode::FORBIDDEN),
+    ("SKP-1502", StatusCode::FORBIDDEN),
     ("SKP-2001", StatusCode::UNPROCESSABLE_ENTITY),
     ("SKP-2601", StatusCode::UNPROCESSABLE_ENTITY),
     ("SKP-2602", StatusCode::CONFLICT),
@@ -348,7 +372,9 @@ fn params(refusal: &Refusal) -> Vec<(&'static str, Value)> {
         Refusal::NoHosts { environment } => vec![("environment", json!(environment))],
         Refusal::HostPortTaken { port, by } => vec![("port", json!(port)), ("by", json!(by))],
         Refusal::TooMany { what, limit } => vec![("what", json!(what)), ("limit", json!(limit))],
-        Refusal::InvalidRecipe { .. }
+        Refusal::ManagerRemoved { number } => vec![("number", json!(number))],
+        Refusal::JoinTokenUseless
+        | Refusal::InvalidRecipe { .. }
         | Refusal::InvalidTemplate { .. }
         | Refusal::Driver { .. }
         | Refusal::Read(_) => vec![],
@@ -394,6 +420,30 @@ impl From<TransactError<Refusal>> for Box<Problem> {
             TransactError::Fenced(_) => {
                 Problem::new(DoorCode::NoLeader, detail).with_outcome(ProblemOutcome::NotStarted)
             }
+        }
+    }
+}
+
+impl From<MemberRefusal> for Box<Problem> {
+    fn from(refusal: MemberRefusal) -> Box<Problem> {
+        let detail = refusal.to_string();
+        match refusal {
+            MemberRefusal::Unknown(name) => Refusal::NotFound { what: "manager", name, scope: None }.into(),
+            MemberRefusal::QuorumAtRisk(_) => Problem::new(DoorCode::QuorumAtRisk, detail)
+                .hinting("bring the other managers back, or add one first: skep cluster join-command"),
+            MemberRefusal::NotReady(_) => Problem::new(DoorCode::ManagerNotReady, detail)
+                .hinting("see how they are: skep cluster status"),
+            MemberRefusal::Changing(_) => Problem::new(DoorCode::MembershipChanging, detail)
+                .with_outcome(ProblemOutcome::NotStarted)
+                .hinting("try again in a moment"),
+            MemberRefusal::Unreachable(_) => Problem::new(DoorCode::ManagerUnreachable, detail)
+                .hinting("see how they are: skep cluster status"),
+            MemberRefusal::NoLeader(_) => {
+                Problem::new(DoorCode::NoLeader, detail).with_outcome(ProblemOutcome::NotStarted)
+            }
+            MemberRefusal::OutcomeUnknown(_) => Problem::new(DoorCode::OutcomeUnknown, detail)
+                .with_outcome(ProblemOutcome::Unknown)
+                .hinting("see what became of it: skep cluster status; asking again is safe"),
         }
     }
 }

@@ -12,7 +12,7 @@ use skep_api::TooBusy;
 use skep_hub::Hub;
 use skep_ledger::Ledger;
 use skep_wire::accept::{self, Accepted, ManagerConnection};
-use skep_wire::pki::{self, Identity};
+use skep_wire::pki::LiveIdentity;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig as TlsConfig;
 
 use crate::events;
+use crate::members::Members;
 
 /// Connections of managers that wait to be served; there are never more managers than this.
 const MANAGER_CONNECTIONS_WAITING_MAX: usize = 16;
@@ -62,15 +63,24 @@ pub(crate) async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener>
     })
 }
 
+/// Takes a port that not everybody has.
+pub(crate) async fn bind_if_wanted(what: &str, address: Option<SocketAddr>) -> Result<Option<TcpListener>> {
+    match address {
+        Some(address) => bind(what, address).await.map(Some),
+        None => Ok(None),
+    }
+}
+
 /// Serves managers and agents. Manager connections go to the gRPC server that reads the returned channel.
 pub(crate) fn serve_peers(
     listener: TcpListener,
-    identity: &Identity,
+    identity: &LiveIdentity,
     hub: Hub,
+    members: Arc<Members>,
     ledger: Arc<dyn Ledger>,
 ) -> Result<mpsc::Receiver<Result<ManagerConnection>>> {
-    let tls = pki::peer_server_config(identity)?;
-    let cluster = identity.cluster.clone();
+    let tls = identity.peer_server_config()?;
+    let cluster = identity.now().cluster;
     let (managers, receiver) = mpsc::channel(MANAGER_CONNECTIONS_WAITING_MAX);
     let places = Arc::new(Semaphore::new(PEER_CONNECTIONS_MAX));
     tokio::spawn(async move {
@@ -88,6 +98,7 @@ pub(crate) fn serve_peers(
             };
             let (tls, cluster) = (tls.clone(), cluster.clone());
             let (hub, ledger, managers) = (hub.clone(), ledger.clone(), managers.clone());
+            let members = members.clone();
             tokio::spawn(async move {
                 let _place = place;
                 match accept::accept(tls, tcp, &cluster).await {
@@ -96,6 +107,7 @@ pub(crate) fn serve_peers(
                         let _ = managers.send(Ok(connection)).await;
                     }
                     Ok(Accepted::Registration(io)) => hub.serve_registration(io).await,
+                    Ok(Accepted::Join { io, was }) => members.serve_join(io, was).await,
                     Ok(Accepted::Agent { io, host_id }) => match events::is_known(&*ledger, &host_id).await {
                         Ok(true) => hub.serve_agent(io, host_id).await,
                         Ok(false) => {
@@ -112,8 +124,8 @@ pub(crate) fn serve_peers(
 }
 
 /// Serves the API.
-pub(crate) fn serve_api(listener: TcpListener, identity: &Identity, router: Router) -> Result<()> {
-    let tls = pki::api_server_config(identity)?;
+pub(crate) fn serve_api(listener: TcpListener, identity: &LiveIdentity, router: Router) -> Result<()> {
+    let tls = identity.api_server_config()?;
     let places = Arc::new(Semaphore::new(API_CONNECTIONS_MAX));
     let refusals = Arc::new(Semaphore::new(API_REFUSALS_MAX));
     let too_busy = TooBusy::router(API_CONNECTIONS_MAX);

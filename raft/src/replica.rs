@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -69,9 +69,13 @@ pub enum Timing {
 
 impl Timing {
     /// Heartbeat interval, shortest and longest election timeout, in milliseconds.
+    ///
+    /// A follower stands for election when it has heard nothing for the longest timeout and then a random one: in a
+    /// LAN after 360 to 460 ms, which is seven missed heartbeats. Heartbeats have a connection of their own and never
+    /// wait for a disk, so a slow disk is not silence.
     fn milliseconds(self) -> (u64, u64, u64) {
         match self {
-            Timing::Lan => (60, 200, 400),
+            Timing::Lan => (50, 130, 230),
             Timing::Wan => (200, 1_000, 2_000),
         }
     }
@@ -104,8 +108,8 @@ pub enum StartError {
     Raft(String),
     /// The other managers know this replica, but it knows nothing.
     #[error(
-        "the other managers are members of a cluster already, but this one's log is empty: its data was lost. \
-         It must join under a new number"
+        "the other managers are members of a cluster already, but this one's log is empty: its data was lost, and what \
+         it has promised is forgotten. It must come back under a new number: skep server --reset-from-peers"
     )]
     DataLost,
     /// The cluster was recovered or restored, without what this replica has.
@@ -114,6 +118,19 @@ pub enum StartError {
     /// Its data was found to be wrong in an earlier run.
     #[error("this manager must not go on, its data was found to be wrong: {0}")]
     Condemned(String),
+}
+
+impl StartError {
+    /// Is it that what is on the disk is not what was written? The other replicas have what is right.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            StartError::Storage(error) => matches!(error, StorageError::Corrupt { .. }),
+            // openraft passes on only the words of what it read.
+            StartError::Raft(words) => words.contains("the data is damaged"),
+            StartError::Condemned(_) => true,
+            StartError::DataLost | StartError::Outdated(_) => false,
+        }
+    }
 }
 
 /// No snapshot was taken, or the log is still there.
@@ -154,7 +171,11 @@ struct Inner {
     arrivals: Arrivals,
     /// See `vitals.rs`.
     heard: Heard,
+    about: OnceLock<About>,
 }
+
+/// Adds to what this replica says about itself what only its process knows.
+type About = Box<dyn Fn(&mut MemberStatus) + Send + Sync>;
 
 impl Replica {
     /// Opens the data directory and takes part from now on.
@@ -164,8 +185,11 @@ impl Replica {
         let epoch = Epoch::load(&store, config.founders.contains_key(&config.node))?;
         let network = Network::new(config.cluster.clone(), config.node, config.channels.clone(), epoch);
         recovery::refuse_outdated(&store, &network, &config.founders).await?;
-        // Who is no founder has a number that was never used before, so there is nothing that it could have lost.
-        let takes_part = !config.founders.contains_key(&config.node) || !founding::is_empty(&store)?;
+        let takes_part = !founding::is_empty(&store)?;
+        // Who joined later began with a vote of its own (see `prepare`), and has nobody to ask whether it is new.
+        if !takes_part && !config.founders.contains_key(&config.node) {
+            return Err(StartError::DataLost);
+        }
         let state_machine = StateMachine::open(store.clone()).map_err(raft_error)?;
         let feed = state_machine.feed().clone();
         let digests = state_machine.digests().clone();
@@ -197,6 +221,7 @@ impl Replica {
             alarms,
             arrivals,
             heard: Heard::default(),
+            about: OnceLock::new(),
         }));
         replica.watch_for_divergence();
         Ok(replica)
@@ -237,6 +262,11 @@ impl Replica {
             (now.current_leader, now.current_term)
         };
         ClusterStatus::of(&self.0.network.cluster, leader, term, *self.0.feed.latest().borrow(), members)
+    }
+
+    /// From now on `about` has the last word on what this replica says about itself. Only the first call counts.
+    pub fn describe_with(&self, about: impl Fn(&mut MemberStatus) + Send + Sync + 'static) {
+        let _ = self.0.about.set(Box::new(about));
     }
 
     /// Does this replica know a leader?
@@ -385,7 +415,7 @@ impl Replica {
         let node = self.0.network.node;
         let described = membership.get_node(&node).or_else(|| self.0.founders.get(&node)).cloned();
         let described = described.unwrap_or_default();
-        MemberStatus {
+        let mut status = MemberStatus {
             name: described.name,
             id: node,
             role: role(membership, node).into(),
@@ -404,7 +434,12 @@ impl Replica {
             epoch: self.epoch(),
             diverged: self.0.alarms.diverged(),
             snapshot_rows: self.0.arrivals.rows(),
+            ..MemberStatus::default()
+        };
+        if let Some(about) = self.0.about.get() {
+            about(&mut status);
         }
+        status
     }
 
     fn leader(&self) -> Option<u64> {

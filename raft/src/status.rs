@@ -47,6 +47,12 @@ pub struct MemberStatus {
     /// Rows of a whole state that it is being sent, while that goes on.
     #[serde(default)]
     pub snapshot_rows: Option<u64>,
+    /// Is it about to stop, or was it told to serve nothing new?
+    #[serde(default)]
+    pub draining: bool,
+    /// When its certificate ends, in seconds since 1970.
+    #[serde(default)]
+    pub certificate_expires_at: Option<i64>,
 }
 
 /// The managers together, as seen from one of them.
@@ -110,7 +116,7 @@ pub(crate) fn resident_bytes() -> Option<u64> {
 /// A manager that no membership names yet is a founder, and founders vote.
 pub(crate) fn role(membership: &Membership<u64, ManagerNode>, node: u64) -> &'static str {
     let votes = membership.voter_ids().any(|id| id == node);
-    if votes || membership.get_node(&node).is_none() { "voter" } else { "learner" }
+    if votes || membership.voter_ids().next().is_none() { "voter" } else { "learner" }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub(crate) mod environment;
 pub(crate) mod event;
 pub(crate) mod host;
 pub(crate) mod image;
+pub(crate) mod manager;
 pub(crate) mod meta;
 pub(crate) mod metrics;
 pub(crate) mod operation;
@@ -43,6 +44,11 @@ pub(crate) struct Resource {
 pub(crate) const RESOURCES: &[Resource] = &[
     Resource { name: "meta", about: "The API itself, and who is asking.", routes: meta::routes },
     Resource { name: "cluster", about: "The managers.", routes: cluster::routes },
+    Resource {
+        name: "manager",
+        about: "Managers that come, go and change their parts.",
+        routes: manager::routes,
+    },
     Resource { name: "template", about: "What environments start from.", routes: template::routes },
     Resource {
         name: "environment",

@@ -9,6 +9,7 @@ mod engines;
 mod events;
 mod freshness;
 mod leaderless;
+mod managers;
 mod metrics;
 mod operations;
 mod probes;
