@@ -121,6 +121,8 @@ pub enum DoorCode {
     NoLeader,
     /// The change was proposed, its answer lost.
     OutcomeUnknown,
+    /// This manager has not applied the revision that the client has seen.
+    RevisionNotReached,
     /// The change would leave too few managers that can agree.
     QuorumAtRisk,
     /// The manager is not far enough, or not what it should be, for this.
@@ -129,8 +131,6 @@ pub enum DoorCode {
     MembershipChanging,
     /// The manager that would have to do it does not answer.
     ManagerUnreachable,
-    /// This manager has not applied the revision that the client has seen.
-    RevisionNotReached,
     /// An archive could not be kept for its way to the hosts.
     SpoolFailed,
     /// The replicated state cannot be read; the same as the rules' code.
@@ -158,11 +158,11 @@ impl DoorCode {
         DoorCode::NoActiveHost,
         DoorCode::NoLeader,
         DoorCode::OutcomeUnknown,
+        DoorCode::RevisionNotReached,
         DoorCode::QuorumAtRisk,
         DoorCode::ManagerNotReady,
         DoorCode::MembershipChanging,
         DoorCode::ManagerUnreachable,
-        DoorCode::RevisionNotReached,
         DoorCode::SpoolFailed,
         DoorCode::StateUnreadable,
     ];
@@ -194,13 +194,13 @@ impl DoorCode {
             DoorCode::NoActiveHost => ("SKP-2403", "NO_ACTIVE_HOST", StatusCode::CONFLICT),
             DoorCode::NoLeader => ("SKP-3001", "NO_LEADER", StatusCode::SERVICE_UNAVAILABLE),
             DoorCode::OutcomeUnknown => ("SKP-3002", "OUTCOME_UNKNOWN", StatusCode::SERVICE_UNAVAILABLE),
+            DoorCode::RevisionNotReached => {
+                ("SKP-3010", "REVISION_NOT_REACHED", StatusCode::SERVICE_UNAVAILABLE)
+            }
             DoorCode::QuorumAtRisk => ("SKP-3101", "QUORUM_AT_RISK", StatusCode::CONFLICT),
             DoorCode::ManagerNotReady => ("SKP-3102", "MANAGER_NOT_READY", StatusCode::CONFLICT),
             DoorCode::MembershipChanging => ("SKP-3103", "MEMBERSHIP_CHANGING", StatusCode::CONFLICT),
             DoorCode::ManagerUnreachable => ("SKP-3104", "MANAGER_UNREACHABLE", StatusCode::BAD_GATEWAY),
-            DoorCode::RevisionNotReached => {
-                ("SKP-3010", "REVISION_NOT_REACHED", StatusCode::SERVICE_UNAVAILABLE)
-            }
             DoorCode::SpoolFailed => ("SKP-3201", "SPOOL_FAILED", StatusCode::INTERNAL_SERVER_ERROR),
             DoorCode::StateUnreadable => ("SKP-9001", "STATE_UNREADABLE", StatusCode::INTERNAL_SERVER_ERROR),
         }
@@ -213,13 +213,13 @@ impl DoorCode {
             | DoorCode::NoActiveHost
             | DoorCode::NoLeader
             | DoorCode::OutcomeUnknown
+            | DoorCode::RevisionNotReached
+            | DoorCode::TooManyConnections
+            | DoorCode::TooManyWatches
             | DoorCode::QuorumAtRisk
             | DoorCode::ManagerNotReady
             | DoorCode::MembershipChanging
             | DoorCode::ManagerUnreachable
-            | DoorCode::RevisionNotReached
-            | DoorCode::TooManyConnections
-            | DoorCode::TooManyWatches
             | DoorCode::SpoolFailed => true,
             DoorCode::MalformedRequest
             | DoorCode::UnknownRoute

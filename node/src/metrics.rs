@@ -13,8 +13,13 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, NoLabelS
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use skep_api::Metrics;
 use skep_hub::Hub;
 use skep_raft::{Distribution, Replica, STATES};
+use skep_wire::pki::LiveIdentity;
+use tokio::net::TcpListener;
+
+use crate::ports;
 
 /// A database larger than this is worth a person's attention: 100 000 objects take some hundred MiB.
 const DATABASE_BYTES_ALARM: u64 = 4 * 1024 * 1024 * 1024;
@@ -23,10 +28,10 @@ const DATABASE_BYTES_ALARM: u64 = 4 * 1024 * 1024 * 1024;
 const SIZE_LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// When certificates end: which one, and the moment in seconds since 1970.
-pub(crate) type CertificateExpiries = Arc<dyn Fn() -> Vec<(String, i64)> + Send + Sync>;
+type CertificateExpiries = Arc<dyn Fn() -> Vec<(String, i64)> + Send + Sync>;
 
 /// Where the figures come from.
-pub(crate) struct Figures {
+struct Figures {
     replica: Replica,
     hub: Hub,
     leader_changes: Arc<AtomicU64>,
@@ -34,7 +39,7 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    pub(crate) fn new(replica: Replica, hub: Hub, certificates: CertificateExpiries) -> Figures {
+    fn new(replica: Replica, hub: Hub, certificates: CertificateExpiries) -> Figures {
         let leader_changes = replica.leader_changes();
         Figures { replica, hub, leader_changes, certificates }
     }
@@ -120,8 +125,30 @@ impl fmt::Debug for Figures {
     }
 }
 
+/// Puts everything together that this manager shows; serves it without a token too, if there is a listener.
+pub(crate) fn serve(
+    listener: Option<TcpListener>,
+    replica: &Replica,
+    hub: &Hub,
+    live: &LiveIdentity,
+) -> Arc<Metrics> {
+    let live = live.clone();
+    let certificates: CertificateExpiries = Arc::new(move || {
+        // One that cannot be read is told of where it is renewed.
+        let expiries = live.certificate_expiries().unwrap_or_default();
+        expiries.into_iter().map(|expiry| (expiry.kind.to_owned(), expiry.at)).collect()
+    });
+    let figures = Figures::new(replica.clone(), hub.clone(), certificates);
+    let metrics = Arc::new(Metrics::new(Arc::new(replica.clone())).with(figures));
+    tokio::spawn(watch_size(replica.clone()));
+    if let Some(listener) = listener {
+        ports::serve_metrics(listener, metrics.clone().router());
+    }
+    metrics
+}
+
 /// Says in the log when the database has become too large, once each time.
-pub(crate) async fn watch_size(replica: Replica) {
+async fn watch_size(replica: Replica) {
     let mut told = false;
     loop {
         let sizes = replica.storage_sizes();

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
-use skep_api::Metrics;
 use skep_ledger::Ledger;
 use skep_raft::{ManagerNode, ReplicaConfig, Timing};
 use skep_wire::channels::PeerChannels;

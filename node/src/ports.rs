@@ -63,6 +63,14 @@ pub(crate) async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener>
     })
 }
 
+/// Takes a port that not everybody has.
+pub(crate) async fn bind_if_wanted(what: &str, address: Option<SocketAddr>) -> Result<Option<TcpListener>> {
+    match address {
+        Some(address) => bind(what, address).await.map(Some),
+        None => Ok(None),
+    }
+}
+
 /// Serves managers and agents. Manager connections go to the gRPC server that reads the returned channel.
 pub(crate) fn serve_peers(
     listener: TcpListener,

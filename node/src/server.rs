@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use skep_api::{Api, Metrics, Parts};
+use skep_api::{Api, Parts};
 use skep_drivers::{DriverConfig, JoinFile};
 use skep_hub::{Hub, TunnelService};
 use skep_ledger::{Ledger, Request, transact};
@@ -36,7 +36,7 @@ use crate::events::Registrar;
 use crate::founding::{self, API_PORT, Founding, FoundingManager, PEER_PORT, TOKEN_FILE};
 use crate::joining::{self, Joining};
 use crate::members::Members;
-use crate::metrics::{self, CertificateExpiries, Figures};
+use crate::metrics;
 use crate::ports;
 
 /// Where drivers that keep things on this computer keep them, where nothing else is said.
@@ -178,10 +178,7 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
     let me = config.me().context("server.toml does not say who this manager is")?;
     let peer_listener = ports::bind("peer", config.peer_listen).await?;
     let api_listener = ports::bind("API", config.api_listen).await?;
-    let metrics_listener = match config.metrics_listen {
-        Some(address) => Some(ports::bind("metrics", address).await?),
-        None => None,
-    };
+    let metrics_listener = ports::bind_if_wanted("metrics", config.metrics_listen).await?;
 
     let channels = PeerChannels::new(live.manager_client_config()?, identity.cluster.clone(), config.node);
     let replica = Replica::start(ReplicaConfig {
@@ -220,23 +217,11 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
             .serve_with_incoming(ReceiverStream::new(connections)),
     );
 
-    let drivers = DriverConfig {
-        cluster: identity.cluster.clone(),
-        skep_binary: std::env::current_exe().context("finding this program")?,
-        root: config.local_root.clone(),
-    };
+    let drivers = drivers(config, &identity.cluster)?;
     let spool = data.join("spool");
     std::fs::create_dir_all(&spool).with_context(|| format!("making {}", spool.display()))?;
-    // Whoever gives managers certificates with an end says here when that is.
-    let certificates: CertificateExpiries = Arc::new(Vec::new);
-    let figures = Figures::new(replica.clone(), hub.clone(), certificates);
-    let metrics = Arc::new(Metrics::new(ledger.clone()).with(figures));
-    tokio::spawn(metrics::watch_size(replica.clone()));
-    if let Some(listener) = metrics_listener {
-        ports::serve_metrics(listener, metrics.clone().router());
-    }
     let api = Api::new(Parts {
-        metrics,
+        metrics: metrics::serve(metrics_listener, &replica, &hub, &live),
         ledger: ledger.clone(),
         cluster: members.clone(),
         hub: hub.clone(),
@@ -267,6 +252,14 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
     tokio::time::sleep(Duration::from_secs(config.drain_delay_secs)).await;
     replica.shutdown().await;
     Ok(())
+}
+
+fn drivers(config: &ServerConfig, cluster: &str) -> Result<DriverConfig> {
+    Ok(DriverConfig {
+        cluster: cluster.to_owned(),
+        skep_binary: std::env::current_exe().context("finding this program")?,
+        root: config.local_root.clone(),
+    })
 }
 
 /// The managers that may still have to found the cluster. Once any membership was known here that is over, and an empty
