@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -226,10 +227,13 @@ pub fn write_ahead_log(data_dir: &Path) -> Result<PathBuf> {
 
 /// Addresses of this machine on which nobody has the ports.
 fn free_addresses(count: usize) -> Result<Vec<String>> {
+    // Tests of one program look at the same moment, and then all would find the same ones free.
+    static CLUSTERS: AtomicU32 = AtomicU32::new(0);
     let seed = std::process::id();
+    let cluster = CLUSTERS.fetch_add(1, Ordering::Relaxed);
     for network in 0..NETWORKS_TRIED_MAX {
         let second = 20 + (seed + u32::from(network)) % 200;
-        let third = 1 + (seed / 200) % 250;
+        let third = 1 + (seed / 200 + cluster) % 250;
         let addresses: Vec<String> =
             (1..=count).map(|number| format!("127.{second}.{third}.{number}")).collect();
         let free =

@@ -73,7 +73,10 @@ impl StateMachine {
         let feed = Arc::new(Feed::starting_at(index(&position)));
         let membership = codec::membership_to_bytes(&position.membership)?;
         let digests = Arc::new(Digests::default());
-        digests.note(index(&position), position.digest);
+        // The first entry has index 0, so an empty state must not be taken for what is applied up to there.
+        if position.log_id.is_some() {
+            digests.note(index(&position), position.digest);
+        }
         Ok(StateMachine { store, feed, position, digests, membership })
     }
 
