@@ -13,6 +13,7 @@ use prost::Message as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::digest::Digest;
 use crate::types::{Appended, Command, Entry, LogId, ManagerNode, Membership, TypeConfig, Vote};
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -90,9 +91,6 @@ pub(crate) struct AppliedPosition {
     pub(crate) digest: Digest,
     pub(crate) membership: Membership,
 }
-
-/// SHA-256.
-pub(crate) type Digest = [u8; 32];
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct PositionMessage {

@@ -6,7 +6,8 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use skep_storage::{Identity, Store};
 use tempfile::TempDir;
 
-use crate::codec::{self, Digest};
+use crate::codec;
+use crate::digest::Digest;
 use crate::log_store::LogStore;
 use crate::state_machine::StateMachine;
 use crate::types::{LogId, Membership, TypeConfig};

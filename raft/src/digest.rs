@@ -6,7 +6,8 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use skep_ledger::RowChange;
 
-use crate::codec::Digest;
+/// SHA-256.
+pub(crate) type Digest = [u8; 32];
 
 /// The digest of one entry while its changes are added.
 pub(crate) struct Chained(Context);

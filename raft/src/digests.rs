@@ -26,7 +26,8 @@ use skep_wire::proto::peer::Payload;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, timeout};
 
-use crate::codec::{self, Digest};
+use crate::codec;
+use crate::digest::Digest;
 use crate::replica::Replica;
 use crate::state_machine;
 

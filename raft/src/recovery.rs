@@ -303,11 +303,11 @@ fn begin_anew(store: &Store, found: &Findings) -> Result<Recovered, RecoverError
     };
     store.begin_epoch(recovered.epoch)?;
     store.save_vote(&codec::to_json(&Vote::new_committed(recovered.term, found.node))?)?;
+    store.save_committed(Some(&codec::to_json(&entry.log_id)?))?;
     let (durable, outcome) = mpsc::channel();
     let tell = move |result| drop(durable.send(result));
     store.append(vec![(recovered.index, codec::entry_to_bytes(&entry)?)], tell)?;
     outcome.recv().map_err(io::Error::other)??;
-    store.save_committed(Some(&codec::to_json(&entry.log_id)?))?;
     Ok(recovered)
 }
 

@@ -116,7 +116,7 @@ impl RaftRpc for RaftService {
     }
 
     async fn snapshot_progress(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
-        let id = String::from_utf8(self.raft_body(request)?.to_vec()).map_err(internal)?;
+        let id = String::from_utf8(self.raft_body(request)?.into()).map_err(internal)?;
         Ok(Response::new(Reply { body: self.0.arrivals().progress(&id).map_err(internal)?.into() }))
     }
 

@@ -28,7 +28,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tonic::Status;
 
-use crate::codec::{self, Digest};
+use crate::codec;
+use crate::digest::Digest;
 use crate::network::Network;
 use crate::state_machine::StateFiles;
 use crate::types::{SnapshotMeta, TypeConfig, Vote};

@@ -13,8 +13,8 @@ use openraft::{EntryPayload, OptionalSend};
 use skep_ledger::{Feed, Outcome, Position, ReadError, Revision, Row, Rows, Txn, View, apply};
 use skep_storage::{Checkpoint, Staging, StateView, Store};
 
-use crate::codec::{self, AppliedPosition, Digest};
-use crate::digest::Chained;
+use crate::codec::{self, AppliedPosition};
+use crate::digest::{Chained, Digest};
 use crate::digests::Digests;
 use crate::log_store::failed;
 use crate::pending::PendingRows;
@@ -52,8 +52,8 @@ type Snapshot = openraft::alias::SnapshotOf<TypeConfig, StateFiles>;
 pub(crate) struct StateMachine {
     store: Store,
     feed: Arc<Feed>,
-    position: AppliedPosition,
     digests: Arc<Digests>,
+    position: AppliedPosition,
     /// `position.membership` as it is stored.
     membership: Bytes,
 }
@@ -61,6 +61,7 @@ pub(crate) struct StateMachine {
 /// What an applied entry means for those who wait for it or watch.
 struct Decided {
     revision: Revision,
+    digest: Digest,
     outcome: Outcome,
     /// The transaction, if it has changed something.
     changed: Option<Txn>,
@@ -77,11 +78,7 @@ impl StateMachine {
         if position.log_id.is_some() {
             digests.note(index(&position), position.digest);
         }
-        Ok(StateMachine { store, feed, position, digests, membership })
-    }
-
-    pub(crate) fn digests(&self) -> &Arc<Digests> {
-        &self.digests
+        Ok(StateMachine { store, feed, digests, position, membership })
     }
 
     #[cfg(test)]
@@ -91,6 +88,11 @@ impl StateMachine {
 
     pub(crate) fn feed(&self) -> &Arc<Feed> {
         &self.feed
+    }
+
+    /// What other replicas are compared with.
+    pub(crate) fn digests(&self) -> &Arc<Digests> {
+        &self.digests
     }
 
     /// Applies entries as one write: each is decided on what those before it have changed.
@@ -104,6 +106,7 @@ impl StateMachine {
             codec::position_to_bytes(self.position.log_id, &self.position.digest, &self.membership);
         self.store.apply(rows.into_changes(), &position).map_err(failed)?;
         for entry in decided {
+            self.digests.note(entry.revision, entry.digest);
             match &entry.changed {
                 Some(txn) => self.feed.publish(entry.revision, txn),
                 None => self.feed.advance(entry.revision),
@@ -143,8 +146,7 @@ impl StateMachine {
         };
         self.position.log_id = Some(log_id);
         self.position.digest = digest.finish();
-        self.digests.note(revision, self.position.digest);
-        Ok(Decided { revision, outcome, changed, responder })
+        Ok(Decided { revision, digest: self.position.digest, outcome, changed, responder })
     }
 }
 
@@ -245,7 +247,7 @@ fn install(store: &Store, snapshot: StateFiles, position: &[u8]) -> io::Result<(
     Ok(())
 }
 
-pub(crate) fn position_of(store: &Store) -> io::Result<AppliedPosition> {
+fn position_of(store: &Store) -> io::Result<AppliedPosition> {
     codec::position_from_bytes(&store.position().map_err(failed)?.unwrap_or_default())
 }
 
@@ -260,7 +262,7 @@ fn index(position: &AppliedPosition) -> u64 {
 /// A view of the store, with the revision that it itself says it goes up to.
 pub(crate) fn view(store: &Store) -> io::Result<View> {
     let rows = StoredRows(store.view());
-    let revision = codec::index_from_bytes(&rows.0.position().map_err(failed)?.unwrap_or_default())?;
+    let revision = index_of(&rows.0)?;
     Ok(View::new(Arc::new(rows), revision))
 }
 
