@@ -31,7 +31,7 @@ use skep_drivers::DriverConfig;
 use skep_hub::Hub;
 use skep_ledger::Ledger;
 
-pub use cluster::{Cluster, ClusterStatus, MemberStatus, Readiness};
+pub use cluster::{Cluster, ClusterStatus, MemberAction, MemberRefusal, MemberStatus, Readiness};
 pub use openapi::document;
 
 /// A JSON body larger than this is a mistake: the largest thing in one is a recipe of 256 KiB, which may double when

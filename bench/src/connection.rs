@@ -89,7 +89,11 @@ impl tower::Service<Request<Body>> for Http2 {
 impl fmt::Display for SendError {
     fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sent = if self.not_sent { "not sent" } else { "sent" };
-        write!(text, "{} ({sent}): {:?}", self.source, self.source)
+        write!(text, "{sent}: {}", self.source)?;
+        match std::error::Error::source(&self.source) {
+            Some(cause) => write!(text, ": {cause}"),
+            None => Ok(()),
+        }
     }
 }
 

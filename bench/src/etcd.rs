@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 
 use crate::connection::{Http2, SendError};
 use crate::process::Launch;
-use crate::system::{Clients, Cluster, Failure, Freshness, Members, Session};
+use crate::system::{Clients, Cluster, Failure, Freshness, Members, Session, told};
 
 /// The generated messages and clients. Their documentation is in `proto/etcd.proto`.
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
@@ -120,8 +120,8 @@ fn failure(status: &Status) -> Failure {
         .is_some_and(|error| error.not_sent);
     let no_leader = status.code() == Code::Unavailable && status.message().ends_with("no leader");
     match never_sent || no_leader {
-        true => Failure::NotStarted(status.to_string()),
-        false => Failure::Unknown(status.to_string()),
+        true => Failure::NotStarted(told(status)),
+        false => Failure::Unknown(told(status)),
     }
 }
 

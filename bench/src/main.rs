@@ -5,6 +5,7 @@
 //! differs is that Skep's is encrypted and authenticated. One thread drives both, so that it takes little from the
 //! processors that the members need. `docs/how-to/measure.md` says how to read what comes out.
 
+mod chaos;
 mod chart;
 mod connection;
 mod etcd;
@@ -59,9 +60,12 @@ struct Bench {
     /// Where both systems keep their data, on a disk [default: below --out]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Leave data and logs where they are
+    /// Leave data and logs where they are; after a failure they are left anyway
     #[arg(long)]
     keep: bool,
+    /// Measure nothing: commit this many transactions while managers are killed, and look for what was lost
+    #[arg(long, value_name = "COUNT", num_args = 0..=1, default_missing_value = "1000000")]
+    chaos: Option<u64>,
 }
 
 /// What can be asked for with `--only`, in the order in which it is measured.
@@ -112,7 +116,12 @@ impl Bench {
         }
         let effort = if self.quick { QUICK } else { FULL };
         let data = self.data.clone().unwrap_or_else(|| self.out.join("data"));
-        let data = Data::make(&data, self.keep)?;
+        let mut data = Data::make(&data, self.keep)?;
+        if let Some(transactions) = self.chaos {
+            let outcome = self.chaos(transactions, &data).await;
+            data.keep |= outcome.is_err();
+            return outcome;
+        }
         let mut machine = machine::describe(&data.dir)?;
         println!("machine: {machine}\n");
         let mut report = Report::default();
@@ -127,10 +136,18 @@ impl Bench {
         if !report.missed().is_empty() {
             println!("missed: {}", report.missed().join(", "));
         }
+        data.keep |= !report.unmeasured().is_empty();
         match report.unmeasured()[..] {
             [] => Ok(()),
             ref ids => bail!("could not be measured: {}", ids.join(", ")),
         }
+    }
+
+    async fn chaos(&self, transactions: u64, data: &Data) -> Result<()> {
+        let folder = data.folder("chaos")?;
+        let mut cluster = skep::found(&self.skep()?, &folder, &data.addresses(0, MEMBERS))?;
+        cluster.members.start_all()?;
+        chaos::run(&mut cluster, transactions).await
     }
 
     /// One manager alone.
@@ -157,7 +174,7 @@ impl Bench {
             let finding = idle(&mut skep, &mut etcd, &self.skep()?, effort).await;
             report.add(finding.unwrap_or_else(|error| Finding::failed("P8", &error)));
         }
-        let busy = self.workloads(&mut skep, &mut etcd, effort, data, report).await?;
+        let busy = self.workloads(&mut skep, &mut etcd, effort, data, report).await;
         if self.wants("P4") {
             let finding = failover(&mut skep, &mut etcd, effort, &data.dir).await;
             report.add(finding.unwrap_or_else(|error| Finding::failed("P4", &error)));
@@ -169,6 +186,7 @@ impl Bench {
         Ok(busy)
     }
 
+    /// Answers how much of the machine others used meanwhile, if that could be measured.
     async fn workloads(
         &self,
         skep: &mut Cluster<Skep>,
@@ -176,17 +194,18 @@ impl Bench {
         effort: Effort,
         data: &Data,
         report: &mut Report,
-    ) -> Result<Value> {
+    ) -> Value {
         let wanted: Vec<&'static str> = ["P1", "P2", "P3"].into_iter().filter(|id| self.wants(id)).collect();
         if wanted.is_empty() {
-            return Ok(Value::Null);
+            return Value::Null;
         }
-        let mut ours = vec![];
-        for member in 0..MEMBERS {
-            ours.extend([skep.members.process(member)?.pid(), etcd.members.process(member)?.pid()]);
-        }
-        let neighbours = Neighbours::watch(ours)?;
-        Arena { skep: &mut *skep, etcd: &mut *etcd, effort }.fill().await?;
+        let neighbours = match begin(skep, etcd, effort).await {
+            Ok(neighbours) => neighbours,
+            Err(error) => {
+                wanted.iter().for_each(|id| report.add(Finding::failed(id, &error)));
+                return Value::Null;
+            }
+        };
         throughput::heading();
         for id in wanted {
             let more = match id {
@@ -199,7 +218,8 @@ impl Bench {
             };
             Arena { skep: &mut *skep, etcd: &mut *etcd, effort }.measure(id, report, more).await;
         }
-        Ok(json!(neighbours.busy()?))
+        // A member that has ended meanwhile took its processor time with it.
+        neighbours.busy().map_or(Value::Null, |busy| json!(busy))
     }
 
     /// Many objects, in clusters of their own, one system after the other.
@@ -235,6 +255,16 @@ impl Bench {
         }
         Ok(binary)
     }
+}
+
+/// Fills both clusters; from then on it is watched what others do.
+async fn begin(skep: &mut Cluster<Skep>, etcd: &mut Cluster<Etcd>, effort: Effort) -> Result<Neighbours> {
+    Arena { skep: &mut *skep, etcd: &mut *etcd, effort }.fill().await?;
+    let mut ours = vec![];
+    for member in 0..MEMBERS {
+        ours.extend([skep.members.process(member)?.pid(), etcd.members.process(member)?.pid()]);
+    }
+    Neighbours::watch(ours)
 }
 
 async fn idle(

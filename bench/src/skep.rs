@@ -24,7 +24,7 @@ use crate::connection::{Http1, Http2, SendError};
 use crate::load::Client;
 use crate::process::Launch;
 use crate::random::Random;
-use crate::system::{Clients, Cluster, Failure, Freshness, Members, Session};
+use crate::system::{Clients, Cluster, Failure, Freshness, Members, Session, told};
 
 /// What `skep init` gives managers that are not told otherwise.
 const API_PORT: u16 = 8443;
@@ -130,11 +130,17 @@ pub(crate) struct SkepSession {
 }
 
 impl SkepSession {
-    /// Writes several keys in one transaction.
-    pub(crate) async fn commit(&mut self, request_id: Bytes, writes: Vec<kv::Write>) -> Result<(), Failure> {
-        let request = kv::CommitRequest { request_id, checks: vec![], writes };
+    /// One transaction, as it goes over the wire.
+    pub(crate) async fn commit(&mut self, request: kv::CommitRequest) -> Result<kv::CommitReply, Status> {
         let request = self.authorized(request);
-        self.client.commit(request).await.map(drop).map_err(|status| failure(&status))
+        self.client.commit(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// One key as this manager has it, with its revision.
+    pub(crate) async fn stale(&mut self, name: &str) -> Result<kv::GetReply, Status> {
+        let consistency = kv::Consistency::Stale.into();
+        let request = self.authorized(kv::GetRequest { key: Some(key(name)), consistency });
+        self.client.get(request).await.map(tonic::Response::into_inner)
     }
 
     fn authorized<T>(&self, message: T) -> tonic::Request<T> {
@@ -147,7 +153,9 @@ impl SkepSession {
 impl Session for SkepSession {
     /// Every write could be repeated safely: what a careful client pays for is measured.
     async fn put(&mut self, key: &str, value: Bytes) -> Result<(), Failure> {
-        self.commit(request_id(), vec![write(key, value)]).await
+        let request =
+            kv::CommitRequest { request_id: request_id(), checks: vec![], writes: vec![write(key, value)] };
+        self.commit(request).await.map(drop).map_err(|status| failure(&status))
     }
 
     async fn get(&mut self, name: &str, freshness: Freshness) -> Result<Option<Bytes>, Failure> {
@@ -167,7 +175,8 @@ pub(crate) fn write(name: &str, value: Bytes) -> kv::Write {
     kv::Write { key: Some(key(name)), value: Some(value) }
 }
 
-fn key(name: &str) -> kv::Key {
+/// A key of the benchmark.
+pub(crate) fn key(name: &str) -> kv::Key {
     kv::Key { partition: PARTITION.to_owned(), id: name.to_owned() }
 }
 
@@ -187,10 +196,8 @@ fn failure(status: &Status) -> Failure {
         .and_then(|source| source.downcast_ref::<SendError>())
         .map(|error| error.not_sent);
     match (never_sent, status.code()) {
-        (Some(true), _) | (None, Code::Unavailable | Code::Aborted) => {
-            Failure::NotStarted(status.to_string())
-        }
-        _ => Failure::Unknown(status.to_string()),
+        (Some(true), _) | (None, Code::Unavailable | Code::Aborted) => Failure::NotStarted(told(status)),
+        _ => Failure::Unknown(told(status)),
     }
 }
 

@@ -41,13 +41,14 @@ impl Strace {
         attach(pid, &["-c", "-e", &format!("trace={SYNC_CALLS}")], dir).await
     }
 
-    /// Lets the process go and tells how many calls were counted.
+    /// Lets the process go and tells how many calls were counted, or made slow.
     pub(crate) async fn stop(mut self) -> Result<u64> {
         // On this signal it lets go and writes its table.
         self.process.signal(Signal::SIGINT)?;
         self.process.wait(DETACH_MAX).await?;
-        let table = fs::read_to_string(&self.output);
-        Ok(counted(&table.with_context(|| format!("reading {}", self.output.display()))?))
+        let said = fs::read_to_string(&self.output);
+        let said = said.with_context(|| format!("reading {}", self.output.display()))?;
+        Ok(counted(&said) + delayed(&said))
     }
 }
 
@@ -97,6 +98,11 @@ fn counted(table: &str) -> u64 {
     table.lines().filter_map(calls).sum()
 }
 
+/// The calls in a trace that `strace` says it has held up.
+fn delayed(trace: &str) -> u64 {
+    trace.lines().filter(|line| line.ends_with("(DELAYED)")).count() as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +118,16 @@ mod tests {
 100.00    0.520100          99      5202         1 total
 ";
         assert_eq!(counted(table), 5202);
-        assert_eq!(counted(""), 0);
+        assert_eq!((counted(""), delayed(table)), (0, 0));
+    }
+
+    #[test]
+    fn only_calls_that_were_held_up_are_counted_in_a_trace() {
+        let trace = "\
+812 fdatasync(14 <unfinished ...>
+815 fsync(3) = 0
+812 <... fdatasync resumed>) = 0 (DELAYED)
+";
+        assert_eq!((delayed(trace), counted(trace)), (1, 0));
     }
 }

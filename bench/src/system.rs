@@ -44,6 +44,11 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// A status as one line; its own text has the cause twice.
+pub(crate) fn told(status: &tonic::Status) -> String {
+    format!("{:?}: {}", status.code(), status.message())
+}
+
 /// A client's connection to one member; clones share it.
 pub(crate) trait Session: Clone + Send + 'static {
     /// Writes a key; durable on a quorum when answered.

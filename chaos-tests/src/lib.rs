@@ -6,4 +6,5 @@
 
 pub mod lab;
 pub mod managers;
+pub mod membership;
 pub mod story;

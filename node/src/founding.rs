@@ -148,8 +148,9 @@ pub(crate) fn found(out: &Path, founding: &Founding, managers: &[FoundingManager
             timing: founding.timing,
             drain_delay_secs: founding.drain_delay_secs,
             local_root: founding.local_root.clone(),
-            admin_token: admin_token.clone(),
+            admin_token: Some(admin_token.clone()),
             founders: founders.clone(),
+            joined: None,
         };
         write_data_folder(&out.join(&manager.name), &identity, &config)?;
         first.get_or_insert(identity);

@@ -74,9 +74,9 @@ impl StateMachine {
         let feed = Arc::new(Feed::starting_at(index(&position)));
         let membership = codec::membership_to_bytes(&position.membership)?;
         let digests = Arc::new(Digests::default());
-        // The first entry has index 0, so an empty state must not be taken for what is applied up to there.
-        if position.log_id.is_some() {
-            digests.note(index(&position), position.digest);
+        // Before the first entry there is nothing to compare; the first one has the index zero.
+        if let Some(log_id) = &position.log_id {
+            digests.note(log_id.index(), position.digest);
         }
         Ok(StateMachine { store, feed, digests, position, membership })
     }

@@ -35,6 +35,12 @@ pub struct MemberStatus {
     pub initialized: bool,
     /// Does it answer Raft's messages? An empty replica does not before it knows that it is new.
     pub takes_part: bool,
+    /// Is it about to stop, or was it told to serve nothing new?
+    #[serde(default)]
+    pub draining: bool,
+    /// When its certificate ends, in seconds since 1970.
+    #[serde(default)]
+    pub certificate_expires_at: Option<i64>,
     /// The epoch of its data.
     #[serde(default)]
     pub epoch: u64,

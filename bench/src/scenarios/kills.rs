@@ -102,7 +102,9 @@ mod tests {
 
     #[test]
     fn quick_failover_is_not_enough_if_a_slow_disk_causes_elections() {
-        let slow = |follower, leader| Ok(Elections { follower, leader, writes_meanwhile: [10, 10] });
+        let slow = |follower, leader| {
+            Ok(Elections { follower, leader, writes_meanwhile: [10, 10], slow_syncs: [60, 60] })
+        };
         assert!(finding(&[0.2, 0.4, 0.3], &[1.3], &slow(0, 0)).pass);
         assert!(!finding(&[0.2, 0.4, 0.3], &[1.3], &slow(0, 1)).pass);
         assert!(!finding(&[0.2, 1.6, 0.3], &[1.3], &slow(0, 0)).pass);

@@ -28,6 +28,8 @@ pub(crate) struct Elections {
     pub(crate) leader: u64,
     /// Writes that were acknowledged in the two phases.
     pub(crate) writes_meanwhile: [usize; 2],
+    /// Syncs that were made slow in the two phases.
+    pub(crate) slow_syncs: [u64; 2],
 }
 
 impl Elections {
@@ -36,11 +38,11 @@ impl Elections {
     }
 
     pub(crate) fn detail(&self) -> Value {
-        let phase = |elections, writes| json!({ "elections": elections, "writes_meanwhile": writes });
+        let phase = |elections, at: usize| json!({ "elections": elections, "writes_meanwhile": self.writes_meanwhile[at], "slow_syncs": self.slow_syncs[at] });
         json!({
             "sync_delay_ms": SYNC_DELAY.as_millis() as u64,
-            "follower": phase(self.follower, self.writes_meanwhile[0]),
-            "leader": phase(self.leader, self.writes_meanwhile[1]),
+            "follower": phase(self.follower, 0),
+            "leader": phase(self.leader, 1),
         })
     }
 }
@@ -48,25 +50,39 @@ impl Elections {
 /// Slows both disks in turn, under load, and counts terms.
 pub(crate) async fn elections(cluster: &mut Cluster<Skep>, effort: Effort, dir: &Path) -> Result<Elections> {
     let leader = cluster.settled().await?;
-    let (follower, writes_of_follower) = phase(cluster, (leader + 1) % MEMBERS, effort, dir).await?;
+    let of_follower = phase(cluster, (leader + 1) % MEMBERS, effort, dir).await?;
     let leader = cluster.settled().await?;
-    let (leader, writes_of_leader) = phase(cluster, leader, effort, dir).await?;
+    let of_leader = phase(cluster, leader, effort, dir).await?;
     cluster.settled().await?;
-    Ok(Elections { follower, leader, writes_meanwhile: [writes_of_follower, writes_of_leader] })
+    Ok(Elections {
+        follower: of_follower.elections,
+        leader: of_leader.elections,
+        writes_meanwhile: [of_follower.writes, of_leader.writes],
+        slow_syncs: [of_follower.slow_syncs, of_leader.slow_syncs],
+    })
 }
 
-async fn phase(cluster: &mut Cluster<Skep>, slow: usize, effort: Effort, dir: &Path) -> Result<(u64, usize)> {
+struct Phase {
+    elections: u64,
+    writes: usize,
+    slow_syncs: u64,
+}
+
+async fn phase(cluster: &mut Cluster<Skep>, slow: usize, effort: Effort, dir: &Path) -> Result<Phase> {
     let writers = Writers::start(&cluster.clients, WRITERS, &value(256));
     writers.acknowledged(WRITERS, WAIT_MAX).await?;
     let before = newest_term(cluster).await?;
     let strace = Strace::delay_syncs(cluster.members.process(slow)?.pid(), SYNC_DELAY, dir).await?;
     let begun = writers.with(|seen| seen.acknowledged.len());
     tokio::time::sleep(effort.slow).await;
-    let written = writers.with(|seen| seen.acknowledged.len()) - begun;
+    let writes = writers.with(|seen| seen.acknowledged.len()) - begun;
     let after = newest_term(cluster).await?;
-    strace.stop().await?;
+    let slow_syncs = strace.stop().await?;
     writers.stop().await;
-    Ok((after - before, written))
+    if slow_syncs == 0 {
+        bail!("no sync was made slow, so nothing was measured");
+    }
+    Ok(Phase { elections: after - before, writes, slow_syncs })
 }
 
 /// Of those that answer: every election makes a term, also one that nobody wins.

@@ -165,17 +165,7 @@ impl Arena<'_> {
         let compared = workload.by.compare(&ours, &theirs);
         let ratio = compared.context("there were no rounds")?;
         let (our, their) = (rounds(&ours), rounds(&theirs));
-        println!(
-            "  {:<48} {:>9} {:>9} {:>6.2}   p50 {:>7} {:>7} ms   p99 {:>7} {:>7} ms",
-            workload.label,
-            our["per_second"],
-            their["per_second"],
-            ratio,
-            our["p50_ms"],
-            their["p50_ms"],
-            our["p99_ms"],
-            their["p99_ms"],
-        );
+        told(workload.label, ratio, &our, &their);
         let detail = json!({ "workload": workload.label, "ratio": rounded(ratio, 3), "target": workload.target,
             "compared_by": format!("{:?}", workload.by), "skep": our, "etcd": their });
         Ok(Comparison { label: workload.label, target: workload.target, ratio, detail })
@@ -206,7 +196,20 @@ impl Arena<'_> {
 
 /// The heading of the lines that follow.
 pub(crate) fn heading() {
-    println!("  {:<48} {:>9} {:>9} {:>6}", "requests per second", "Skep", "etcd", "ratio");
+    let (what, ratio) = ("requests per second; latencies in ms, each Skep etcd", "ratio");
+    println!("  {what:<52} {:>8} {:>8} {ratio:>6} {:>16} {:>16}", "Skep", "etcd", "p50", "p99");
+}
+
+fn told(label: &str, ratio: f64, our: &Value, their: &Value) {
+    let pair = |field: &str| format!("{} {}", our[field], their[field]);
+    let per_second = |of: &Value| of["per_second"].as_f64().unwrap_or_default();
+    println!(
+        "  {label:<52} {:>8.0} {:>8.0} {ratio:>6.2} {:>16} {:>16}",
+        per_second(our),
+        per_second(their),
+        pair("p50_ms"),
+        pair("p99_ms")
+    );
 }
 
 impl Place {

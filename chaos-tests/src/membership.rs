@@ -1,0 +1,305 @@
+//! Managers without hosts, each a `skep server` of its own that was started by hand: for what `skep dev` does not do,
+//! which is to change who belongs to the cluster. Needs no root.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::lab::{Ran, ran, skep};
+
+/// Whatever is waited for comes within this time or not at all; elections, snapshots and slow machines included.
+const WAIT_MAX: Duration = Duration::from_secs(90);
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A cluster whose managers come and go. Dropping it ends all of them.
+pub struct Managers {
+    dir: TempDir,
+    binary: PathBuf,
+    running: BTreeMap<String, Child>,
+    urls: Arc<Mutex<Vec<String>>>,
+}
+
+/// A client that writes all the time.
+pub struct Writer {
+    stop: Arc<AtomicBool>,
+    writing: JoinHandle<Result<Vec<String>>>,
+}
+
+impl Managers {
+    /// Founds a cluster of one manager, `m1`.
+    pub fn found() -> Result<Managers> {
+        let dir = tempfile::tempdir().context("making a folder")?;
+        let mut managers = Managers { dir, binary: skep()?, running: BTreeMap::new(), urls: Arc::default() };
+        managers.start("m1", &[])?;
+        managers.wait_for("the first manager to answer", |managers| {
+            Ok(managers.client(&["cluster", "status", "-q"])?.code.eq(&0).then_some(()))
+        })?;
+        Ok(managers)
+    }
+
+    /// Founds a cluster and lets managers join it until it has so many voters: `m1`, `m2`, …
+    pub fn of(count: usize) -> Result<Managers> {
+        let mut managers = Managers::found()?;
+        let names: Vec<_> = (2..=count).map(|number| format!("m{number}")).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        managers.join(&names, "voter")?;
+        managers.wait_for_voters(count)?;
+        Ok(managers)
+    }
+
+    /// Lets managers join with one token.
+    pub fn join(&mut self, names: &[&str], role: &str) -> Result<()> {
+        let uses = names.len().to_string();
+        let token = self.json(&["cluster", "join-command", "--role", role, "--uses", &uses])?;
+        let managers = token["join"].as_array().context("a token without managers")?;
+        let managers: Vec<_> = managers.iter().filter_map(Value::as_str).collect();
+        let token = token["token"].as_str().context("a token without its text")?.to_owned();
+        for name in names {
+            self.start(name, &["--join", &managers.join(","), "--token", &token, "--name", name])?;
+        }
+        Ok(())
+    }
+
+    /// Starts a manager on its folder.
+    pub fn start(&mut self, name: &str, more: &[&str]) -> Result<()> {
+        let (mut command, api) = self.server(name, more)?;
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log(name));
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.context("opening a log")?)
+            .spawn()
+            .with_context(|| format!("starting {name}"))?;
+        self.running.insert(name.to_owned(), child);
+        let mut urls = self.urls.lock().unwrap_or_else(PoisonError::into_inner);
+        if !urls.contains(&api) {
+            urls.push(api);
+        }
+        Ok(())
+    }
+
+    /// Runs a manager that is expected to end by itself.
+    pub fn run(&self, name: &str, more: &[&str]) -> Result<Ran> {
+        ran(self.server(name, more)?.0)
+    }
+
+    /// The command, and where the manager's API will be. The ports are chosen once and kept in the folder's name
+    /// file, because a joiner that repeats its request must repeat them.
+    fn server(&self, name: &str, more: &[&str]) -> Result<(Command, String)> {
+        let data = self.data(name);
+        fs::create_dir_all(&data).context("making a data folder")?;
+        let ports = self.dir.path().join(format!("{name}.ports"));
+        if !ports.exists() {
+            fs::write(&ports, format!("{} {}", free_port()?, free_port()?)).context("keeping ports")?;
+        }
+        let text = fs::read_to_string(&ports).context("reading ports")?;
+        let (peer, api) = text.split_once(' ').context("reading ports")?;
+        let mut command = Command::new(&self.binary);
+        command.arg("server").arg("--data-dir").arg(&data).args(more);
+        command.args(["--peer-port", peer, "--api-port", api]);
+        Ok((command, format!("https://127.0.0.1:{api}")))
+    }
+
+    /// Ends a manager without a warning.
+    pub fn kill(&mut self, name: &str) -> Result<()> {
+        let mut child = self.running.remove(name).with_context(|| format!("{name} does not run"))?;
+        child.kill().with_context(|| format!("killing {name}"))?;
+        child.wait().with_context(|| format!("waiting for {name}")).map(drop)
+    }
+
+    /// Waits until a manager has ended by itself.
+    pub fn ended(&mut self, name: &str) -> Result<ExitStatus> {
+        let status = self.wait_for(&format!("{name} to end"), |managers| {
+            let child = managers.running.get_mut(name).context("it does not run")?;
+            child.try_wait().context("waiting for a manager")
+        })?;
+        self.running.remove(name);
+        Ok(status)
+    }
+
+    /// Waits for so many voters that all answer.
+    pub fn wait_for_voters(&mut self, count: usize) -> Result<()> {
+        self.wait_for(&format!("{count} voters that answer"), |managers| {
+            let status = managers.json(&["cluster", "status"])?;
+            let members = status["members"].as_array().cloned().unwrap_or_default();
+            let votes = |member: &Value| member["role"] == "voter" && member["state"] != "unreachable";
+            let all = members.len() == count && members.iter().all(votes);
+            Ok((all && !status["leader"].is_null()).then_some(()))
+        })
+    }
+
+    /// What the cluster says about a manager.
+    pub fn member(&self, name: &str) -> Result<Value> {
+        let status = self.json(&["cluster", "status"])?;
+        let members = status["members"].as_array().context("a status without members")?;
+        members.iter().find(|member| member["name"] == name).cloned().with_context(|| format!("no {name}"))
+    }
+
+    /// The leader's name.
+    pub fn leader(&mut self) -> Result<String> {
+        self.wait_for("a leader", |managers| {
+            Ok(managers.json(&["cluster", "status"])?["leader"].as_str().map(str::to_owned))
+        })
+    }
+
+    /// Runs a client command to its end.
+    pub fn client(&self, arguments: &[&str]) -> Result<Ran> {
+        client(&self.binary, self.dir.path(), &self.urls, arguments)
+    }
+
+    /// Runs a client command and reads what it prints as JSON.
+    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let ran = self.client(&[arguments, &["-o", "json"]].concat())?;
+        if ran.code != 0 {
+            bail!("skep {} ended with {}: {}", arguments.join(" "), ran.code, ran.stderr);
+        }
+        serde_json::from_str(&ran.stdout).context("reading the client's answer")
+    }
+
+    /// The names of all templates, as one manager has them.
+    pub fn templates(&self, name: &str) -> Result<Vec<String>> {
+        let url = self.member(name)?["api_url"].as_str().context("no address")?.to_owned();
+        let only = Arc::new(Mutex::new(vec![url]));
+        let listed = client(
+            &self.binary,
+            self.dir.path(),
+            &only,
+            &["template", "ls", "-q", "--consistency", "stale"],
+        )?;
+        Ok(listed.stdout.lines().map(str::to_owned).collect())
+    }
+
+    /// Imports a template.
+    pub fn import(&self, name: &str) -> Result<()> {
+        import(&self.binary, self.dir.path(), &self.urls, name)
+    }
+
+    /// Starts a client that imports one template after the other until it is stopped.
+    pub fn keep_writing(&self) -> Writer {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (binary, dir) = (self.binary.clone(), self.dir.path().to_owned());
+        let (stopped, urls) = (stop.clone(), self.urls.clone());
+        let writing = std::thread::spawn(move || {
+            let mut written = vec![];
+            while !stopped.load(Ordering::SeqCst) {
+                let name = format!("w-{}", written.len());
+                import(&binary, &dir, &urls, &name)?;
+                written.push(name);
+            }
+            Ok(written)
+        });
+        Writer { stop, writing }
+    }
+
+    /// A manager's data folder.
+    pub fn data(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// What a manager has logged so far.
+    pub fn said(&self, name: &str) -> String {
+        fs::read_to_string(self.log(name)).unwrap_or_default()
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.dir.path().join(format!("{name}.log"))
+    }
+
+    /// Clients do not ask this manager any more.
+    pub fn forget_url(&self, name: &str) {
+        let text = fs::read_to_string(self.dir.path().join(format!("{name}.ports"))).unwrap_or_default();
+        if let Some((_, api)) = text.split_once(' ') {
+            let gone = format!("https://127.0.0.1:{api}");
+            self.urls.lock().unwrap_or_else(PoisonError::into_inner).retain(|url| *url != gone);
+        }
+    }
+
+    /// Waits until `look` finds something; says what was missing otherwise.
+    pub fn wait_for<T>(
+        &mut self,
+        what: &str,
+        mut look: impl FnMut(&mut Managers) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let deadline = Instant::now() + WAIT_MAX;
+        loop {
+            match look(self) {
+                Ok(Some(found)) => return Ok(found),
+                Err(error) if Instant::now() > deadline => {
+                    return Err(error.context(format!("waiting for {what}{}", self.logs())));
+                }
+                Ok(None) if Instant::now() > deadline => {
+                    bail!("waited {} s for {what}{}", WAIT_MAX.as_secs(), self.logs())
+                }
+                _ => std::thread::sleep(LOOK),
+            }
+        }
+    }
+
+    /// The end of every log, for the message of a failed test.
+    fn logs(&self) -> String {
+        let tail = |name: &String| {
+            let said = self.said(name);
+            let lines: Vec<_> = said.lines().rev().take(15).collect();
+            format!("\n--- {name}\n{}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
+        };
+        self.running.keys().map(tail).collect()
+    }
+}
+
+impl Writer {
+    /// Stops it; answers what was acknowledged, or the first write that was not.
+    pub fn stop(self) -> Result<Vec<String>> {
+        self.stop.store(true, Ordering::SeqCst);
+        self.writing.join().map_err(|_| anyhow::anyhow!("the writer panicked"))?
+    }
+}
+
+impl Drop for Managers {
+    fn drop(&mut self) {
+        for child in self.running.values_mut() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("looking for a free port")?;
+    Ok(listener.local_addr().context("looking for a free port")?.port())
+}
+
+fn import(binary: &Path, dir: &Path, urls: &Mutex<Vec<String>>, name: &str) -> Result<()> {
+    let file = dir.join(format!("{name}.yml"));
+    fs::write(&file, format!("name: {name}\nswarm:\n  managers: 1\n")).context("writing a template")?;
+    let imported = client(binary, dir, urls, &["template", "import", &file.display().to_string()])?;
+    fs::remove_file(&file).context("removing a template's file")?;
+    match imported.code {
+        0 => Ok(()),
+        code => bail!("importing {name} ended with {code}: {}", imported.stderr),
+    }
+}
+
+fn client(binary: &Path, dir: &Path, urls: &Mutex<Vec<String>>, arguments: &[&str]) -> Result<Ran> {
+    let urls = urls.lock().unwrap_or_else(PoisonError::into_inner).join(",");
+    let mut command = Command::new(binary);
+    command
+        .args(arguments)
+        .env_remove("SKEP_ENV")
+        .env("SKEP_URL", urls)
+        .env("SKEP_CA_FILE", dir.join("m1/identity/ca.pem"))
+        .env("SKEP_TOKEN_FILE", dir.join("m1/admin-token"));
+    ran(command)
+}
