@@ -12,15 +12,21 @@
 mod codec;
 #[cfg(test)]
 mod conformance;
+mod digests;
+mod epoch;
 mod founding;
 mod log_store;
 mod network;
+mod recovery;
 mod replica;
 mod service;
+mod snapshots;
 mod state_machine;
 mod status;
 mod types;
 
+pub use crate::epoch::EpochGuard;
+pub use crate::recovery::{Findings, FoundMember, RecoverError, Recovered, inspect, recover};
 pub use crate::replica::{Replica, ReplicaConfig, SnapshotError, StartError, Timing};
 pub use crate::service::RaftService;
 pub use crate::status::{ClusterStatus, MemberStatus};

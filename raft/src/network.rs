@@ -7,22 +7,20 @@ use std::io;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use futures::channel::mpsc;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use serde::{Deserialize, Serialize};
 use skep_wire::channels::{PeerChannels, Purpose};
 use skep_wire::proto::peer::raft_client::RaftClient;
-use skep_wire::proto::peer::{Payload, Reply, Rows, SnapshotChunk, snapshot_chunk::Part};
-use tonic::transport::Channel;
+use skep_wire::proto::peer::{Payload, Reply};
 
-use crate::codec;
+use crate::epoch::{Epoch, EpochChannel};
 use crate::state_machine::StateFiles;
-use crate::types::{ManagerNode, SnapshotMeta, TypeConfig, Vote};
+use crate::types::{ManagerNode, TypeConfig, Vote};
+use crate::{codec, snapshots};
 
 /// Largest message on the peer link. Above the largest transaction with room for its envelope and for a batch.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -32,24 +30,7 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Silence is noticed earlier, by the heartbeats and by the connection's keep-alive.
 const APPEND_MAX: Duration = Duration::from_secs(10);
 
-/// Rows per message of a snapshot: large enough to be efficient, small enough to be one of many.
-const SNAPSHOT_CHUNK_BYTES: usize = 512 * 1024;
-
-/// Chunks read ahead of the network.
-const SNAPSHOT_CHUNKS_AHEAD_MAX: usize = 4;
-
-/// A snapshot that is not through by then is begun anew; the receiver keeps serving meanwhile.
-const SNAPSHOT_MAX: Duration = Duration::from_secs(120);
-
 type Snapshot = openraft::alias::SnapshotOf<TypeConfig, StateFiles>;
-
-/// What a snapshot's header says.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct SnapshotHeader {
-    pub(crate) from: u64,
-    pub(crate) vote: Vote,
-    pub(crate) meta: SnapshotMeta,
-}
 
 /// Makes the networks to the other managers.
 #[derive(Clone)]
@@ -57,12 +38,17 @@ pub(crate) struct Network {
     pub(crate) cluster: String,
     pub(crate) node: u64,
     pub(crate) channels: PeerChannels,
+    pub(crate) epoch: Epoch,
 }
 
 impl Network {
-    pub(crate) fn client(&self, to: u64, purpose: Purpose) -> io::Result<RaftClient<Channel>> {
+    pub(crate) fn new(cluster: String, node: u64, channels: PeerChannels, epoch: Epoch) -> Network {
+        Network { cluster, node, channels, epoch }
+    }
+
+    pub(crate) fn client(&self, to: u64, purpose: Purpose) -> io::Result<RaftClient<EpochChannel>> {
         let channel = self.channels.get_for(to, purpose).map_err(io::Error::other)?;
-        Ok(RaftClient::new(channel)
+        Ok(RaftClient::new(EpochChannel { channel, epoch: self.epoch.clone() })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX))
     }
@@ -129,38 +115,6 @@ impl Peer {
             Err(_) => Err(RPCError::Network(NetworkError::from_string("no answer in time"))),
         }
     }
-
-    async fn send_snapshot(
-        &self,
-        vote: Vote,
-        snapshot: Snapshot,
-    ) -> io::Result<SnapshotResponse<TypeConfig>> {
-        let StateFiles::Ours(checkpoint) = snapshot.snapshot else {
-            return Err(io::Error::other("a received state is not sent on before it is installed"));
-        };
-        let header = SnapshotHeader { from: self.network.node, vote, meta: snapshot.meta };
-        let header = codec::to_json(&header)?;
-        let (mut parts, receiver) = mpsc::channel(SNAPSHOT_CHUNKS_AHEAD_MAX);
-        let reading = tokio::task::spawn_blocking(move || -> io::Result<()> {
-            let mut total_rows = 0;
-            let mut send = |part| {
-                let chunk = SnapshotChunk { part: Some(part) };
-                futures::executor::block_on(futures::SinkExt::send(&mut parts, chunk))
-                    .map_err(io::Error::other)
-            };
-            send(Part::Header(header))?;
-            for rows in checkpoint.chunks(SNAPSHOT_CHUNK_BYTES).map_err(io::Error::other)? {
-                let rows = rows.map_err(io::Error::other)?;
-                total_rows += rows.len() as u64;
-                send(Part::Rows(Rows::sealed(rows)))?;
-            }
-            send(Part::TotalRows(total_rows))
-        });
-        let mut client = self.network.client(self.target, Purpose::Bulk)?;
-        let reply = client.snapshot(receiver).await.map_err(io::Error::other)?;
-        reading.await.map_err(io::Error::other)??;
-        codec::from_json(&reply.into_inner().body)
-    }
 }
 
 impl RaftNetworkV2<TypeConfig> for Peer {
@@ -203,13 +157,11 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         cancel: impl Future<Output = ReplicationClosed> + openraft::OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let sending = tokio::time::timeout(SNAPSHOT_MAX, self.send_snapshot(vote, snapshot));
+        let sending = snapshots::send(&self.network, self.target, vote, snapshot);
         futures::select! {
-            sent = Box::pin(sending).fuse() => match sent {
-                Ok(Ok(response)) => Ok(response),
-                Ok(Err(error)) => Err(StreamingError::Unreachable(Unreachable::new(&error))),
-                Err(_) => Err(StreamingError::Network(NetworkError::from_string("the snapshot took too long"))),
-            },
+            sent = Box::pin(sending).fuse() => {
+                sent.map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))
+            }
             closed = Box::pin(cancel).fuse() => Err(StreamingError::Closed(closed)),
         }
     }

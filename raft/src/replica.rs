@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,16 +12,20 @@ use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{Config, Membership, ReadPolicy, SnapshotPolicy};
 use skep_ledger::{Feed, Ledger, Outcome, Revision, Term, Txn, Unavailable, View};
-use skep_storage::{Identity, Staging, StorageError, Store};
+use skep_storage::{Identity, StorageError, Store};
 use skep_wire::channels::{PeerChannels, Purpose};
 use skep_wire::proto::peer::Empty;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::codec;
+use crate::digests::{Alarms, Digests};
+use crate::epoch::Epoch;
 use crate::founding;
 use crate::log_store::LogStore;
 use crate::network::Network;
+use crate::recovery;
+use crate::snapshots::Arrivals;
 use crate::state_machine::{self, StateMachine};
 use crate::status::{ClusterStatus, MemberStatus, resident_bytes};
 use crate::types::{Command, ManagerNode, Raft};
@@ -39,7 +43,7 @@ const READ_INDEX_TRY_MAX: Duration = Duration::from_millis(500);
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// A manager that does not describe itself by then is shown as unreachable.
-const STATUS_MAX: Duration = Duration::from_millis(500);
+pub(crate) const STATUS_MAX: Duration = Duration::from_millis(500);
 
 /// How long a forwarded write waits to be visible on this replica too, so that its caller can read it here.
 const READ_YOUR_WRITES_MAX: Duration = Duration::from_secs(1);
@@ -107,6 +111,12 @@ pub enum StartError {
          It must join under a new number"
     )]
     DataLost,
+    /// The cluster was recovered or restored, without what this replica has.
+    #[error("this manager must not go on: {0}")]
+    Outdated(String),
+    /// Its data was found to be wrong in an earlier run.
+    #[error("this manager must not go on, its data was found to be wrong: {0}")]
+    Condemned(String),
 }
 
 /// No snapshot was taken, or the log is still there.
@@ -124,6 +134,15 @@ pub enum SnapshotError {
 #[derive(Clone)]
 pub struct Replica(Arc<Inner>);
 
+/// A handle that does not keep the replica open.
+pub(crate) struct WeakReplica(Weak<Inner>);
+
+impl WeakReplica {
+    pub(crate) fn upgrade(&self) -> Option<Replica> {
+        self.0.upgrade().map(Replica)
+    }
+}
+
 struct Inner {
     raft: Raft,
     store: Store,
@@ -132,6 +151,9 @@ struct Inner {
     founders: BTreeMap<u64, ManagerNode>,
     /// See `founding.rs`.
     takes_part: AtomicBool,
+    digests: Arc<Digests>,
+    alarms: Alarms,
+    arrivals: Arrivals,
 }
 
 impl Replica {
@@ -139,6 +161,9 @@ impl Replica {
     pub async fn start(config: ReplicaConfig) -> Result<Replica, StartError> {
         let identity = Identity { cluster: config.cluster.clone(), node: config.node };
         let store = Store::open(&config.dir, &identity)?;
+        let epoch = Epoch::load(&store, config.founders.contains_key(&config.node))?;
+        let network = Network::new(config.cluster.clone(), config.node, config.channels.clone(), epoch);
+        recovery::refuse_outdated(&store, &network, &config.founders).await?;
         // Who is no founder has a number that was never used before, so there is nothing that it could have lost.
         let takes_part = !config.founders.contains_key(&config.node) || !founding::is_empty(&store)?;
         let state_machine = StateMachine::open(store.clone()).map_err(raft_error)?;
@@ -146,8 +171,6 @@ impl Replica {
         for (id, founder) in config.founders.iter().filter(|(id, _)| **id != config.node) {
             config.channels.set(*id, founder.peer_address.clone());
         }
-        let network =
-            Network { cluster: config.cluster.clone(), node: config.node, channels: config.channels };
         let raft = Raft::new(
             config.node,
             Arc::new(openraft_config(&config.cluster, config.timing)?),
@@ -159,7 +182,11 @@ impl Replica {
         .map_err(raft_error)?;
         let founders = config.founders;
         let takes_part = AtomicBool::new(takes_part);
-        Ok(Replica(Arc::new(Inner { raft, store, feed, network, founders, takes_part })))
+        let (digests, alarms, arrivals) = (Arc::default(), Alarms::none(), Arrivals::default());
+        let inner = Inner { raft, store, feed, network, founders, takes_part, digests, alarms, arrivals };
+        let replica = Replica(Arc::new(inner));
+        replica.watch_for_divergence();
+        Ok(replica)
     }
 
     /// `Some(term)` while this replica leads, a quorum has confirmed it, and it has applied everything up to its
@@ -281,8 +308,30 @@ impl Replica {
         &self.0.takes_part
     }
 
-    pub(crate) fn stage(&self) -> Result<Staging, StorageError> {
-        self.0.store.stage()
+    pub(crate) fn network(&self) -> &Network {
+        &self.0.network
+    }
+
+    pub(crate) fn digests(&self) -> &Digests {
+        &self.0.digests
+    }
+
+    pub(crate) fn alarms(&self) -> &Alarms {
+        &self.0.alarms
+    }
+
+    pub(crate) fn arrivals(&self) -> &Arrivals {
+        &self.0.arrivals
+    }
+
+    /// For tasks that must not keep a replica open.
+    pub(crate) fn downgrade(&self) -> WeakReplica {
+        WeakReplica(Arc::downgrade(&self.0))
+    }
+
+    /// The numbers of those who vote.
+    pub(crate) fn voters(&self) -> Vec<u64> {
+        self.known_managers().into_iter().filter(|(_, (_, role))| *role == "voter").map(|(id, _)| id).collect()
     }
 
     pub(crate) async fn propose_here(
@@ -331,6 +380,9 @@ impl Replica {
             term: Some(now.current_term),
             initialized: now.last_log_index.is_some() || now.current_term > 0,
             takes_part: self.takes_part(),
+            epoch: self.epoch(),
+            diverged: self.0.alarms.diverged(),
+            snapshot_rows: self.0.arrivals.rows(),
         }
     }
 

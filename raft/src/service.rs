@@ -4,13 +4,14 @@
 //! against the cluster and node that it was meant for.
 
 use skep_ledger::{Txn, Unavailable};
-use skep_storage::Staging;
 use skep_wire::proto::peer::raft_server::{Raft as RaftRpc, RaftServer};
-use skep_wire::proto::peer::{Empty, Payload, ReadIndexReply, Reply, SnapshotChunk, snapshot_chunk::Part};
+use skep_wire::proto::peer::{Empty, Payload, ReadIndexReply, Reply, SnapshotChunk};
+use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::codec;
-use crate::network::{MESSAGE_BYTES_MAX, SnapshotHeader};
+use crate::epoch::EpochGuard;
+use crate::network::MESSAGE_BYTES_MAX;
 use crate::replica::{Replica, TRY_MAX};
 use crate::state_machine::StateFiles;
 
@@ -20,10 +21,12 @@ pub struct RaftService(Replica);
 
 impl RaftService {
     /// The service, ready to be added to the peer port's server.
-    pub fn server(replica: Replica) -> RaftServer<RaftService> {
-        RaftServer::new(RaftService(replica))
+    pub fn server(replica: Replica) -> InterceptedService<RaftServer<RaftService>, EpochGuard> {
+        let guard = EpochGuard(replica.network().epoch.clone());
+        let server = RaftServer::new(RaftService(replica))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        InterceptedService::new(server, guard)
     }
 
     fn body(&self, request: Request<Payload>) -> Result<Vec<u8>, Status> {
@@ -48,32 +51,6 @@ impl RaftService {
         match self.0.takes_part() {
             true => Ok(()),
             false => Err(Status::failed_precondition("this manager has no data and does not take part yet")),
-        }
-    }
-
-    async fn stage(
-        &self,
-        chunks: &mut Streaming<SnapshotChunk>,
-    ) -> Result<(SnapshotHeader, Staging), Status> {
-        let Some(Part::Header(header)) = next(chunks).await? else {
-            return Err(Status::invalid_argument("a snapshot begins with its header"));
-        };
-        let header: SnapshotHeader = codec::from_json(&header).map_err(internal)?;
-        let staging = self.0.stage().map_err(internal)?;
-        let mut received = 0;
-        loop {
-            match next(chunks).await? {
-                Some(Part::Rows(rows)) => {
-                    let rows = rows.verified().map_err(internal)?;
-                    received += rows.len() as u64;
-                    staging.put(rows).map_err(internal)?;
-                }
-                Some(Part::TotalRows(total)) if total == received => return Ok((header, staging)),
-                Some(Part::TotalRows(total)) => {
-                    return Err(Status::data_loss(format!("{received} of {total} rows have arrived")));
-                }
-                _ => return Err(Status::data_loss(format!("broken off after {received} rows"))),
-            }
         }
     }
 }
@@ -103,13 +80,23 @@ impl RaftRpc for RaftService {
     async fn snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Result<Response<Reply>, Status> {
         self.must_take_part()?;
         let mut chunks = request.into_inner();
-        let (header, staging) = self.stage(&mut chunks).await?;
+        let (header, staging) = self.0.arrivals().receive(self.0.store(), &mut chunks).await?;
         tracing::info!(from = header.from, "a whole state was received and is being installed");
         let snapshot = openraft::alias::SnapshotOf::<crate::types::TypeConfig, StateFiles> {
             meta: header.meta,
             snapshot: StateFiles::Received(staging),
         };
         reply(&self.0.raft().install_full_snapshot(header.vote, snapshot).await.map_err(internal)?)
+    }
+
+    async fn snapshot_progress(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
+        let id = String::from_utf8(self.raft_body(request)?).map_err(internal)?;
+        Ok(Response::new(Reply { body: self.0.arrivals().progress(&id).map_err(internal)?.into() }))
+    }
+
+    async fn digests(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
+        let answer = self.0.answer_digest(&self.raft_body(request)?).await.map_err(internal)?;
+        Ok(Response::new(Reply { body: answer.into() }))
     }
 
     async fn propose(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
@@ -132,10 +119,6 @@ impl RaftRpc for RaftService {
     async fn status(&self, _: Request<Empty>) -> Result<Response<Reply>, Status> {
         reply(&self.0.own_status())
     }
-}
-
-async fn next(chunks: &mut Streaming<SnapshotChunk>) -> Result<Option<Part>, Status> {
-    Ok(chunks.message().await?.and_then(|chunk| chunk.part))
 }
 
 fn reply<T: serde::Serialize>(value: &T) -> Result<Response<Reply>, Status> {

@@ -178,7 +178,7 @@ fn install(store: &Store, snapshot: StateFiles, position: &[u8]) -> io::Result<(
     Ok(())
 }
 
-fn position_of(bytes: Option<&[u8]>) -> io::Result<AppliedPosition> {
+pub(crate) fn position_of(bytes: Option<&[u8]>) -> io::Result<AppliedPosition> {
     // An empty position belongs to a state to which nothing was ever applied.
     match bytes {
         Some(bytes) if !bytes.is_empty() => codec::from_json(bytes),
@@ -229,4 +229,19 @@ impl Rows for StoredRows {
     fn scan(&self, prefix: &[u8], limit: usize) -> Result<Vec<Row>, ReadError> {
         self.0.scan_prefix(prefix).take(limit).collect::<Result<_, _>>().map_err(ReadError::new)
     }
+}
+
+/// The index that a view of the store goes up to.
+pub(crate) fn index_of(view: &StateView) -> io::Result<u64> {
+    Ok(index(&position_of(view.position().map_err(failed)?.as_deref())?))
+}
+
+/// The index that a store's state goes up to.
+pub(crate) fn applied_index(store: &Store) -> io::Result<u64> {
+    index_of(&store.view())
+}
+
+/// The membership of a store's state.
+pub(crate) fn membership(store: &Store) -> io::Result<Membership> {
+    Ok(position_of(store.position().map_err(failed)?.as_deref())?.membership)
 }

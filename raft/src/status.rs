@@ -35,6 +35,15 @@ pub struct MemberStatus {
     pub initialized: bool,
     /// Does it answer Raft's messages? An empty replica does not before it knows that it is new.
     pub takes_part: bool,
+    /// The epoch of its data.
+    #[serde(default)]
+    pub epoch: u64,
+    /// Managers whose state differs from its own where they must be equal.
+    #[serde(default)]
+    pub diverged: Vec<u64>,
+    /// Rows of a whole state that it is being sent, while that goes on.
+    #[serde(default)]
+    pub snapshot_rows: Option<u64>,
 }
 
 /// The managers together, as seen from one of them.

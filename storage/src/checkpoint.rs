@@ -78,9 +78,17 @@ impl Checkpoint {
     /// # Errors
     /// If it could not be opened.
     pub fn chunks(&self, bytes_max: usize) -> Result<Chunks> {
+        self.chunks_after(None, bytes_max)
+    }
+
+    /// Like [`Checkpoint::chunks`], from the first row whose key is behind `after`.
+    ///
+    /// # Errors
+    /// If it could not be opened.
+    pub fn chunks_after(&self, after: Option<Vec<u8>>, bytes_max: usize) -> Result<Chunks> {
         let db = database::open_read_only(&self.folder.path, &self.folder.cache)?;
         let (table, _) = state::read_checkpoint(&db)?;
-        Ok(Chunks { db, table, bytes_max, after: None, ended: false, _checkpoint: self.clone() })
+        Ok(Chunks { db, table, bytes_max, after, ended: false, _checkpoint: self.clone() })
     }
 }
 

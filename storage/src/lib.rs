@@ -12,12 +12,13 @@
 //!   <dir>/lock        held while a process has the store open
 //!   <dir>/db/         the database
 //!   <dir>/durable     the last write that was acknowledged as durable (see `durable.rs`)
+//!   <dir>/condemned   why the store must not be used any more, if so (see `recovery.rs`)
 //!   <dir>/snapshots/  checkpoints of the whole database, one folder each, the newest counts
 //! ```
 //!
 //! | call | when is it durable |
 //! |---|---|
-//! | `save_vote`, `truncate_after`, `purge`, `Staging::install`, `checkpoint` | before it returns |
+//! | `save_vote`, `begin_epoch`, `truncate_after`, `purge`, `Staging::install`, `checkpoint` | before it returns |
 //! | `append` | readable on return, durable when its callback is called |
 //! | `apply`, `save_committed` | with the next of the above |
 //!
@@ -34,6 +35,7 @@ mod error;
 mod files;
 mod log;
 mod observer;
+mod recovery;
 mod staging;
 mod state;
 mod store;
@@ -44,6 +46,7 @@ mod testing;
 pub use checkpoint::{Checkpoint, Chunks};
 pub use error::{Result, StorageError};
 pub use observer::Observer;
+pub use recovery::Verified;
 pub use staging::Staging;
 pub use state::{Row, RowChange, Rows, StateView};
 pub use store::{Identity, Store};
