@@ -17,6 +17,7 @@ pub mod operation;
 pub mod recipe;
 pub mod refusal;
 pub mod resource;
+pub mod snapshot;
 pub mod stack;
 pub mod template;
 

@@ -9,6 +9,7 @@
 //! Everything that knows an openraft type is in this crate. What the bytes of a transaction mean is decided by
 //! `skep_ledger::apply`; where they lie, by `skep-storage`.
 
+mod backup;
 mod codec;
 #[cfg(test)]
 mod conformance;
@@ -25,6 +26,7 @@ mod state_machine;
 mod status;
 mod types;
 
+pub use crate::backup::{Export, RestoreError, RestorePoint, Restoration};
 pub use crate::epoch::EpochGuard;
 pub use crate::recovery::{Findings, FoundMember, RecoverError, Recovered, inspect, recover};
 pub use crate::replica::{Replica, ReplicaConfig, SnapshotError, StartError, Timing};

@@ -219,7 +219,7 @@ impl Rows for Unreadable {
     }
 }
 
-struct StoredRows(StateView);
+pub(crate) struct StoredRows(pub(crate) StateView);
 
 impl Rows for StoredRows {
     fn get(&self, row: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
