@@ -18,6 +18,7 @@ mod extract;
 mod openapi;
 pub mod problem;
 mod rest;
+mod snapshots;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use skep_ledger::Ledger;
 
 pub use cluster::{Cluster, ClusterStatus, MemberStatus, Readiness};
 pub use openapi::document;
+pub use snapshots::{MadeSnapshot, SnapshotFailure, Snapshots};
 
 /// A JSON body larger than this is a mistake: the largest thing in one is a recipe of 256 KiB, which may double when
 /// its quotes and line ends are escaped.
@@ -44,6 +46,8 @@ pub struct Parts {
     pub cluster: Arc<dyn Cluster>,
     /// The way to the hosts' engines.
     pub hub: Hub,
+    /// Who makes backups.
+    pub snapshots: Arc<dyn Snapshots>,
     /// What drivers must know to say whether they can work here.
     pub drivers: DriverConfig,
     /// A folder with room for the image archives that are on their way to hosts. It must exist.

@@ -115,6 +115,12 @@ pub enum DoorCode {
     OutcomeUnknown,
     /// An archive could not be kept for its way to the hosts.
     SpoolFailed,
+    /// A backup could not be made or read.
+    SnapshotFailed,
+    /// Nobody could read a backup.
+    NoRecoveryKey,
+    /// Another manager keeps the backup.
+    SnapshotElsewhere,
     /// The replicated state cannot be read; the same as the rules' code.
     StateUnreadable,
 }
@@ -138,6 +144,9 @@ impl DoorCode {
         DoorCode::NoLeader,
         DoorCode::OutcomeUnknown,
         DoorCode::SpoolFailed,
+        DoorCode::SnapshotFailed,
+        DoorCode::NoRecoveryKey,
+        DoorCode::SnapshotElsewhere,
         DoorCode::StateUnreadable,
     ];
 
@@ -164,6 +173,9 @@ impl DoorCode {
             DoorCode::NoLeader => ("SKP-3001", "NO_LEADER", StatusCode::SERVICE_UNAVAILABLE),
             DoorCode::OutcomeUnknown => ("SKP-3002", "OUTCOME_UNKNOWN", StatusCode::SERVICE_UNAVAILABLE),
             DoorCode::SpoolFailed => ("SKP-3201", "SPOOL_FAILED", StatusCode::INTERNAL_SERVER_ERROR),
+            DoorCode::SnapshotFailed => ("SKP-3411", "SNAPSHOT_FAILED", StatusCode::INTERNAL_SERVER_ERROR),
+            DoorCode::NoRecoveryKey => ("SKP-3412", "NO_RECOVERY_KEY", StatusCode::CONFLICT),
+            DoorCode::SnapshotElsewhere => ("SKP-3413", "SNAPSHOT_ELSEWHERE", StatusCode::CONFLICT),
             DoorCode::StateUnreadable => ("SKP-9001", "STATE_UNREADABLE", StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
@@ -175,7 +187,8 @@ impl DoorCode {
             | DoorCode::NoActiveHost
             | DoorCode::NoLeader
             | DoorCode::OutcomeUnknown
-            | DoorCode::SpoolFailed => true,
+            | DoorCode::SpoolFailed
+            | DoorCode::SnapshotFailed => true,
             DoorCode::MalformedRequest
             | DoorCode::UnknownRoute
             | DoorCode::MethodNotAllowed
@@ -186,6 +199,8 @@ impl DoorCode {
             | DoorCode::Unauthenticated
             | DoorCode::ChangeTooLarge
             | DoorCode::OperationFailed
+            | DoorCode::NoRecoveryKey
+            | DoorCode::SnapshotElsewhere
             | DoorCode::StateUnreadable => false,
         }
     }

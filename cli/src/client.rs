@@ -84,6 +84,8 @@ struct Call<'a> {
 /// What is sent along.
 pub(crate) enum Payload<'a> {
     Nothing,
+    /// Nothing, and the answer may take as long as the work does.
+    Patience,
     Json(&'a Value),
     /// Opened anew for each try; the answer may take as long as the work does.
     Stream(&'a (dyn Fn() -> io::Result<reqwest::Body> + Sync)),
@@ -94,6 +96,32 @@ pub(crate) struct EventStream {
     pub(crate) response: Response,
     /// The manager that serves it, if it said so.
     pub(crate) node: Option<String>,
+}
+
+/// A file that has begun to arrive.
+pub(crate) struct Download {
+    response: Response,
+    request: String,
+}
+
+impl Download {
+    /// What the manager says about the file; empty if it does not.
+    pub(crate) fn header(&self, name: &str) -> String {
+        header(&self.response, name).unwrap_or_default()
+    }
+
+    /// More of it; none at its end.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, Failure> {
+        match timeout(ANSWER_TIMEOUT, self.response.chunk()).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Err(error)) => Err(self.unreadable(&format!("it broke off: {}", reason(&error)))),
+            Err(_) => Err(self.unreadable("it stopped half-way")),
+        }
+    }
+
+    pub(crate) fn unreadable(&self, detail: &str) -> Failure {
+        Failure::Unreadable { request: self.request.clone(), detail: detail.to_owned() }
+    }
 }
 
 impl Client {
@@ -184,6 +212,22 @@ impl Client {
         exchange.run().await?.into_events()
     }
 
+    /// Begins to fetch a file. What is not sent yet may take as long as it takes to make it.
+    pub(crate) async fn download(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Download, Failure> {
+        let mut query = query.to_vec();
+        if query.is_empty() {
+            query.extend(self.shared.consistency.map(|mode| ("consistency", mode.as_str())));
+        }
+        let call = Call { method: Method::GET, path, query: &query, payload: Payload::Patience };
+        let retry_for = self.shared.retry_for;
+        let exchange = Exchange { client: self, call: &call, key: None, events: None, retry_for };
+        let request = exchange.request();
+        match exchange.run().await? {
+            Answer::File(response) => Ok(Download { response, request }),
+            _ => Err(Failure::Unreadable { request, detail: "it is not a file".into() }),
+        }
+    }
+
     /// Leaves the current manager; used when its stream broke off.
     pub(crate) fn move_on(&self) {
         self.move_on_from(self.shared.current.load(Ordering::SeqCst));
@@ -257,6 +301,7 @@ enum Try {
 enum Answer {
     Json(Value),
     Events(EventStream),
+    File(Response),
 }
 
 impl Exchange<'_> {
@@ -337,9 +382,10 @@ impl Exchange<'_> {
         }
     }
 
-    /// An upload is answered when every host has it: only its connection can time out.
+    /// An upload is answered when every host has it, a backup when it was verified: only their connections can time
+    /// out.
     fn answer_timeout(&self) -> Option<Duration> {
-        (!matches!(self.call.payload, Payload::Stream(_))).then_some(ANSWER_TIMEOUT)
+        (!matches!(self.call.payload, Payload::Stream(_) | Payload::Patience)).then_some(ANSWER_TIMEOUT)
     }
 
     fn build(&self, manager: &Url) -> Result<reqwest::Request, Failure> {
@@ -363,7 +409,7 @@ impl Exchange<'_> {
             }
         };
         request = match &self.call.payload {
-            Payload::Nothing => request,
+            Payload::Nothing | Payload::Patience => request,
             Payload::Json(value) => request.json(value),
             Payload::Stream(open) => {
                 let body = open()
@@ -391,6 +437,10 @@ impl Exchange<'_> {
             .and_then(|text| text.parse().ok())
             .map(Duration::from_secs);
         let success = response.status().is_success();
+        let is_file = header(&response, "content-type").is_some_and(|kind| kind == "application/octet-stream");
+        if success && is_file {
+            return Try::Answered(Answer::File(response));
+        }
         let body = match self.body(response).await {
             Ok(body) => body,
             Err(why) => return Try::Lost(why),
@@ -476,9 +526,9 @@ impl Answer {
     fn into_json(self) -> Result<Value, Failure> {
         match self {
             Answer::Json(value) => Ok(value),
-            Answer::Events(_) => Err(Failure::Unreadable {
+            Answer::Events(_) | Answer::File(_) => Err(Failure::Unreadable {
                 request: "a request".into(),
-                detail: "unexpected event stream".into(),
+                detail: "it is not JSON".into(),
             }),
         }
     }
@@ -486,7 +536,7 @@ impl Answer {
     fn into_events(self) -> Result<EventStream, Failure> {
         match self {
             Answer::Events(stream) => Ok(stream),
-            Answer::Json(_) => Err(Failure::Unreadable {
+            Answer::Json(_) | Answer::File(_) => Err(Failure::Unreadable {
                 request: "a watch".into(),
                 detail: "it is not an event stream".into(),
             }),

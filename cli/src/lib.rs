@@ -26,6 +26,7 @@ mod reference;
 mod screen;
 mod session;
 mod settings;
+mod snapshot;
 mod sse;
 mod stack;
 mod table;
@@ -42,6 +43,7 @@ pub use flags::{Consistency, GlobalFlags, Output, ProgressStyle};
 pub use help::help;
 pub use reference::reference_page;
 pub use screen::Screen;
+pub use snapshot::Restore;
 pub use settings::Variables;
 
 use failure::Failure;
@@ -87,6 +89,9 @@ pub enum Command {
     /// The cluster of managers
     #[command(visible_alias = "clusters", after_long_help = exit::help(exit::READS))]
     Cluster(Verbs<cluster::Verb>),
+    /// Snapshots: backups of the whole cluster
+    #[command(visible_alias = "snapshots", after_long_help = exit::help(exit::READS))]
+    Snapshot(Verbs<snapshot::Verb>),
     /// Operations: what the cluster is doing and has done
     #[command(
         name = "operation",
@@ -112,6 +117,18 @@ pub enum Command {
         /// A command's words, or a topic
         words: Vec<String>,
     },
+}
+
+impl Command {
+    /// The verb of `snapshot` that writes data folders of managers: a program that also contains the manager runs it
+    /// itself.
+    #[must_use]
+    pub fn restore(&self) -> Option<&Restore> {
+        match self {
+            Command::Snapshot(Verbs { verb: Some(snapshot::Verb::Restore(restore)) }) => Some(restore),
+            _ => None,
+        }
+    }
 }
 
 /// The command line of the client alone; a larger program flattens the same two parts into its own.
@@ -185,6 +202,7 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Driver(command) => driver::run(command, session).await,
         Command::Image(command) => image::run(command, session).await,
         Command::Cluster(command) => cluster::run(command, session).await,
+        Command::Snapshot(command) => snapshot::run(command, session).await,
         Command::Operation(command) => operation::run(command, session).await,
         Command::Whoami => about::whoami(session).await,
         Command::Version => about::version(session).await,

@@ -4,12 +4,14 @@
 //! what to do, and exit code 1.
 
 mod agent;
+mod backups;
 mod config;
 mod dev;
 mod events;
 mod founding;
 mod members;
 mod ports;
+mod restore;
 mod server;
 
 use std::process::ExitCode;
@@ -77,6 +79,12 @@ fn main() -> ExitCode {
                         eprintln!("{text}");
                         ExitCode::from(2)
                     }
+                };
+            }
+            Command::Client(command) if command.restore().is_some() => {
+                return match command.restore() {
+                    Some(restore) => restore::run(restore, &cli.flags),
+                    None => ExitCode::FAILURE,
                 };
             }
             Command::Client(command) => return ExitCode::from(skep_cli::run(command, cli.flags).await),

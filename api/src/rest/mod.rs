@@ -8,6 +8,7 @@ pub(crate) mod image;
 pub(crate) mod meta;
 pub(crate) mod operation;
 pub(crate) mod probe;
+pub(crate) mod snapshot;
 pub(crate) mod stack;
 pub(crate) mod task;
 pub(crate) mod template;
@@ -55,6 +56,7 @@ pub(crate) const RESOURCES: &[Resource] = &[
         about: "Everything that takes longer than a request.",
         routes: operation::routes,
     },
+    Resource { name: "snapshot", about: "Backups of the whole cluster.", routes: snapshot::routes },
     Resource { name: "probe", about: "For load balancers and supervisors.", routes: probe::routes },
 ];
 
