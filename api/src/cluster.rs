@@ -24,6 +24,9 @@ pub trait Cluster: Send + Sync {
 
     /// The cluster's id.
     fn cluster_id(&self) -> &str;
+
+    /// The epoch of the data: revisions are comparable within one.
+    fn epoch(&self) -> u64;
 }
 
 /// Whether a manager serves.
@@ -55,6 +58,10 @@ pub struct ClusterStatus {
     pub failure_tolerance: usize,
     /// The newest revision that the answering manager has applied.
     pub revision: u64,
+    /// Changes when the cluster is recovered or restored; revisions are comparable within one epoch.
+    pub epoch: u64,
+    /// Managers whose data differs where it must be equal: an alarm. Empty when all is well.
+    pub diverged: Vec<String>,
     /// Everyone, in the order of their numbers.
     pub members: Vec<MemberStatus>,
 }
@@ -87,4 +94,8 @@ pub struct MemberStatus {
     pub version: Option<String>,
     /// Memory that it occupies.
     pub resident_bytes: Option<u64>,
+    /// The epoch of its data.
+    pub epoch: Option<u64>,
+    /// Rows of a whole state that it has been sent so far, while that goes on.
+    pub snapshot_rows: Option<u64>,
 }

@@ -13,6 +13,8 @@ use crate::problem::Problem;
 
 /// The newest change that the answer knows of.
 const REVISION: HeaderName = HeaderName::from_static("skep-revision");
+/// Revisions are comparable within one epoch; a new one begins when a cluster is recovered or restored.
+const EPOCH: HeaderName = HeaderName::from_static("skep-epoch");
 /// The manager that answered.
 const NODE: HeaderName = HeaderName::from_static("skep-node");
 /// Finds the request in that manager's log.
@@ -48,6 +50,7 @@ pub(crate) async fn dress(State(api): State<Api>, request: Request, next: Next) 
     if !headers.contains_key(REVISION) {
         headers.insert(REVISION, HeaderValue::from(api.ledger().view().revision()));
     }
+    headers.insert(EPOCH, HeaderValue::from(api.parts.cluster.epoch()));
     // Both are plain words; one that cannot be a header is left out rather than failing the answer.
     for (name, value) in [(NODE, api.parts.cluster.node_name()), (REQUEST_ID, &id)] {
         if let Ok(value) = HeaderValue::from_str(value) {

@@ -157,7 +157,7 @@ fn text(path: &Path) -> &str {
 }
 
 /// `--manager` for each, all at this machine.
-fn at_home<'a>(names: &[&'a str]) -> Vec<String> {
+fn at_home(names: &[&str]) -> Vec<String> {
     names.iter().enumerate().map(|(at, name)| format!("{name}=127.0.0.{}", at + 1)).collect()
 }
 

@@ -1,9 +1,11 @@
 //! `skep cluster`: the managers themselves.
 
-use clap::Subcommand;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use crate::exit;
+use crate::exit::{self, Exit};
 use crate::failure::Failure;
 use crate::flags::Output;
 use crate::noun::{Noun, Verbs};
@@ -47,6 +49,26 @@ pub enum Verb {
         after_long_help = exit::help(exit::READS)
     )]
     Members,
+    /// On a survivor's machine: go on from it alone when the majority of the managers is lost for good
+    #[command(
+        before_long_help = "Examples:\n  skep cluster recover --inspect                     show what this machine's manager has\n  skep cluster recover --from-this-node\n  skep cluster recover --from-this-node --confirm CLUSTER   in scripts\n\nCompare all survivors first and take the one with the highest term of the newest entry, and among those the\nhighest index. See docs/how-to/the-majority-is-lost.md",
+        after_long_help = exit::help(&[Exit::Done, Exit::Failed, Exit::Usage, Exit::Conflict])
+    )]
+    Recover(Recover),
+}
+
+/// What to do with the data folder of a manager that does not run.
+#[derive(Debug, Args)]
+pub struct Recover {
+    /// Make this machine's manager a cluster of one, in a new epoch, with everything that its log has
+    #[arg(long, required_unless_present = "inspect", conflicts_with = "inspect")]
+    pub from_this_node: bool,
+    /// Only show what this machine's manager has
+    #[arg(long)]
+    pub inspect: bool,
+    /// The manager's data folder
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/skep")]
+    pub data_dir: PathBuf,
 }
 
 pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), Failure> {
@@ -57,6 +79,10 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
             session.print_list(&MANAGER, &answer);
             Ok(())
         }
+        Verb::Recover(_) => Err(Failure::usage(
+            "recovery works on the data folder of a manager, and this program is the client alone",
+            "run it on the manager's machine, with the program that the manager is run with",
+        )),
     }
 }
 
@@ -100,8 +126,17 @@ fn summary(cluster: &Value) -> String {
         Some(count) => format!("{count}: any {count} managers may fail"),
         None => "unknown".to_owned(),
     };
+    let diverged: Vec<&str> =
+        list_at(cluster, "/diverged").iter().filter_map(Value::as_str).collect();
+    let alarm = match diverged.is_empty() {
+        true => String::new(),
+        false => format!(
+            "ALARM              the data of {} differs where it must be equal; see their logs\n",
+            diverged.join(", ")
+        ),
+    };
     format!(
-        "Failure tolerance  {tolerance} ({} voters, quorum {})\n\
+        "{alarm}Failure tolerance  {tolerance} ({} voters, quorum {})\n\
          Cluster            {}, revision {}\n\
          Leader             {}, term {}\n\n",
         number("/voters"),
@@ -132,5 +167,11 @@ mod tests {
              Cluster            c1, revision 17\n\
              Leader             none, term 4\n\n"
         );
+    }
+
+    #[test]
+    fn managers_that_differ_are_an_alarm_above_all_else() {
+        let cluster = json!({"diverged": ["m1", "m3"], "members": []});
+        assert!(summary(&cluster).starts_with("ALARM              the data of m1, m3 differs"));
     }
 }

@@ -38,6 +38,7 @@ mod wait;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+pub use cluster::Recover;
 pub use exit::{EXIT_CODES, Exit, Meaning, exit_codes_page};
 pub use flags::{Consistency, GlobalFlags, Output, ProgressStyle};
 pub use help::help;
@@ -120,8 +121,17 @@ pub enum Command {
 }
 
 impl Command {
-    /// The verb of `snapshot` that writes data folders of managers: a program that also contains the manager runs it
-    /// itself.
+    /// The verb of `cluster` that works on this machine's data folder and not over the API: a program that also
+    /// contains the manager runs it itself.
+    #[must_use]
+    pub fn recover(&self) -> Option<&Recover> {
+        match self {
+            Command::Cluster(Verbs { verb: Some(cluster::Verb::Recover(recover)) }) => Some(recover),
+            _ => None,
+        }
+    }
+
+    /// The verb of `snapshot` that writes data folders of managers; as [`Command::recover`].
     #[must_use]
     pub fn restore(&self) -> Option<&Restore> {
         match self {

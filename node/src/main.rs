@@ -11,6 +11,7 @@ mod events;
 mod founding;
 mod members;
 mod ports;
+mod recover;
 mod restore;
 mod server;
 
@@ -81,13 +82,13 @@ fn main() -> ExitCode {
                     }
                 };
             }
-            Command::Client(command) if command.restore().is_some() => {
-                return match command.restore() {
-                    Some(restore) => restore::run(restore, &cli.flags),
-                    None => ExitCode::FAILURE,
+            Command::Client(command) => {
+                return match (command.recover(), command.restore()) {
+                    (Some(recover), _) => recover::run(recover, &cli.flags).await,
+                    (_, Some(restore)) => restore::run(restore, &cli.flags),
+                    (None, None) => ExitCode::from(skep_cli::run(command, cli.flags).await),
                 };
             }
-            Command::Client(command) => return ExitCode::from(skep_cli::run(command, cli.flags).await),
         };
         match outcome {
             Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,6 @@
 //! What the doors want to know about the managers, asked of Raft.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
@@ -37,6 +38,8 @@ impl Cluster for Members {
             quorum: status.quorum,
             failure_tolerance: status.failure_tolerance,
             revision: status.revision,
+            epoch: self.replica.epoch(),
+            diverged: diverged(&status.members),
             members: status.members.into_iter().map(member).collect(),
         }
     }
@@ -60,6 +63,18 @@ impl Cluster for Members {
     fn cluster_id(&self) -> &str {
         &self.cluster
     }
+
+    fn epoch(&self) -> u64 {
+        self.replica.epoch()
+    }
+}
+
+/// Every manager that differs from another one, whoever of the two has said so.
+fn diverged(members: &[skep_raft::MemberStatus]) -> Vec<String> {
+    let pairs = members.iter().flat_map(|member| member.diverged.iter().map(|other| (member.id, *other)));
+    let involved: BTreeSet<u64> = pairs.flat_map(|(one, other)| [one, other]).collect();
+    let named = members.iter().filter(|member| involved.contains(&member.id));
+    named.map(|member| member.name.clone()).collect()
 }
 
 fn member(status: skep_raft::MemberStatus) -> MemberStatus {
@@ -76,5 +91,7 @@ fn member(status: skep_raft::MemberStatus) -> MemberStatus {
         last_contact_ms: status.last_contact_ms,
         version: status.version,
         resident_bytes: status.resident_bytes,
+        epoch: (status.epoch > 0).then_some(status.epoch),
+        snapshot_rows: status.snapshot_rows,
     }
 }

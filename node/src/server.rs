@@ -165,10 +165,11 @@ async fn serve(data: &std::path::Path, config: &ServerConfig, identity: Identity
 
     tokio::select! {
         founded = replica.found() => founded?,
+        reason = replica.must_end() => bail!("this manager must not go on: {reason}"),
         () = ports::stop_signal() => return Ok(()),
     }
     tokio::select! {
-        reason = replica.stopped() => bail!("this replica has stopped: {reason}"),
+        reason = replica.must_end() => bail!("this manager must not go on: {reason}"),
         () = ports::stop_signal() => {}
     }
     tracing::info!(seconds = config.drain_delay_secs, "draining");

@@ -20,7 +20,7 @@ use crate::disk::{Disk, locked};
 use crate::error::{Result, StorageError};
 use crate::state::{self, Row, Table};
 use crate::store::Store;
-use crate::{database, files};
+use crate::{database, files, seal};
 
 /// The start of the names of folders that are not finished.
 const UNFINISHED: &str = "tmp-";
@@ -164,6 +164,7 @@ impl Checkpoints {
         // Left by an attempt that failed in this process.
         files::remove_folder(&unfinished)?;
         disk.step("make a checkpoint", || link_files(disk.db(), &unfinished))?;
+        disk.step("seal a checkpoint", || seal::put(&unfinished))?;
         disk.step("sync a checkpoint", || files::sync_folder(&unfinished))?;
         disk.step("name a checkpoint", || rename(&unfinished, &path))?;
         disk.step("sync the name of a checkpoint", || files::sync_one(&parent))?;
@@ -181,6 +182,7 @@ struct Folder {
 
 impl Folder {
     fn open(path: PathBuf, cache: &Cache) -> Result<Folder> {
+        seal::check(&path)?;
         let db = database::open_read_only(&path, cache)?;
         let (_, position) = state::read_checkpoint(&db)?;
         let position = position.unwrap_or_default();

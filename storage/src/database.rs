@@ -65,8 +65,7 @@ pub(crate) fn open(folder: &Path, cache: &Cache) -> Result<DB> {
     let mut options = options();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
-    DB::open_cf_descriptors(&options, folder, descriptors(cache))
-        .map_err(StorageError::rocksdb("open the database"))
+    DB::open_cf_descriptors(&options, folder, descriptors(cache)).map_err(|error| missing_is_damage(error, folder))
 }
 
 /// Opens a checkpoint; nothing in it is changed.
@@ -74,6 +73,16 @@ pub(crate) fn open_read_only(folder: &Path, cache: &Cache) -> Result<DB> {
     let may_have_write_ahead_log = false;
     DB::open_cf_descriptors_read_only(&options(), folder, descriptors(cache), may_have_write_ahead_log)
         .map_err(StorageError::rocksdb("open a checkpoint"))
+}
+
+/// A file that the database's own list names and that is not there was lost, or the list names another one.
+fn missing_is_damage(error: rocksdb::Error, folder: &Path) -> StorageError {
+    let doing = "open the database";
+    if error.kind() == rocksdb::ErrorKind::IOError && error.as_ref().contains("No such file or directory") {
+        let detail = format!("a file of {} is missing: {error}", folder.display());
+        return StorageError::Corrupt { doing, detail };
+    }
+    StorageError::rocksdb(doing)(error)
 }
 
 /// RocksDB creates a database where it finds none. If there was one, that would be a replica that forgot
@@ -94,6 +103,8 @@ fn options() -> Options {
     // Whether the prefix is long enough is checked afterwards, see `durable.rs`.
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     options.set_track_and_verify_wals_in_manifest(true);
+    // The default, said because everything here relies on it.
+    options.set_paranoid_checks(true);
     options.set_max_total_wal_size(WRITE_AHEAD_LOG_BYTES_MAX);
     options.set_db_write_buffer_size(WRITE_BUFFERS_BYTES);
     options.set_max_open_files(OPEN_FILES_MAX);

@@ -36,6 +36,7 @@ mod files;
 mod log;
 mod observer;
 mod recovery;
+mod seal;
 mod staging;
 mod state;
 mod store;

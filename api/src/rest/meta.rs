@@ -15,10 +15,6 @@ use crate::extract::{Params, Reading};
 use crate::problem::Refused;
 use crate::{Api, openapi};
 
-/// A cluster that was never restored from a snapshot is in its first epoch. Revisions are comparable within one
-/// epoch; there is no way yet to begin another.
-const EPOCH: u64 = 1;
-
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(meta)).routes(routes!(whoami)).routes(routes!(description))
 }
@@ -32,7 +28,7 @@ struct Meta {
     cluster: String,
     /// The manager's name.
     node: String,
-    /// Revisions are comparable within one epoch.
+    /// Revisions are comparable within one epoch; a new one begins when a cluster is recovered or restored.
     epoch: u64,
     /// The newest revision that the manager has applied.
     #[schema(value_type = u64)]
@@ -54,7 +50,7 @@ async fn meta(State(api): State<Api>, _reading: Params<Reading>) -> Json<Meta> {
         version: env!("CARGO_PKG_VERSION"),
         cluster: api.parts.cluster.cluster_id().to_owned(),
         node: api.parts.cluster.node_name().to_owned(),
-        epoch: EPOCH,
+        epoch: api.parts.cluster.epoch(),
         revision: api.ledger().view().revision(),
     })
 }

@@ -279,6 +279,8 @@ impl Cluster for Manager {
             quorum: 1,
             failure_tolerance: 0,
             revision: 7,
+            epoch: 2,
+            diverged: vec![],
             members: vec![member],
         }
     }
@@ -290,6 +292,9 @@ impl Cluster for Manager {
     }
     fn node_name(&self) -> &str {
         "m1"
+    }
+    fn epoch(&self) -> u64 {
+        2
     }
     fn cluster_id(&self) -> &str {
         CLUSTER
