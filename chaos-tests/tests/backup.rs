@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -28,14 +28,10 @@ struct Managers {
 }
 
 impl Managers {
-    /// Starts every data folder in `out`, each on an address of its own, on ports that are free.
+    /// Starts every data folder in `out` at the address that it was written for.
     fn start(out: &Path, names: &[&str]) -> Managers {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let ports: Vec<(u16, u16)> = names.iter().map(|_| (free_port(), free_port())).collect();
-        for (name, (api, peer)) in names.iter().zip(&ports) {
-            settle(&out.join(name).join("server.toml"), &names, &ports, (*api, *peer));
-        }
-        let urls: Vec<String> = ports.iter().map(|(api, _)| format!("https://127.0.0.1:{api}")).collect();
+        let urls: Vec<String> = names.iter().map(|name| settle(&out.join(name))).collect();
         let mut managers = Managers { out: out.to_owned(), names, urls: urls.join(","), running: vec![] };
         for name in managers.names.clone() {
             let log = fs::File::create(out.join(&name).join("log")).expect("makes a log");
@@ -117,32 +113,25 @@ impl Drop for Managers {
     }
 }
 
-/// What an operator would choose on machines with addresses of their own, chosen for one machine.
-fn settle(file: &Path, names: &[String], ports: &[(u16, u16)], own: (u16, u16)) {
-    let mut lines = vec![];
-    let mut founder = 0;
-    for line in fs::read_to_string(file).expect("is there").lines() {
-        let (api, peer) = ports[founder.min(names.len() - 1)];
-        let key = line.split(' ').next().unwrap_or_default();
-        lines.push(match key {
-            "peer_listen" => format!("peer_listen = \"127.0.0.1:{}\"", own.1),
-            "api_listen" => format!("api_listen = \"127.0.0.1:{}\"", own.0),
-            "drain_delay_secs" => "drain_delay_secs = 0".to_owned(),
-            "peer_address" => format!("peer_address = \"127.0.0.1:{peer}\""),
-            "api_url" => {
-                founder += 1;
-                format!("api_url = \"https://127.0.0.1:{api}\"")
-            }
-            _ => line.to_owned(),
-        });
-    }
-    assert_eq!(founder, names.len(), "{} names every founder", file.display());
-    fs::write(file, lines.join("\n")).expect("is written");
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("there is a free port");
-    listener.local_addr().expect("has an address").port()
+/// Managers on one machine listen only on their own address. Answers where the manager's API is.
+fn settle(data: &Path) -> String {
+    let file = data.join("server.toml");
+    let config = fs::read_to_string(&file).expect("is there");
+    let of = |key: &str, config: &str| -> Vec<String> {
+        let lines = config.lines().filter(|line| line.starts_with(key));
+        lines.map(|line| line.split('"').nth(1).expect("is a text").to_owned()).collect()
+    };
+    let name = data.file_name().and_then(|name| name.to_str()).expect("is a name");
+    let at = of("name = ", &config).iter().position(|known| known == name).expect("is a founder");
+    let (peer, url) = (&of("peer_address", &config)[at], &of("api_url", &config)[at]);
+    let lines = config.lines().map(|line| match line.split(' ').next().unwrap_or_default() {
+        "peer_listen" => format!("peer_listen = \"{peer}\""),
+        "api_listen" => format!("api_listen = \"{}\"", url.trim_start_matches("https://")),
+        "drain_delay_secs" => "drain_delay_secs = 0".to_owned(),
+        _ => line.to_owned(),
+    });
+    fs::write(&file, lines.collect::<Vec<_>>().join("\n")).expect("is written");
+    url.clone()
 }
 
 /// Runs a command that needs no manager.
@@ -156,14 +145,19 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("is text")
 }
 
-/// `--manager` for each, all at this machine.
-fn at_home(names: &[&str]) -> Vec<String> {
-    names.iter().enumerate().map(|(at, name)| format!("{name}=127.0.0.{}", at + 1)).collect()
+/// `--manager` for each, at loopback addresses that nobody else uses: a network for each call, of those of this process.
+fn at_new_addresses(names: &[&str]) -> Vec<String> {
+    static NETWORKS: AtomicU32 = AtomicU32::new(0);
+    let network = NETWORKS.fetch_add(1, Ordering::SeqCst);
+    let (process, network) = (std::process::id() % 12_000, network % 5);
+    let place = process * 5 + network;
+    let (high, low) = (64 + place / 250 % 190, place % 250);
+    names.iter().enumerate().map(|(at, name)| format!("{name}=127.{high}.{low}.{}", at + 1)).collect()
 }
 
 fn init(folder: &Path, names: &[&str]) -> PathBuf {
     let out = folder.join("founders");
-    let managers = at_home(names);
+    let managers = at_new_addresses(names);
     let mut arguments = vec!["init", "--out", text(&out)];
     arguments.extend(managers.iter().flat_map(|manager| ["--manager", manager.as_str()]));
     let ran = local(&arguments);
@@ -173,7 +167,7 @@ fn init(folder: &Path, names: &[&str]) -> PathBuf {
 }
 
 fn restore(backup: &Path, key: &Path, out: &Path, names: &[&str]) -> Ran {
-    let managers = at_home(names);
+    let managers = at_new_addresses(names);
     let mut arguments =
         vec!["snapshot", "restore", text(backup), "--recovery-key-file", text(key), "--out", text(out)];
     arguments.extend(managers.iter().flat_map(|manager| ["--manager", manager.as_str()]));
