@@ -373,10 +373,11 @@ fn write_key(file: &Path, key: &RecoveryKey) -> io::Result<()> {
 
 fn inspect(wish: &LocalFile, session: &Session) -> Result<(), Failure> {
     let Some(key) = key_file(wish, session) else {
-        let keys = opened(&wish.file)
+        // Says what is no backup at all.
+        opened(&wish.file)
             .and_then(|file| recipients_of(file).map_err(|error| unusable(&wish.file, &error)))?;
         return Err(Failure::usage(
-            format!("{} is a backup, encrypted to {} keys", wish.file.display(), keys),
+            format!("{} is encrypted, and nothing in it can be seen without the recovery key", wish.file.display()),
             "name the recovery key's file with --recovery-key-file to see what is in it",
         ));
     };

@@ -69,6 +69,8 @@ struct Written {
 
 impl Backups {
     pub(crate) fn new(replica: Replica, identity: Identity, manager: &str, data: &Path) -> Backups {
+        // Recorded for people on other machines, so it is said in full.
+        let data = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
         let (spool, kept) = (data.join("spool"), data.join(KEPT));
         for folder in [&spool, &kept] {
             remove_unfinished(folder);

@@ -10,4 +10,5 @@ mod leaderless;
 mod operations;
 mod probes;
 mod reads;
+mod snapshots;
 mod support;
