@@ -36,7 +36,7 @@ pub(crate) async fn require(State(api): State<Api>, mut request: Request, next: 
 
 /// A token that this replica knows is enough, so that reads work without a leader. One that it does not know may have
 /// been made a moment ago elsewhere.
-async fn principal(api: &Api, headers: &HeaderMap) -> Reply<Principal> {
+pub(crate) async fn principal(api: &Api, headers: &HeaderMap) -> Reply<Principal> {
     let token = bearer(headers).filter(|token| access::parse(token).is_some());
     let token = token.ok_or_else(Problem::unauthenticated)?;
     if let Some(known) = access::principal(&api.ledger().view(), token)? {

@@ -1,4 +1,5 @@
-//! The managers' door for people and programs: REST under `/v1`, probes for load balancers, and who may come in.
+//! The managers' door for people and programs: REST under `/v1`, gRPC beside it, probes for load balancers, and who
+//! may come in.
 //!
 //! ```text
 //!   request ─► dress (request id, headers, problems) ─► auth (token) ─► rest/<noun> ─┬─► a view       (reads)
@@ -15,6 +16,7 @@ mod change;
 mod cluster;
 mod dress;
 mod extract;
+mod grpc;
 mod openapi;
 pub mod problem;
 mod rest;
@@ -80,5 +82,6 @@ pub fn router(api: Api) -> Router {
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
         .layer(from_fn_with_state(api.clone(), auth::require))
         .layer(from_fn_with_state(api.clone(), dress::dress))
-        .with_state(api)
+        .with_state(api.clone())
+        .merge(grpc::routes(api))
 }

@@ -109,7 +109,8 @@ fn encode(prefix: &str, bytes: &[u8]) -> String {
 }
 
 fn decode(what: &'static str, prefix: &'static str, text: &str) -> Result<[u8; KEY_BYTES]> {
-    let begins_with = format!("{}1", if what == RECOVERY_KEY { prefix.to_uppercase() } else { prefix.into() });
+    let begins_with =
+        format!("{}1", if what == RECOVERY_KEY { prefix.to_uppercase() } else { prefix.into() });
     let checked = CheckedHrpstring::new::<Bech32>(text.trim())
         .map_err(|_| invalid(what, format!("it should begin with {begins_with} and have no typing error")))?;
     if checked.hrp().to_lowercase() != prefix {

@@ -75,7 +75,11 @@ impl<W: Write> SealWriter<W> {
         let nonce: [u8; NONCE_BYTES] = random()?;
         output.write_all(format!("{header} {}\n", BASE64.encode(mac)).as_bytes())?;
         output.write_all(&nonce)?;
-        Ok(SealWriter { output, chunks: Chunks::new(&file_key, &nonce)?, buffer: Vec::with_capacity(CHUNK_BYTES) })
+        Ok(SealWriter {
+            output,
+            chunks: Chunks::new(&file_key, &nonce)?,
+            buffer: Vec::with_capacity(CHUNK_BYTES),
+        })
     }
 
     pub(crate) fn finish(mut self) -> Result<W> {
@@ -247,10 +251,12 @@ fn letters(text: &str) -> Result<Vec<u8>> {
 fn stanza(file_key: &FileKey, recipient: &Recipient) -> Result<String> {
     let ours = PrivateKey::generate(&X25519).map_err(|_| crypto("making a key"))?;
     let share = ours.compute_public_key().map_err(|_| crypto("making a key"))?;
-    let wrap = wrap_key(&ours, &recipient.0, share.as_ref(), &recipient.0)
-        .ok_or_else(|| BackupError::InvalidKey { what: "recipient", detail: "nothing can be sent to it".into() })?;
+    let wrap = wrap_key(&ours, &recipient.0, share.as_ref(), &recipient.0).ok_or_else(|| {
+        BackupError::InvalidKey { what: "recipient", detail: "nothing can be sent to it".into() }
+    })?;
     let mut body = file_key.to_vec();
-    wrap.seal_in_place_append_tag(zero_nonce(), Aad::empty(), &mut body).map_err(|_| crypto("wrapping a key"))?;
+    wrap.seal_in_place_append_tag(zero_nonce(), Aad::empty(), &mut body)
+        .map_err(|_| crypto("wrapping a key"))?;
     Ok(format!("{X25519_STANZA}{}\n{}\n", BASE64.encode(share), BASE64.encode(body)))
 }
 
@@ -298,7 +304,10 @@ impl Chunks {
         let (number, nonce) = (self.number, self.nonce(last));
         let plain = self.key.open_in_place(nonce, Aad::empty(), chunk).map(|plain| plain.len());
         let plain = plain.map_err(|_| {
-            BackupError::damaged(format!("the 64 KiB from byte {} on were changed or cut off", number * 64 * 1024))
+            BackupError::damaged(format!(
+                "the 64 KiB from byte {} on were changed or cut off",
+                number * 64 * 1024
+            ))
         })?;
         chunk.truncate(plain);
         Ok(())

@@ -7,7 +7,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use proptest::prelude::*;
 
 use crate::seal::{SealReader, SealWriter};
-use crate::{BackupError, FORMAT, Header, Reader, RecoveryKey, Secrets, TableRows, Totals, Writer, recipients_of};
+use crate::{
+    BackupError, FORMAT, Header, Reader, RecoveryKey, Secrets, TableRows, Totals, Writer, recipients_of,
+};
 
 fn header() -> Header {
     Header {
@@ -156,8 +158,7 @@ fn a_file_of_the_original_program_is_opened() {
     assert_eq!(text, "xxxxx");
 }
 
-const AGE_KEY: &str =
-    "AGE-SECRET-KEY-1Z57LGJW6KLC3TSC5A5RV2JVUD5CS3H8KUCDNQ7G43UREPPT39XFSGT5SPD";
+const AGE_KEY: &str = "AGE-SECRET-KEY-1Z57LGJW6KLC3TSC5A5RV2JVUD5CS3H8KUCDNQ7G43UREPPT39XFSGT5SPD";
 const AGE_RECIPIENT: &str = "age12hk83kznxm7vucd569uzhrw5sgyxy50qrx5xdepxyap72kmmlg5qt79v2d";
 const AGE_FILE: &str = "\
     YWdlLWVuY3J5cHRpb24ub3JnL3YxCi0+IFgyNTUxOSBYRzdMTEhRMjUraXZNVXI1c0dtRWRGVDBPbmZGRmJLanVvVHNiSXJG\

@@ -25,7 +25,12 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     /// If there is no recipient, or the output fails.
-    pub fn begin(output: W, recipients: &[Recipient], header: &Header, secrets: &Secrets) -> Result<Writer<W>> {
+    pub fn begin(
+        output: W,
+        recipients: &[Recipient],
+        header: &Header,
+        secrets: &Secrets,
+    ) -> Result<Writer<W>> {
         Writer::begin_as(FORMAT, output, recipients, header, secrets)
     }
 

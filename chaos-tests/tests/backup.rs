@@ -224,15 +224,20 @@ fn a_cluster_that_was_lost_with_everything_on_it_comes_back_from_file_and_key() 
     let restored = Managers::start(&new, &["n1", "n2", "n3"]);
     let status = restored.json(&["cluster", "status"]);
     assert_eq!(status["epoch"], 2);
-    let names: Vec<&Value> = status["members"].as_array().expect("a list").iter().map(|it| &it["name"]).collect();
+    let names: Vec<&Value> =
+        status["members"].as_array().expect("a list").iter().map(|it| &it["name"]).collect();
     assert_eq!(names, ["n1", "n2", "n3"]);
     let ids: Vec<u64> =
         status["members"].as_array().expect("a list").iter().filter_map(|it| it["id"].as_u64()).collect();
     assert_eq!(ids, [4, 5, 6], "numbers are not used again");
 
     let after = environments(&restored);
-    let expected: Vec<&Value> =
-        before.as_array().expect("a list").iter().filter(|it| it["metadata"]["name"] != "after-the-backup").collect();
+    let expected: Vec<&Value> = before
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|it| it["metadata"]["name"] != "after-the-backup")
+        .collect();
     assert_eq!(after.as_array().expect("a list").iter().collect::<Vec<_>>(), expected);
     assert_eq!(restored.skep_as(&safe.join("admin-token"), &["env", "ls"]).code, 0, "the old token is valid");
 
@@ -241,7 +246,10 @@ fn a_cluster_that_was_lost_with_everything_on_it_comes_back_from_file_and_key() 
     let second = folder.path().join("second.backup");
     restored.succeed(&["snapshot", "save", text(&second)]);
     let again = contents(&second, &key);
-    assert_eq!((&again["header"]["epoch"], &again["contents"]["tables"]["environment"]), (&2.into(), &4.into()));
+    assert_eq!(
+        (&again["header"]["epoch"], &again["contents"]["tables"]["environment"]),
+        (&2.into(), &4.into())
+    );
     assert_eq!(again["contents"]["tables"]["token"], 2, "the old administrator and the new one");
 }
 
@@ -291,7 +299,8 @@ fn backups_are_kept_listed_fetched_and_removed_and_nothing_is_overwritten() {
 
     managers.succeed(&["snapshot", "rm", &id, "--yes"]);
     let deadline = Instant::now() + READY_MAX;
-    while path.exists() || !managers.json(&["snapshot", "ls"])["items"].as_array().expect("a list").is_empty() {
+    while path.exists() || !managers.json(&["snapshot", "ls"])["items"].as_array().expect("a list").is_empty()
+    {
         assert!(Instant::now() < deadline, "the backup is still there\n{}", managers.logs());
         std::thread::sleep(LOOK);
     }
@@ -336,7 +345,8 @@ fn what_is_wrong_with_a_file_is_said_with_its_code_and_nothing_is_written() {
         assert!(!wished.exists(), "{code}");
     }
     let hidden = fs::read_dir(folder.path()).expect("is read").flatten();
-    let hidden: Vec<_> = hidden.filter(|entry| entry.file_name().to_string_lossy().starts_with('.')).collect();
+    let hidden: Vec<_> =
+        hidden.filter(|entry| entry.file_name().to_string_lossy().starts_with('.')).collect();
     assert!(hidden.is_empty(), "{hidden:?}");
 
     let taken = restore(&good, &key, folder.path(), &["m1"]);

@@ -11,6 +11,8 @@
 //! | 503 `unknown`, 502/504 of a load balancer  |                        | the same idempotency key; then: outcome unknown   |
 //! | anything else                              | the answer says it     | that is the answer                                |
 
+mod download;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -96,32 +98,6 @@ pub(crate) struct EventStream {
     pub(crate) response: Response,
     /// The manager that serves it, if it said so.
     pub(crate) node: Option<String>,
-}
-
-/// A file that has begun to arrive.
-pub(crate) struct Download {
-    response: Response,
-    request: String,
-}
-
-impl Download {
-    /// What the manager says about the file; empty if it does not.
-    pub(crate) fn header(&self, name: &str) -> String {
-        header(&self.response, name).unwrap_or_default()
-    }
-
-    /// More of it; none at its end.
-    pub(crate) async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, Failure> {
-        match timeout(ANSWER_TIMEOUT, self.response.chunk()).await {
-            Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(error)) => Err(self.unreadable(&format!("it broke off: {}", reason(&error)))),
-            Err(_) => Err(self.unreadable("it stopped half-way")),
-        }
-    }
-
-    pub(crate) fn unreadable(&self, detail: &str) -> Failure {
-        Failure::Unreadable { request: self.request.clone(), detail: detail.to_owned() }
-    }
 }
 
 impl Client {
@@ -210,22 +186,6 @@ impl Client {
         let events = Some(LastSeen(seen));
         let exchange = Exchange { client: self, call: &call, key: None, events, retry_for: Duration::ZERO };
         exchange.run().await?.into_events()
-    }
-
-    /// Begins to fetch a file. What is not sent yet may take as long as it takes to make it.
-    pub(crate) async fn download(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Download, Failure> {
-        let mut query = query.to_vec();
-        if query.is_empty() {
-            query.extend(self.shared.consistency.map(|mode| ("consistency", mode.as_str())));
-        }
-        let call = Call { method: Method::GET, path, query: &query, payload: Payload::Patience };
-        let retry_for = self.shared.retry_for;
-        let exchange = Exchange { client: self, call: &call, key: None, events: None, retry_for };
-        let request = exchange.request();
-        match exchange.run().await? {
-            Answer::File(response) => Ok(Download { response, request }),
-            _ => Err(Failure::Unreadable { request, detail: "it is not a file".into() }),
-        }
     }
 
     /// Leaves the current manager; used when its stream broke off.
@@ -437,7 +397,8 @@ impl Exchange<'_> {
             .and_then(|text| text.parse().ok())
             .map(Duration::from_secs);
         let success = response.status().is_success();
-        let is_file = header(&response, "content-type").is_some_and(|kind| kind == "application/octet-stream");
+        let is_file =
+            header(&response, "content-type").is_some_and(|kind| kind == "application/octet-stream");
         if success && is_file {
             return Try::Answered(Answer::File(response));
         }
@@ -526,10 +487,9 @@ impl Answer {
     fn into_json(self) -> Result<Value, Failure> {
         match self {
             Answer::Json(value) => Ok(value),
-            Answer::Events(_) | Answer::File(_) => Err(Failure::Unreadable {
-                request: "a request".into(),
-                detail: "it is not JSON".into(),
-            }),
+            Answer::Events(_) | Answer::File(_) => {
+                Err(Failure::Unreadable { request: "a request".into(), detail: "it is not JSON".into() })
+            }
         }
     }
 

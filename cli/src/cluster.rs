@@ -126,8 +126,7 @@ fn summary(cluster: &Value) -> String {
         Some(count) => format!("{count}: any {count} managers may fail"),
         None => "unknown".to_owned(),
     };
-    let diverged: Vec<&str> =
-        list_at(cluster, "/diverged").iter().filter_map(Value::as_str).collect();
+    let diverged: Vec<&str> = list_at(cluster, "/diverged").iter().filter_map(Value::as_str).collect();
     let alarm = match diverged.is_empty() {
         true => String::new(),
         false => format!(

@@ -44,8 +44,8 @@ pub use flags::{Consistency, GlobalFlags, Output, ProgressStyle};
 pub use help::help;
 pub use reference::reference_page;
 pub use screen::Screen;
-pub use snapshot::Restore;
 pub use settings::Variables;
+pub use snapshot::Restore;
 
 use failure::Failure;
 use noun::Verbs;

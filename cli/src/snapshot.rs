@@ -211,7 +211,9 @@ async fn save(file: &Path, id: Option<&str>, stale: bool, session: &Session) -> 
     }
     let sha256: String = digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     if sha256 != expected {
-        return Err(download.unreadable("what arrived is not what the manager has verified; nothing was saved"));
+        return Err(
+            download.unreadable("what arrived is not what the manager has verified; nothing was saved")
+        );
     }
     part.keep(file).map_err(failed)?;
     let sentence = format!("Saved and verified snapshot to revision {revision} ({})\n", bytes(count));
@@ -251,7 +253,9 @@ async fn list(session: &Session) -> Result<(), Failure> {
 fn warning(schedule: &Value) -> Option<String> {
     let recipients = schedule["spec"]["recipients"].as_array().map_or(0, Vec::len);
     if recipients == 0 {
-        return Some("warning: there is no recovery key, so no backup is taken: skep snapshot new-key FILE".into());
+        return Some(
+            "warning: there is no recovery key, so no backup is taken: skep snapshot new-key FILE".into(),
+        );
     }
     if schedule["spec"]["enabled"] == false {
         return Some("warning: no backup is taken by itself: skep snapshot schedule --on".into());
@@ -308,7 +312,8 @@ fn described(schedule: &Value) -> String {
          Last verified  {}, revision {}\n",
         if schedule["spec"]["enabled"] == true { "on" } else { "off" },
         text("/spec/keep"),
-        text_at(schedule, "/spec/directory").unwrap_or_else(|| "snapshots-out in each manager's data folder".into()),
+        text_at(schedule, "/spec/directory")
+            .unwrap_or_else(|| "snapshots-out in each manager's data folder".into()),
         recipients.join(", "),
         text("/status/last_success_at"),
         text("/status/last_success_revision"),
@@ -343,7 +348,8 @@ async fn new_key(file: &Path, add: bool, session: &Session) -> Result<(), Failur
     let recipient = key.recipient().to_string();
     let mut spec = schedule["spec"].clone();
     let known = spec["recipients"].as_array().cloned().unwrap_or_default();
-    spec["recipients"] = json!(if add { [known, vec![json!(recipient)]].concat() } else { vec![json!(recipient)] });
+    spec["recipients"] =
+        json!(if add { [known, vec![json!(recipient)]].concat() } else { vec![json!(recipient)] });
     // First the key is safe, then it is used.
     write_key(file, &key)
         .map_err(|source| Failure::File { doing: format!("write {}", file.display()), source })?;
@@ -377,7 +383,10 @@ fn inspect(wish: &LocalFile, session: &Session) -> Result<(), Failure> {
         opened(&wish.file)
             .and_then(|file| recipients_of(file).map_err(|error| unusable(&wish.file, &error)))?;
         return Err(Failure::usage(
-            format!("{} is encrypted, and nothing in it can be seen without the recovery key", wish.file.display()),
+            format!(
+                "{} is encrypted, and nothing in it can be seen without the recovery key",
+                wish.file.display()
+            ),
             "name the recovery key's file with --recovery-key-file to see what is in it",
         ));
     };

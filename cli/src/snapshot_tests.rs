@@ -1,3 +1,5 @@
+//! What `skep snapshot` says of the schedule, and how it writes files.
+
 use super::*;
 
 fn schedule(recipients: Value, enabled: bool, error: Value) -> Value {

@@ -1,7 +1,8 @@
 //! The replicated state machine: what every replica does with an agreed transaction. Pure.
 //!
 //! ```text
-//!   answered before? ──yes──► Replayed      (so a retry is harmless even if its checks no longer hold)
+//!   answered before? ──yes──► Replayed      (so a retry is harmless even if its checks no longer hold;
+//!                                            a transaction without a request id is never a retry)
 //!   other term?      ──yes──► Fenced
 //!   a read changed?  ──yes──► Conflict
 //!   otherwise all ops are written with this entry's revision
@@ -15,9 +16,15 @@ use crate::{Outcome, ReadError, Revision, Rows, Term, Txn, row};
 /// How long a repeated request is still answered with its first outcome.
 pub const REQUESTS_KEPT_FOR_HOURS: i64 = 24;
 
-/// Expired requests forgotten by one transaction: more than one, so that the rows shrink after a busy day; few, so
-/// that no transaction pays for it.
-const REQUESTS_FORGOTTEN_PER_TXN_MAX: usize = 4;
+/// ... and for how many revisions at most, so that a busy day does not fill the disk.
+pub const REQUESTS_KEPT_FOR_REVISIONS: u64 = 1_000_000;
+
+/// Looking for expired requests costs as much as a small transaction, so it is done at every so many revisions.
+const REQUESTS_FORGOTTEN_EVERY_REVISIONS: u64 = 16;
+
+/// Expired requests forgotten at a time: more than are remembered meanwhile, so that the rows shrink after a busy day;
+/// few, so that nobody waits for it.
+const REQUESTS_FORGOTTEN_MAX: usize = 64;
 
 /// Where in the log a transaction stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,11 +49,8 @@ pub struct Applied {
 
 /// Decides an agreed transaction on the rows as they are just before it.
 pub fn apply(rows: &dyn Rows, txn: &Txn, position: Position) -> Result<Applied, ReadError> {
-    let request_row = row::request(&txn.request);
-    if let Some(stored) = rows.get(&request_row)? {
-        let (revision, remembered) =
-            Remembered::stored(&stored).ok_or_else(|| ReadError::malformed("request row"))?;
-        return Ok(refused(Outcome::Replayed(revision, remembered.answer)));
+    if let Some(replayed) = answered_before(rows, txn)? {
+        return Ok(refused(replayed));
     }
     if txn.fence.is_some_and(|term| term != position.term) {
         return Ok(refused(Outcome::Fenced(position.term)));
@@ -58,7 +62,12 @@ pub fn apply(rows: &dyn Rows, txn: &Txn, position: Position) -> Result<Applied, 
         }
     }
     let mut changes = written(txn, position.revision);
-    remember(rows, txn, position.revision, &mut changes)?;
+    if !txn.request.is_empty() {
+        remember(txn, position.revision, &mut changes);
+    }
+    if position.revision.is_multiple_of(REQUESTS_FORGOTTEN_EVERY_REVISIONS) {
+        forget(rows, txn, position.revision, &mut changes)?;
+    }
     Ok(Applied { outcome: Outcome::Committed(position.revision), changes })
 }
 
@@ -90,24 +99,43 @@ fn written(txn: &Txn, revision: Revision) -> Vec<RowChange> {
     changes
 }
 
-fn remember(
+fn answered_before(rows: &dyn Rows, txn: &Txn) -> Result<Option<Outcome>, ReadError> {
+    if txn.request.is_empty() {
+        return Ok(None);
+    }
+    let Some(stored) = rows.get(&row::request(&txn.request))? else {
+        return Ok(None);
+    };
+    let (revision, remembered) =
+        Remembered::stored(&stored).ok_or_else(|| ReadError::malformed("request row"))?;
+    Ok(Some(Outcome::Replayed(revision, remembered.answer)))
+}
+
+fn remember(txn: &Txn, revision: Revision, changes: &mut Vec<RowChange>) {
+    let remembered = Remembered { at_ms: txn.at_ms, answer: txn.answer.clone() };
+    changes.push((row::request(&txn.request), Some(row::stamp(revision, &remembered.encode_to_vec()))));
+    changes.push((row::request_age(txn.at_ms, &txn.request), Some(row::stamp(revision, &[]))));
+}
+
+/// Forgets the oldest requests, if they are too old or too many have come since.
+fn forget(
     rows: &dyn Rows,
     txn: &Txn,
     revision: Revision,
     changes: &mut Vec<RowChange>,
 ) -> Result<(), ReadError> {
-    let remembered = Remembered { at_ms: txn.at_ms, answer: txn.answer.clone() };
-    changes.push((row::request(&txn.request), Some(row::stamp(revision, &remembered.encode_to_vec()))));
-    changes.push((row::request_age(txn.at_ms, &txn.request), Some(vec![])));
     let oldest_kept_ms = txn.at_ms - REQUESTS_KEPT_FOR_HOURS * 3_600_000;
-    for (age_row, _) in rows.scan(b"e", REQUESTS_FORGOTTEN_PER_TXN_MAX)? {
-        match row::parse_request_age(&age_row) {
-            Some((at_ms, id)) if at_ms < oldest_kept_ms => {
-                changes.push((row::request(id), None));
-                changes.push((age_row, None));
-            }
-            _ => break,
+    let oldest_kept = revision.saturating_sub(REQUESTS_KEPT_FOR_REVISIONS);
+    for (age_row, stored) in rows.scan(row::REQUEST_AGES, REQUESTS_FORGOTTEN_MAX)? {
+        let Some((at_ms, id)) = row::parse_request_age(&age_row) else {
+            return Err(ReadError::malformed("request age row"));
+        };
+        let written = row::unstamp(&stored).map_or(revision, |(written, _)| written);
+        if at_ms >= oldest_kept_ms && written >= oldest_kept {
+            break;
         }
+        changes.push((row::request(id), None));
+        changes.push((age_row, None));
     }
     Ok(())
 }

@@ -10,6 +10,7 @@
 //! domain word, so that two versions of Skep cannot apply one entry differently.
 
 mod apply;
+mod bytes;
 mod feed;
 mod memory;
 mod row;
@@ -20,7 +21,9 @@ mod view;
 
 use async_trait::async_trait;
 
-pub use crate::apply::{Applied, Position, REQUESTS_KEPT_FOR_HOURS, RowChange, apply};
+pub use crate::apply::{
+    Applied, Position, REQUESTS_KEPT_FOR_HOURS, REQUESTS_KEPT_FOR_REVISIONS, RowChange, apply,
+};
 pub use crate::feed::{Change, ChangedRow, Feed, Watch, WatchEvent};
 pub use crate::memory::MemoryLedger;
 pub use crate::row::{Key, table_of};

@@ -85,14 +85,17 @@ pub(crate) fn request(id: &[u8]) -> Vec<u8> {
     [b"r", id].concat()
 }
 
+/// Start of the rows that order requests by age.
+pub(crate) const REQUEST_AGES: &[u8] = b"e";
+
 /// The row that orders requests by age.
 pub(crate) fn request_age(at_ms: i64, id: &[u8]) -> Vec<u8> {
-    [b"e".as_slice(), &at_ms.to_be_bytes(), id].concat()
+    [REQUEST_AGES, &at_ms.to_be_bytes(), id].concat()
 }
 
 /// Time and id of a [`request_age`] row.
 pub(crate) fn parse_request_age(row: &[u8]) -> Option<(i64, &[u8])> {
-    let (at, id) = row.strip_prefix(b"e")?.split_first_chunk::<8>()?;
+    let (at, id) = row.strip_prefix(REQUEST_AGES)?.split_first_chunk::<8>()?;
     Some((i64::from_be_bytes(*at), id))
 }
 

@@ -215,7 +215,8 @@ fn check(wish: &ScheduleWish) -> Ruling<()> {
         return refuse("directory", directory.clone(), "an absolute path".into());
     }
     if wish.recipients.len() > RECIPIENTS_MAX || (wish.enabled && wish.recipients.is_empty()) {
-        let allowed = format!("1 to {RECIPIENTS_MAX} while the schedule is on; make a key: skep snapshot new-key FILE");
+        let allowed =
+            format!("1 to {RECIPIENTS_MAX} while the schedule is on; make a key: skep snapshot new-key FILE");
         return refuse("recipients", format!("{} keys", wish.recipients.len()), allowed);
     }
     Ok(())
@@ -230,7 +231,9 @@ pub fn is_due(view: &View, epoch: u64, now: Timestamp) -> Ruling<bool> {
     if !schedule.enabled || schedule.recipients.is_empty() {
         return Ok(false);
     }
-    if health.error.is_some() && health.last_attempt_at.is_some_and(|last| now.duration_since(last) < RETRY_AFTER) {
+    if health.error.is_some()
+        && health.last_attempt_at.is_some_and(|last| now.duration_since(last) < RETRY_AFTER)
+    {
         return Ok(false);
     }
     let every = SignedDuration::from_mins(schedule.every_minutes.into());
@@ -245,7 +248,8 @@ pub fn is_due(view: &View, epoch: u64, now: Timestamp) -> Ruling<bool> {
 /// A backup was written and verified: it is kept, and the oldest ones go.
 pub fn taken(tx: &mut Tx<'_>, snapshot: &Snapshot) -> Ruling<()> {
     let keep = tx.get::<Schedule>(CLUSTER, DEFAULT)?.map_or(KEEP, |schedule| schedule.keep);
-    let mut kept: Vec<Snapshot> = tx.list::<Snapshot>(CLUSTER)?.into_iter().map(|stored| stored.record).collect();
+    let mut kept: Vec<Snapshot> =
+        tx.list::<Snapshot>(CLUSTER)?.into_iter().map(|stored| stored.record).collect();
     kept.retain(|known| !known.removal && known.id != snapshot.id);
     kept.sort_by_key(|known| std::cmp::Reverse(known.created_at));
     for oldest in kept.into_iter().skip(keep.saturating_sub(1) as usize) {

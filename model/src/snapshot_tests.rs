@@ -1,3 +1,5 @@
+//! When backups are due, which are kept, and what may be wished.
+
 use skep_ledger::{Ledger as _, MemoryLedger, Request, transact};
 use uuid::Uuid;
 
@@ -24,7 +26,13 @@ fn snapshot(minutes: i64) -> Snapshot {
 }
 
 fn wish() -> ScheduleWish {
-    ScheduleWish { enabled: true, every_minutes: 60, keep: 2, directory: None, recipients: vec!["age1".into()] }
+    ScheduleWish {
+        enabled: true,
+        every_minutes: 60,
+        keep: 2,
+        directory: None,
+        recipients: vec!["age1".into()],
+    }
 }
 
 async fn done<A: Serialize + serde::de::DeserializeOwned + Send>(

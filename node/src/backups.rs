@@ -87,7 +87,8 @@ impl Backups {
                 tracing::warn!(error, "kept backups could not be looked through");
             }
             if let Some(term) = term
-                && snapshot::is_due(&self.replica.view(), self.replica.epoch(), self.replica.now()) == Ok(true)
+                && snapshot::is_due(&self.replica.view(), self.replica.epoch(), self.replica.now())
+                    == Ok(true)
             {
                 self.follow(term).await;
             }
@@ -97,13 +98,16 @@ impl Backups {
     async fn follow(&self, term: Term) {
         match self.keep_in(Request::fenced(term)).await {
             Ok(kept) => tracing::info!(
-                path = kept.path, revision = kept.snapshot_revision, bytes = kept.file_bytes,
+                path = kept.path,
+                revision = kept.snapshot_revision,
+                bytes = kept.file_bytes,
                 "a scheduled backup was written and verified"
             ),
             Err(error) => {
                 tracing::error!(%error, "the scheduled backup failed");
                 let why = error.to_string();
-                let noted = transact(&self.replica, Request::fenced(term), |tx| snapshot::failed(tx, &why)).await;
+                let noted =
+                    transact(&self.replica, Request::fenced(term), |tx| snapshot::failed(tx, &why)).await;
                 if let Err(error) = noted {
                     tracing::warn!(%error, "the failure of the backup could not be recorded");
                 }
@@ -123,11 +127,13 @@ impl Backups {
         };
         for known in going {
             if known.manager == self.manager {
-                remove_kept(Path::new(&known.path)).map_err(|error| format!("removing {}: {error}", known.path))?;
+                remove_kept(Path::new(&known.path))
+                    .map_err(|error| format!("removing {}: {error}", known.path))?;
             } else if managers.is_empty() || managers.contains(&known.manager) {
                 continue;
             }
-            let removed = transact(&self.replica, Request::new(), |tx| snapshot::removed(tx, &known.id)).await;
+            let removed =
+                transact(&self.replica, Request::new(), |tx| snapshot::removed(tx, &known.id)).await;
             removed.map_err(|error| error.to_string())?;
         }
         Ok(())
@@ -168,10 +174,13 @@ impl Backups {
 
     /// A folder that people have named must exist: below a mount point that is not mounted is the wrong disk.
     fn directory(&self) -> Result<PathBuf, SnapshotFailure> {
-        let schedule = snapshot::schedule(&self.replica.view()).map_err(|_| SnapshotFailure::NoRecoveryKey)?;
+        let schedule =
+            snapshot::schedule(&self.replica.view()).map_err(|_| SnapshotFailure::NoRecoveryKey)?;
         let Some(wished) = schedule.directory.map(PathBuf::from) else {
             let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.kept);
-            made.map_err(|error| SnapshotFailure::Failed(format!("making {}: {error}", self.kept.display())))?;
+            made.map_err(|error| {
+                SnapshotFailure::Failed(format!("making {}: {error}", self.kept.display()))
+            })?;
             return Ok(self.kept.clone());
         };
         match wished.is_dir() {
@@ -189,14 +198,17 @@ impl Backups {
         let export = self.replica.export(fresh).await?;
         let recipients = self.recipients()?;
         let (identity, manager) = (self.identity.clone(), self.manager.clone());
-        let writing = tokio::task::spawn_blocking(move || write(&export, recipients, &identity, &manager, &directory));
+        let writing =
+            tokio::task::spawn_blocking(move || write(&export, recipients, &identity, &manager, &directory));
         let written = writing.await.map_err(|error| SnapshotFailure::Failed(error.to_string()))?;
         written.map_err(|error| SnapshotFailure::Failed(format!("writing the backup: {error}")))
     }
 
     fn recipients(&self) -> Result<Vec<Recipient>, SnapshotFailure> {
-        let schedule = snapshot::schedule(&self.replica.view()).map_err(|_| SnapshotFailure::NoRecoveryKey)?;
-        let recipients: Result<Vec<Recipient>, _> = schedule.recipients.iter().map(|text| text.parse()).collect();
+        let schedule =
+            snapshot::schedule(&self.replica.view()).map_err(|_| SnapshotFailure::NoRecoveryKey)?;
+        let recipients: Result<Vec<Recipient>, _> =
+            schedule.recipients.iter().map(|text| text.parse()).collect();
         match recipients {
             Ok(recipients) if !recipients.is_empty() => Ok(recipients),
             Ok(_) => Err(SnapshotFailure::NoRecoveryKey),

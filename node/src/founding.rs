@@ -112,7 +112,9 @@ impl Init {
         println!("Then on each machine: skep server --data-dir /var/lib/skep");
         println!("The administrator's token is in {}", self.out.join(TOKEN_FILE).display());
         println!("The recovery key is in {}.", self.out.join(RECOVERY_KEY_FILE).display());
-        println!("Backups can be read with it and with nothing else. Keep it where no manager is, and delete it here.");
+        println!(
+            "Backups can be read with it and with nothing else. Keep it where no manager is, and delete it here."
+        );
         Ok(())
     }
 }

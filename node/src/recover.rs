@@ -151,8 +151,12 @@ fn described(found: &Findings) -> String {
 
 fn consequences(found: &Findings) -> String {
     let tail = found.last_log_index.saturating_sub(found.committed_index);
-    let others: Vec<&str> =
-        found.members.iter().filter(|member| member.id != found.node).map(|member| member.name.as_str()).collect();
+    let others: Vec<&str> = found
+        .members
+        .iter()
+        .filter(|member| member.id != found.node)
+        .map(|member| member.name.as_str())
+        .collect();
     format!(
         "\nThis makes {} a cluster of one in epoch {}:\n\
          - Kept: its whole log up to index {}; {tail} entries of it may not have been agreed on and will count.\n\

@@ -16,7 +16,7 @@ use skep_backup::{BackupError, Header, Reader, RecoveryKey, Secrets, Totals};
 use skep_cli::{GlobalFlags, Output, Restore};
 use skep_ledger::{ReadError, Txn, View};
 use skep_model::access;
-use skep_raft::{RestorePoint, Restoration};
+use skep_raft::{Restoration, RestorePoint};
 use skep_wire::pki::Identity;
 use skep_wire::random;
 
@@ -83,9 +83,11 @@ fn unfinished(out: &Path) -> Result<PathBuf> {
 }
 
 fn recovery_key(command: &Restore) -> Result<RecoveryKey> {
-    let from_variable = || std::env::var_os("SKEP_RECOVERY_KEY_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let from_variable =
+        || std::env::var_os("SKEP_RECOVERY_KEY_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
     let path = command.recovery_key_file.clone().or_else(from_variable);
-    let path = path.context("the backup is encrypted: name the recovery key's file with --recovery-key-file")?;
+    let path =
+        path.context("the backup is encrypted: name the recovery key's file with --recovery-key-file")?;
     let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     RecoveryKey::parse_file(&text).with_context(|| format!("in {}", path.display()))
 }
@@ -143,7 +145,7 @@ fn fill(
             managers: config.founding_nodes(),
         };
         let mut backup = open(file, key)?;
-        let restoration = Restoration::begin(&folder.join("raft"), &header.cluster, config.node)?;
+        let mut restoration = Restoration::begin(&folder.join("raft"), &header.cluster, config.node)?;
         while let Some(chunk) = backup.next_rows().with_context(|| format!("reading {}", file.display()))? {
             restoration.put(chunk.rows)?;
         }
@@ -193,11 +195,15 @@ fn tell(
         header.epoch + 1,
         managers.len()
     );
-    println!("Make sure that no manager of the old cluster runs any more. Then carry each folder to its machine:");
+    println!(
+        "Make sure that no manager of the old cluster runs any more. Then carry each folder to its machine:"
+    );
     for manager in managers {
         println!("  {} -> /var/lib/skep on {}", out.join(&manager.name).display(), manager.peer.ip());
     }
     println!("Then on each machine: skep server --data-dir /var/lib/skep");
     println!("A new administrator's token is in {}; the old tokens are valid too.", token.display());
-    println!("Hosts find the new managers by themselves where an address is an old one; see docs/how-to/back-up-and-restore.md");
+    println!(
+        "Hosts find the new managers by themselves where an address is an old one; see docs/how-to/back-up-and-restore.md"
+    );
 }

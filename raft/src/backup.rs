@@ -18,10 +18,13 @@ use std::io;
 use std::path::Path;
 
 use openraft::Membership as OpenMembership;
-use skep_ledger::{Ledger as _, Outcome, Position, ReadError, Revision, Row, Term, Txn, Unavailable, View, apply};
+use skep_ledger::{
+    Ledger as _, Outcome, Position, ReadError, Revision, Row, Term, Txn, Unavailable, View, apply,
+};
 use skep_storage::{Identity, RowChange, Staging, StateView, StorageError, Store};
 
-use crate::codec::{self, AppliedPosition};
+use crate::codec;
+use crate::digest::{Chained, Digest};
 use crate::log_store::failed;
 use crate::replica::Replica;
 use crate::state_machine::{self, StoredRows};
@@ -56,7 +59,7 @@ impl Replica {
 }
 
 fn exported(view: StateView, epoch: u64) -> io::Result<Export> {
-    let position = state_machine::position_of(view.position().map_err(failed)?.as_deref())?;
+    let position = codec::position_from_bytes(&view.position().map_err(failed)?.unwrap_or_default())?;
     let at = position.log_id.ok_or_else(|| io::Error::other("nothing was ever agreed on here"))?;
     let highest_node = position.membership.membership().nodes().map(|(id, _)| *id).max().unwrap_or(0);
     Ok(Export { revision: at.index(), term: at.committed_leader_id().term, epoch, highest_node, view })
@@ -101,6 +104,8 @@ pub struct Restoration {
     store: Store,
     staging: Staging,
     node: u64,
+    /// Of the rows, so that the managers can be compared with each other from the beginning.
+    digest: Chained,
 }
 
 impl Restoration {
@@ -108,12 +113,16 @@ impl Restoration {
     pub fn begin(dir: &Path, cluster: &str, node: u64) -> Result<Restoration, RestoreError> {
         let store = Store::open(dir, &Identity { cluster: cluster.to_owned(), node })?;
         let staging = store.stage()?;
-        Ok(Restoration { store, staging, node })
+        let digest = Chained::after(&Digest::default(), 0);
+        Ok(Restoration { store, staging, node, digest })
     }
 
-    /// Adds rows of the backup.
-    pub fn put(&self, rows: Vec<Row>) -> Result<(), RestoreError> {
-        Ok(self.staging.put(rows)?)
+    /// Adds rows of the backup, in their order.
+    pub fn put(&mut self, rows: Vec<Row>) -> Result<(), RestoreError> {
+        let changes = rows.into_iter().map(|(row, value)| (row, Some(value)));
+        let rows =
+            changes.inspect(|change| self.digest.add(change)).filter_map(|(row, value)| Some((row, value?)));
+        Ok(self.staging.put(rows.collect())?)
     }
 
     /// Makes the rows a replica's state with one `change` on top, which must be the same for every manager. What is
@@ -123,12 +132,12 @@ impl Restoration {
         point: &RestorePoint,
         change: impl FnOnce(&View) -> Result<Txn, ReadError>,
     ) -> Result<(), RestoreError> {
-        let Restoration { store, staging, node } = self;
-        let backup = LogId::new_term_index(point.term, point.revision);
-        staging.install(&position(backup, &point.managers)?)?;
+        let Restoration { store, staging, node, digest } = self;
+        let (backup, digest) = (LogId::new_term_index(point.term, point.revision), digest.finish());
+        staging.install(&position(backup, &digest, &point.managers)?)?;
         let txn = change(&state_machine::view(&store)?).map_err(io::Error::other)?;
         let last = LogId::new_term_index(point.term, point.revision + 1);
-        write_change(&store, &txn, &position(last, &point.managers)?, point)?;
+        write_change(&store, &txn, last, &digest, point)?;
         // The vote comes before the purge: a log that is empty and was never voted on is taken for a lost one.
         store.save_vote(&codec::to_json(&Vote::new(point.term + TERMS_SKIPPED, node))?)?;
         store.begin_epoch(point.epoch)?;
@@ -138,21 +147,32 @@ impl Restoration {
     }
 }
 
-fn position(last: LogId, managers: &BTreeMap<u64, ManagerNode>) -> io::Result<Vec<u8>> {
+fn position(last: LogId, digest: &Digest, managers: &BTreeMap<u64, ManagerNode>) -> io::Result<Vec<u8>> {
     let voters = managers.keys().copied().collect();
     let membership = OpenMembership::new(vec![voters], managers.clone()).map_err(io::Error::other)?;
-    codec::to_json(&AppliedPosition { log_id: Some(last), membership: Membership::new(Some(last), membership) })
+    let membership = codec::membership_to_bytes(&Membership::new(Some(last), membership))?;
+    Ok(codec::position_to_bytes(Some(last), digest, &membership))
 }
 
-fn write_change(store: &Store, txn: &Txn, position: &[u8], point: &RestorePoint) -> Result<(), RestoreError> {
-    let at = Position { revision: point.revision + 1, term: point.term };
+/// As an entry of the log would be applied.
+fn write_change(
+    store: &Store,
+    txn: &Txn,
+    last: LogId,
+    before: &Digest,
+    point: &RestorePoint,
+) -> Result<(), RestoreError> {
+    let at = Position { revision: last.index(), term: point.term };
     let applied = apply(&StoredRows(store.view()), txn, at).map_err(io::Error::other)?;
     if !matches!(applied.outcome, Outcome::Committed(_)) {
         return Err(RestoreError::Change(applied.outcome));
     }
+    let mut digest = Chained::after(before, last.index());
+    applied.changes.iter().for_each(|change| digest.add(change));
     let changes = applied.changes.into_iter().map(|(row, value)| match value {
         Some(value) => RowChange::Put(row, value),
         None => RowChange::Delete(row),
     });
-    Ok(store.apply(changes.collect(), position)?)
+    let position = position(last, &digest.finish(), &point.managers)?;
+    Ok(store.apply(changes.collect(), &position)?)
 }

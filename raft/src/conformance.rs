@@ -6,10 +6,11 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use skep_storage::{Identity, Store};
 use tempfile::TempDir;
 
-use crate::codec::{self, AppliedPosition};
+use crate::codec;
+use crate::digest::Digest;
 use crate::log_store::LogStore;
 use crate::state_machine::StateMachine;
-use crate::types::{LogId, TypeConfig};
+use crate::types::{LogId, Membership, TypeConfig};
 
 struct RealStores;
 
@@ -24,7 +25,7 @@ fn empty() -> (TempDir, LogStore, StateMachine) {
     let identity = Identity { cluster: "c1".into(), node: 0 };
     let store = Store::open(dir.path(), &identity).expect("opened");
     let state_machine = StateMachine::open(store.clone()).expect("opened");
-    (dir, LogStore(store), state_machine)
+    (dir, LogStore::new(store), state_machine)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,7 +38,7 @@ async fn log_and_state_machine_are_what_openraft_expects() {
 #[tokio::test]
 async fn the_current_snapshot_is_never_older_than_the_log_that_is_left() {
     let (_dir, mut log, state_machine) = empty();
-    let store = log.0.clone();
+    let store = state_machine.store().clone();
     drop(state_machine);
     store.apply(vec![], &at(3)).expect("applied");
     store.checkpoint().expect("made");
@@ -51,6 +52,6 @@ async fn the_current_snapshot_is_never_older_than_the_log_that_is_left() {
 }
 
 fn at(index: u64) -> Vec<u8> {
-    let log_id = Some(LogId::new_term_index(1, index));
-    codec::to_json(&AppliedPosition { log_id, ..AppliedPosition::default() }).expect("encodes")
+    let membership = codec::membership_to_bytes(&Membership::default()).expect("encodes");
+    codec::position_to_bytes(Some(LogId::new_term_index(1, index)), &Digest::default(), &membership)
 }

@@ -27,11 +27,9 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, timeout};
 
 use crate::codec;
+use crate::digest::Digest;
 use crate::replica::Replica;
 use crate::state_machine;
-
-/// A digest of everything up to an index.
-pub(crate) type Digest = [u8; 32];
 
 /// Between two indexes at which every replica remembers its chain.
 pub(crate) const CHECKPOINT_EVERY_ENTRIES: u64 = 256;
@@ -197,8 +195,7 @@ impl Replica {
                 tokio::time::Instant::now() + COMPARE_ROWS_EVERY,
                 COMPARE_ROWS_EVERY,
             );
-            let mut scrub =
-                tokio::time::interval_at(tokio::time::Instant::now() + SCRUB_EVERY, SCRUB_EVERY);
+            let mut scrub = tokio::time::interval_at(tokio::time::Instant::now() + SCRUB_EVERY, SCRUB_EVERY);
             for timer in [&mut chain, &mut rows, &mut scrub] {
                 timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
             }
@@ -252,9 +249,9 @@ impl Replica {
             let view = self.store().view();
             let Ok(at) = state_machine::index_of(&view) else { return };
             let question = &Question { rows_at: Some(at) };
-            let asked = missing.iter().map(|node| async move {
-                (*node, self.ask(*node, question, ROWS_ANSWER_MAX).await)
-            });
+            let asked = missing
+                .iter()
+                .map(|node| async move { (*node, self.ask(*node, question, ROWS_ANSWER_MAX).await) });
             let answers = futures::future::join_all(asked).await;
             let others: BTreeMap<u64, Digest> = answers
                 .into_iter()
@@ -282,7 +279,11 @@ impl Replica {
         };
         match tokio::task::spawn_blocking(move || store.verify(pace)).await {
             Ok(Ok(verified)) => {
-                tracing::debug!(verified.rows, verified.bytes, "everything on the disk was read and is sound");
+                tracing::debug!(
+                    verified.rows,
+                    verified.bytes,
+                    "everything on the disk was read and is sound"
+                );
             }
             Ok(Err(error)) => self.damaged(&io::Error::other(error)),
             Err(_) => {}

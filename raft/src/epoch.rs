@@ -125,7 +125,10 @@ pub struct EpochGuard(pub(crate) Epoch);
 
 impl Interceptor for EpochGuard {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        let said = request.metadata().get(HEADER).map(|value| value.to_str().ok().and_then(|text| text.parse().ok()));
+        let said = request
+            .metadata()
+            .get(HEADER)
+            .map(|value| value.to_str().ok().and_then(|text| text.parse().ok()));
         match said {
             // The first version said nothing; it knew no other epoch.
             None => self.0.admit(FIRST)?,

@@ -13,11 +13,14 @@ mod backup;
 mod codec;
 #[cfg(test)]
 mod conformance;
+mod digest;
 mod digests;
 mod epoch;
 mod founding;
 mod log_store;
 mod network;
+mod pending;
+mod read_index;
 mod recovery;
 mod replica;
 mod service;
@@ -26,7 +29,7 @@ mod state_machine;
 mod status;
 mod types;
 
-pub use crate::backup::{Export, RestoreError, RestorePoint, Restoration};
+pub use crate::backup::{Export, Restoration, RestoreError, RestorePoint};
 pub use crate::epoch::EpochGuard;
 pub use crate::recovery::{Findings, FoundMember, RecoverError, Recovered, inspect, recover};
 pub use crate::replica::{Replica, ReplicaConfig, SnapshotError, StartError, Timing};

@@ -1,9 +1,11 @@
 //! openraft's log on our storage. What must be durable when is said in openraft's documentation of each method;
 //! `skep_storage` keeps it with one write-ahead log and one syncing thread.
 
+use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{OptionalSend, entry::RaftEntry};
@@ -15,14 +17,86 @@ use crate::types::{Entry, LogId, TypeConfig, Vote};
 /// Entries sent to a follower in one message stay well below the message limit of the peer link.
 const REPLICATED_BYTES_MAX: usize = 1024 * 1024;
 
-/// The log of this replica.
+/// The newest entries that are also kept in memory: enough for followers and whoever applies to keep up from there.
+const TAIL_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// ... in number, because small ones cost more than their bytes.
+const TAIL_ENTRIES_MAX: usize = 8192;
+
+/// The log of this replica. Clones share it.
 #[derive(Clone)]
-pub(crate) struct LogStore(pub(crate) Store);
+pub(crate) struct LogStore {
+    store: Store,
+    tail: Arc<Mutex<Tail>>,
+}
 
 impl LogStore {
+    pub(crate) fn new(store: Store) -> LogStore {
+        LogStore { store, tail: Arc::default() }
+    }
+
     fn entries(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
-        let found = self.0.entries(from, to, bytes_max).map_err(failed)?;
-        found.iter().map(|(_, bytes)| codec::entry_from_bytes(bytes)).collect()
+        if let Some(newest) = self.tail().range(from, to, bytes_max) {
+            return Ok(newest);
+        }
+        let found = self.store.entries(from, to, bytes_max).map_err(failed)?;
+        found.into_iter().map(|(_, bytes)| codec::entry_from_bytes(bytes)).collect()
+    }
+
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The newest entries, without a hole, as they were appended.
+#[derive(Default)]
+struct Tail {
+    entries: VecDeque<(Entry, usize)>,
+    bytes: usize,
+}
+
+impl Tail {
+    fn append(&mut self, entry: Entry, bytes: usize) {
+        if self.entries.back().is_some_and(|(last, _)| last.index() + 1 != entry.index()) {
+            *self = Tail::default();
+        }
+        self.entries.push_back((entry, bytes));
+        self.bytes += bytes;
+        while self.bytes > TAIL_BYTES_MAX || self.entries.len() > TAIL_ENTRIES_MAX {
+            self.drop_first();
+        }
+    }
+
+    fn truncate_after(&mut self, last: Option<u64>) {
+        while self.entries.back().is_some_and(|(entry, _)| last.is_none_or(|last| entry.index() > last)) {
+            self.bytes -= self.entries.pop_back().map_or(0, |(_, bytes)| bytes);
+        }
+    }
+
+    fn purge(&mut self, upto: u64) {
+        while self.entries.front().is_some_and(|(entry, _)| entry.index() <= upto) {
+            self.drop_first();
+        }
+    }
+
+    /// Nothing if the range begins before the tail.
+    fn range(&self, from: u64, to_exclusive: u64, bytes_max: usize) -> Option<Vec<Entry>> {
+        let first = self.entries.front().map(|(entry, _)| entry.index())?;
+        let skipped = usize::try_from(from.checked_sub(first)?).ok()?;
+        if skipped >= self.entries.len() {
+            return None;
+        }
+        let mut bytes = 0;
+        let within = |(at, (entry, size)): &(usize, &(Entry, usize))| {
+            bytes += size;
+            entry.index() < to_exclusive && (*at == 0 || bytes <= bytes_max)
+        };
+        let newest = self.entries.range(skipped..).enumerate().take_while(within);
+        Some(newest.map(|(_, (entry, _))| entry.clone()).collect())
+    }
+
+    fn drop_first(&mut self) {
+        self.bytes -= self.entries.pop_front().map_or(0, |(_, bytes)| bytes);
     }
 }
 
@@ -49,7 +123,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        self.0.vote().map_err(failed)?.map(|bytes| codec::from_json(&bytes)).transpose()
+        self.store.vote().map_err(failed)?.map(|bytes| codec::from_json(&bytes)).transpose()
     }
 }
 
@@ -57,10 +131,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = LogStore;
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
-        let purged = self.0.purged().map_err(failed)?;
+        let purged = self.store.purged().map_err(failed)?;
         let last_purged_log_id = purged.map(|bytes| codec::from_json::<LogId>(&bytes)).transpose()?;
-        let last = self.0.last_entry().map_err(failed)?;
-        let last = last.map(|(_, bytes)| codec::entry_from_bytes(&bytes)).transpose()?;
+        let last = self.store.last_entry().map_err(failed)?;
+        let last = last.map(|(_, bytes)| codec::entry_from_bytes(bytes)).transpose()?;
         Ok(LogState {
             last_purged_log_id,
             last_log_id: last.map(|entry| entry.log_id()).or(last_purged_log_id),
@@ -72,7 +146,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        let (store, bytes) = (self.0.clone(), codec::to_json(vote)?);
+        let (store, bytes) = (self.store.clone(), codec::to_json(vote)?);
         tokio::task::spawn_blocking(move || store.save_vote(&bytes))
             .await
             .map_err(io::Error::other)?
@@ -81,11 +155,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         let bytes = committed.map(|log_id| codec::to_json(&log_id)).transpose()?;
-        self.0.save_committed(bytes.as_deref()).map_err(failed)
+        self.store.save_committed(bytes.as_deref()).map_err(failed)
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
-        self.0.committed().map_err(failed)?.map(|bytes| codec::from_json(&bytes)).transpose()
+        self.store.committed().map_err(failed)?.map(|bytes| codec::from_json(&bytes)).transpose()
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
@@ -93,23 +167,71 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        let entries: Vec<Entry> = entries.into_iter().collect();
         let encoded = entries
-            .into_iter()
-            .map(|entry| Ok((entry.index(), codec::entry_to_bytes(&entry)?)))
+            .iter()
+            .map(|entry| Ok((entry.index(), codec::entry_to_bytes(entry)?)))
             .collect::<io::Result<Vec<_>>>()?;
+        let sizes: Vec<usize> = encoded.iter().map(|(_, bytes)| bytes.len()).collect();
         let durable = move |result: Result<(), StorageError>| callback.io_completed(result.map_err(failed));
-        self.0.append(encoded, durable).map_err(failed)
+        self.store.append(encoded, durable).map_err(failed)?;
+        let mut tail = self.tail();
+        entries.into_iter().zip(sizes).for_each(|(entry, bytes)| tail.append(entry, bytes));
+        Ok(())
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
-        self.0.truncate_after(last.map(|log_id| log_id.index())).map_err(failed)
+        let last = last.map(|log_id| log_id.index());
+        self.tail().truncate_after(last);
+        self.store.truncate_after(last).map_err(failed)
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
-        self.0.purge(upto.index(), &codec::to_json(&upto)?).map_err(failed)
+        self.tail().purge(upto.index());
+        self.store.purge(upto.index(), &codec::to_json(&upto)?).map_err(failed)
     }
 }
 
 pub(crate) fn failed(error: StorageError) -> io::Error {
     io::Error::other(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Command;
+    use openraft::EntryPayload;
+
+    fn entry(index: u64) -> Entry {
+        let payload = EntryPayload::Normal(Command::from(vec![0; 10]));
+        Entry { log_id: LogId::new_term_index(1, index), payload }
+    }
+
+    fn indexes(found: Option<Vec<Entry>>) -> Option<Vec<u64>> {
+        found.map(|entries| entries.iter().map(RaftEntry::index).collect())
+    }
+
+    #[test]
+    fn the_tail_answers_only_from_where_it_begins() {
+        let mut tail = Tail::default();
+        (5..10).for_each(|index| tail.append(entry(index), 10));
+        assert_eq!(indexes(tail.range(4, 10, usize::MAX)), None);
+        assert_eq!(indexes(tail.range(5, 8, usize::MAX)), Some(vec![5, 6, 7]));
+        assert_eq!(indexes(tail.range(7, 99, 20)), Some(vec![7, 8]));
+        assert_eq!(indexes(tail.range(7, 99, 1)), Some(vec![7]), "never empty");
+        assert_eq!(indexes(tail.range(10, 99, usize::MAX)), None);
+    }
+
+    #[test]
+    fn what_is_truncated_or_purged_is_not_answered_any_more() {
+        let mut tail = Tail::default();
+        (5..10).for_each(|index| tail.append(entry(index), 10));
+        tail.truncate_after(Some(7));
+        assert_eq!(indexes(tail.range(6, 99, usize::MAX)), Some(vec![6, 7]));
+        tail.purge(6);
+        assert_eq!(indexes(tail.range(6, 99, usize::MAX)), None);
+        assert_eq!(tail.bytes, 10);
+        tail.append(entry(20), 10);
+        assert_eq!(indexes(tail.range(7, 99, usize::MAX)), None, "there would be a hole");
+    }
 }

@@ -1,14 +1,20 @@
 //! openraft's way to the other managers: gRPC over mutual TLS, opaque bodies.
 //!
 //! openraft makes one network per target for log entries and another for heartbeats, so that a heartbeat never
-//! waits behind a batch. Requests are unary and answered in order; openraft itself keeps the next one ready.
+//! waits behind a batch. Log entries go out on one long stream, each batch as soon as it is there, and are answered
+//! in order; everything else is a request and its answer.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures::FutureExt as _;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt as _, Stream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
@@ -16,10 +22,12 @@ use openraft::raft::{
 use skep_wire::channels::{PeerChannels, Purpose};
 use skep_wire::proto::peer::raft_client::RaftClient;
 use skep_wire::proto::peer::{Payload, Reply};
+use tokio::sync::Notify;
+use tokio_stream::StreamExt as _;
 
 use crate::epoch::{Epoch, EpochChannel};
 use crate::state_machine::StateFiles;
-use crate::types::{ManagerNode, TypeConfig, Vote};
+use crate::types::{Appended, ManagerNode, TypeConfig, Vote};
 use crate::{codec, snapshots};
 
 /// Largest message on the peer link. Above the largest transaction with room for its envelope and for a batch.
@@ -53,7 +61,7 @@ impl Network {
             .max_encoding_message_size(MESSAGE_BYTES_MAX))
     }
 
-    pub(crate) fn payload(&self, to: u64, body: Vec<u8>) -> Payload {
+    pub(crate) fn payload(&self, to: u64, body: impl Into<Bytes>) -> Payload {
         Payload { body: body.into(), cluster: self.cluster.clone(), from: self.node, to }
     }
 }
@@ -112,8 +120,50 @@ impl Peer {
         match tokio::time::timeout(patience, sent).await {
             Ok(Ok(reply)) => Ok(reply.into_inner()),
             Ok(Err(status)) => Err(unreachable(status)),
-            Err(_) => Err(RPCError::Network(NetworkError::from_string("no answer in time"))),
+            Err(_) => Err(silent()),
         }
+    }
+
+    /// One stream for as long as openraft has entries and the connection lasts.
+    async fn append_stream<'s>(
+        &self,
+        input: impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static,
+    ) -> Result<BoxStream<'s, Result<Appended, RPCError<TypeConfig>>>, RPCError<TypeConfig>> {
+        let mut client = self.network.client(self.target, self.purpose).map_err(unreachable)?;
+        let (network, target) = (self.network.clone(), self.target);
+        let unanswered = Arc::new(Unanswered::default());
+        let sent = unanswered.clone();
+        let payloads = input.map_while(move |request| match codec::append_to_bytes(&request) {
+            Ok(body) => {
+                sent.add();
+                Some(network.payload(target, body))
+            }
+            // The stream ends, and openraft begins another one where this one stopped.
+            Err(error) => {
+                tracing::error!(%error, "entries could not be encoded");
+                None
+            }
+        });
+        let opening = tokio::time::timeout(APPEND_MAX, client.append_stream(payloads));
+        let replies = match opening.await {
+            Ok(Ok(replies)) => replies.into_inner(),
+            Ok(Err(status)) => return Err(unreachable(status)),
+            Err(_) => return Err(silent()),
+        };
+        let answers = futures::stream::unfold(Some((replies, unanswered)), |state| async {
+            let (mut replies, unanswered) = state?;
+            let answer = unanswered.patiently(replies.message()).await;
+            let answer = match answer {
+                Ok(Ok(Some(reply))) => codec::appended_from_bytes(reply.body).map_err(unreachable),
+                Ok(Ok(None)) => return None,
+                Ok(Err(status)) => Err(unreachable(status)),
+                Err(Silent) => Err(silent()),
+            };
+            let goes_on = matches!(answer, Ok(Ok(_)));
+            unanswered.answered();
+            Some((answer, goes_on.then_some((replies, unanswered))))
+        });
+        Ok(Box::pin(answers))
     }
 }
 
@@ -128,6 +178,20 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         let body = codec::append_to_bytes(&rpc).map_err(unreachable)?;
         let reply = self.call(Call::Append, body, &option).await?;
         codec::from_json(&reply.body).map_err(unreachable)
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<Appended, RPCError<TypeConfig>>>, RPCError<TypeConfig>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + openraft::OptionalSend + Unpin + 'static,
+    {
+        match self.purpose {
+            Purpose::Raft => Box::pin(self.append_stream(input)),
+            Purpose::Heartbeat | Purpose::Bulk => stream_append_sequential(self, input, option),
+        }
     }
 
     async fn vote(
@@ -175,6 +239,47 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         let reply = self.call(Call::TransferLeader, body, &option).await?;
         codec::from_json(&reply.body).map_err(unreachable)
     }
+}
+
+/// How many batches are on their way without an answer. An idle stream may be silent; one that owes an answer may not
+/// for long.
+#[derive(Default)]
+struct Unanswered {
+    batches: AtomicUsize,
+    changed: Notify,
+}
+
+/// An answer was owed for too long.
+struct Silent;
+
+impl Unanswered {
+    fn add(&self) {
+        self.batches.fetch_add(1, Ordering::AcqRel);
+        self.changed.notify_one();
+    }
+
+    fn answered(&self) {
+        // An answer that nobody asked for is the peer's mistake, not ours to count.
+        let _ = self.batches.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1));
+    }
+
+    async fn patiently<T>(&self, answer: impl Future<Output = T>) -> Result<T, Silent> {
+        let owed_for_too_long = async {
+            while self.batches.load(Ordering::Acquire) == 0 {
+                self.changed.notified().await;
+            }
+            tokio::time::sleep(APPEND_MAX).await;
+        };
+        tokio::select! {
+            biased;
+            answer = answer => Ok(answer),
+            () = owed_for_too_long => Err(Silent),
+        }
+    }
+}
+
+fn silent() -> RPCError<TypeConfig> {
+    RPCError::Network(NetworkError::from_string("no answer in time"))
 }
 
 /// "Unreachable" makes openraft back off, which is right for a manager that is down or refuses us.

@@ -175,8 +175,7 @@ fn open(dir: &Path, cluster: &str, node: u64) -> Result<Store, RecoverError> {
 fn findings(store: &Store, cluster: &str, node: u64) -> Result<Findings, RecoverError> {
     let Verified { rows, bytes } = store.verify(|_| {})?;
     let last = last_log_id(store)?;
-    let committed: Option<LogId> =
-        store.committed()?.map(|bytes| codec::from_json(&bytes)).transpose()?;
+    let committed: Option<LogId> = store.committed()?.map(|bytes| codec::from_json(&bytes)).transpose()?;
     let vote: Option<Vote> = store.vote()?.map(|bytes| codec::from_json(&bytes)).transpose()?;
     let membership = last_membership(store)?;
     let members = members(&membership);
@@ -208,7 +207,7 @@ fn index(log_id: Option<&LogId>) -> u64 {
 /// The end of the log; where it was purged to its end, the last purged entry.
 fn last_log_id(store: &Store) -> Result<Option<LogId>, RecoverError> {
     if let Some((_, bytes)) = store.last_entry()? {
-        return Ok(Some(codec::entry_from_bytes(&bytes)?.log_id));
+        return Ok(Some(codec::entry_from_bytes(bytes)?.log_id));
     }
     Ok(store.purged()?.map(|bytes| codec::from_json(&bytes)).transpose()?)
 }
@@ -244,7 +243,7 @@ fn each_entry(store: &Store, from: u64, mut look: impl FnMut(Entry)) -> Result<(
         let entries = store.entries(next, u64::MAX, LOG_READ_BYTES)?;
         let Some((last, _)) = entries.last() else { return Ok(()) };
         next = last + 1;
-        for (_, bytes) in &entries {
+        for (_, bytes) in entries {
             look(codec::entry_from_bytes(bytes)?);
         }
     }
@@ -304,11 +303,11 @@ fn begin_anew(store: &Store, found: &Findings) -> Result<Recovered, RecoverError
     };
     store.begin_epoch(recovered.epoch)?;
     store.save_vote(&codec::to_json(&Vote::new_committed(recovered.term, found.node))?)?;
+    store.save_committed(Some(&codec::to_json(&entry.log_id)?))?;
     let (durable, outcome) = mpsc::channel();
     let tell = move |result| drop(durable.send(result));
     store.append(vec![(recovered.index, codec::entry_to_bytes(&entry)?)], tell)?;
     outcome.recv().map_err(io::Error::other)??;
-    store.save_committed(Some(&codec::to_json(&entry.log_id)?))?;
     Ok(recovered)
 }
 
@@ -378,8 +377,9 @@ mod tests {
     }
 
     fn append(store: &Store, entries: &[Entry]) {
-        let entries =
-            entries.iter().map(|entry| (entry.log_id.index(), codec::entry_to_bytes(entry).expect("encodes")));
+        let entries = entries
+            .iter()
+            .map(|entry| (entry.log_id.index(), codec::entry_to_bytes(entry).expect("encodes")));
         let (durable, outcome) = mpsc::channel();
         let tell = move |result| drop(durable.send(result));
         store.append(entries.collect(), tell).expect("appended");

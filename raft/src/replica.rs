@@ -7,10 +7,11 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::future::join_all;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, RaftError};
-use openraft::{Config, Membership, ReadPolicy, SnapshotPolicy};
+use openraft::{Config, Membership, SnapshotPolicy};
 use skep_ledger::{Feed, Ledger, Outcome, Revision, Term, Txn, Unavailable, View};
 use skep_storage::{Identity, StorageError, Store};
 use skep_wire::channels::{PeerChannels, Purpose};
@@ -24,6 +25,7 @@ use crate::epoch::Epoch;
 use crate::founding;
 use crate::log_store::LogStore;
 use crate::network::Network;
+use crate::read_index::ReadIndexes;
 use crate::recovery;
 use crate::snapshots::Arrivals;
 use crate::state_machine::{self, StateMachine};
@@ -35,9 +37,6 @@ const LEADER_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// How long one try to reach the leader may take before another is made; the request may have been lost.
 pub(crate) const TRY_MAX: Duration = Duration::from_secs(2);
-
-/// A read index is cheap to ask for again, and a lost one must not hold a reader up.
-const READ_INDEX_TRY_MAX: Duration = Duration::from_millis(500);
 
 /// Between two tries, if nothing has changed meanwhile.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -148,6 +147,7 @@ struct Inner {
     store: Store,
     feed: Arc<Feed>,
     network: Network,
+    read_indexes: ReadIndexes,
     founders: BTreeMap<u64, ManagerNode>,
     /// See `founding.rs`.
     takes_part: AtomicBool,
@@ -168,6 +168,7 @@ impl Replica {
         let takes_part = !config.founders.contains_key(&config.node) || !founding::is_empty(&store)?;
         let state_machine = StateMachine::open(store.clone()).map_err(raft_error)?;
         let feed = state_machine.feed().clone();
+        let digests = state_machine.digests().clone();
         for (id, founder) in config.founders.iter().filter(|(id, _)| **id != config.node) {
             config.channels.set(*id, founder.peer_address.clone());
         }
@@ -175,16 +176,27 @@ impl Replica {
             config.node,
             Arc::new(openraft_config(&config.cluster, config.timing)?),
             network.clone(),
-            LogStore(store.clone()),
+            LogStore::new(store.clone()),
             state_machine,
         )
         .await
         .map_err(raft_error)?;
         let founders = config.founders;
         let takes_part = AtomicBool::new(takes_part);
-        let (digests, alarms, arrivals) = (Arc::default(), Alarms::none(), Arrivals::default());
-        let inner = Inner { raft, store, feed, network, founders, takes_part, digests, alarms, arrivals };
-        let replica = Replica(Arc::new(inner));
+        let read_indexes = ReadIndexes::start(raft.clone(), network.clone());
+        let (alarms, arrivals) = (Alarms::none(), Arrivals::default());
+        let replica = Replica(Arc::new(Inner {
+            raft,
+            store,
+            feed,
+            network,
+            read_indexes,
+            founders,
+            takes_part,
+            digests,
+            alarms,
+            arrivals,
+        }));
         replica.watch_for_divergence();
         Ok(replica)
     }
@@ -331,12 +343,16 @@ impl Replica {
 
     /// The numbers of those who vote.
     pub(crate) fn voters(&self) -> Vec<u64> {
-        self.known_managers().into_iter().filter(|(_, (_, role))| *role == "voter").map(|(id, _)| id).collect()
+        self.known_managers()
+            .into_iter()
+            .filter(|(_, (_, role))| *role == "voter")
+            .map(|(id, _)| id)
+            .collect()
     }
 
     pub(crate) async fn propose_here(
         &self,
-        bytes: Vec<u8>,
+        bytes: Bytes,
         patience: Duration,
     ) -> Result<Outcome, Unavailable> {
         match timeout(patience, self.0.raft.client_write(Command(bytes))).await {
@@ -349,12 +365,12 @@ impl Replica {
         }
     }
 
-    /// The index that a linearizable read has to wait for; only the leader can say.
-    pub(crate) async fn read_index_here(&self) -> Result<(Revision, Term), String> {
-        let linearizer = self.0.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
-        let read = linearizer.map_err(|error| error.to_string())?;
-        let read = read.read_log_id();
-        Ok((read.index(), read.committed_leader_id().term))
+    /// The index that a linearizable read anywhere has to wait for; only the leader can say.
+    pub(crate) async fn read_index_here(&self) -> Result<Revision, String> {
+        match self.is_leader() {
+            true => self.0.read_indexes.next().await,
+            false => Err(format!("manager {} does not lead", self.0.network.node)),
+        }
     }
 
     pub(crate) fn own_status(&self) -> MemberStatus {
@@ -437,7 +453,7 @@ impl Replica {
     async fn propose_at(
         &self,
         leader: u64,
-        bytes: Vec<u8>,
+        bytes: Bytes,
         patience: Duration,
     ) -> Result<Outcome, Unavailable> {
         if leader == self.0.network.node {
@@ -459,16 +475,6 @@ impl Replica {
             Ok(Err(status)) => Err(Unavailable::Unknown(status.message().to_owned())),
             Err(_) => Err(Unavailable::Unknown(format!("manager {leader} did not answer in time"))),
         }
-    }
-
-    async fn read_index(&self, leader: u64) -> Result<Revision, String> {
-        if leader == self.0.network.node {
-            return Ok(self.read_index_here().await?.0);
-        }
-        let mut client =
-            self.0.network.client(leader, Purpose::Heartbeat).map_err(|error| error.to_string())?;
-        let reply = client.read_index(Empty {}).await.map_err(|status| status.message().to_owned())?;
-        Ok(reply.into_inner().index)
     }
 
     /// Waits until something about the leader may have changed.
@@ -501,7 +507,7 @@ impl Replica {
 #[async_trait]
 impl Ledger for Replica {
     async fn propose(&self, txn: Txn) -> Result<Outcome, Unavailable> {
-        let bytes = txn.encode();
+        let bytes = Bytes::from(txn.encode());
         if bytes.len() > TXN_BYTES_MAX {
             return Err(Unavailable::TooLarge { bytes: bytes.len(), limit_bytes: TXN_BYTES_MAX });
         }
@@ -529,21 +535,17 @@ impl Ledger for Replica {
 
     async fn fresh_view(&self) -> Result<View, Unavailable> {
         let deadline = Instant::now() + LEADER_WAIT_MAX;
-        let mut failure = "there is no leader".to_owned();
+        let mut failure = String::new();
         while Instant::now() < deadline {
-            if let Some(leader) = self.leader() {
-                match timeout(READ_INDEX_TRY_MAX, self.read_index(leader)).await {
-                    Ok(Ok(index)) => {
-                        let reached = timeout_at(deadline, self.0.feed.reached(index)).await;
-                        if reached.is_ok() {
-                            return state_machine::view(&self.0.store)
-                                .map_err(|error| Unavailable::NotStarted(error.to_string()));
-                        }
-                        failure = format!("this replica has not caught up with revision {index}");
+            match self.0.read_indexes.next().await {
+                Ok(index) => {
+                    if timeout_at(deadline, self.0.feed.reached(index)).await.is_ok() {
+                        return state_machine::view(&self.0.store)
+                            .map_err(|error| Unavailable::NotStarted(error.to_string()));
                     }
-                    Ok(Err(error)) => failure = error,
-                    Err(_) => failure = format!("manager {leader} did not answer in time"),
+                    failure = format!("this replica has not caught up with revision {index}");
                 }
+                Err(error) => failure = error,
             }
             self.pause().await;
         }

@@ -3,9 +3,12 @@
 //! The TLS handshake has shown that the caller is a manager of this cluster; every body is checked once more
 //! against the cluster and node that it was meant for.
 
+use bytes::Bytes;
+use futures::stream::BoxStream;
 use skep_ledger::{Txn, Unavailable};
 use skep_wire::proto::peer::raft_server::{Raft as RaftRpc, RaftServer};
 use skep_wire::proto::peer::{Empty, Payload, ReadIndexReply, Reply, SnapshotChunk};
+use tokio_stream::StreamExt as _;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -29,8 +32,7 @@ impl RaftService {
         InterceptedService::new(server, guard)
     }
 
-    fn body(&self, request: Request<Payload>) -> Result<Vec<u8>, Status> {
-        let payload = request.into_inner();
+    fn body(&self, payload: Payload) -> Result<Bytes, Status> {
         let me = self.0.identity();
         if payload.cluster != me.0 || payload.to != me.1 {
             return Err(Status::failed_precondition(format!(
@@ -38,13 +40,13 @@ impl RaftService {
                 payload.to, payload.cluster, me.1, me.0
             )));
         }
-        Ok(payload.body.into())
+        Ok(payload.body)
     }
 
     /// The body of a message by which this replica would take part in decisions.
-    fn raft_body(&self, request: Request<Payload>) -> Result<Vec<u8>, Status> {
+    fn raft_body(&self, request: Request<Payload>) -> Result<Bytes, Status> {
         self.must_take_part()?;
-        self.body(request)
+        self.body(request.into_inner())
     }
 
     fn must_take_part(&self) -> Result<(), Status> {
@@ -58,8 +60,32 @@ impl RaftService {
 #[tonic::async_trait]
 impl RaftRpc for RaftService {
     async fn append(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
-        let rpc = codec::append_from_bytes(&self.raft_body(request)?).map_err(internal)?;
+        let rpc = codec::append_from_bytes(self.raft_body(request)?).map_err(internal)?;
         reply(&self.0.raft().append_entries(rpc).await.map_err(internal)?)
+    }
+
+    type AppendStreamStream = BoxStream<'static, Result<Reply, Status>>;
+
+    async fn append_stream(
+        &self,
+        request: Request<Streaming<Payload>>,
+    ) -> Result<Response<Self::AppendStreamStream>, Status> {
+        self.must_take_part()?;
+        let service = self.clone();
+        let requests = request.into_inner().map_while(move |payload| {
+            let entries = payload.and_then(|payload| service.body(payload));
+            let entries = entries
+                .and_then(|body| codec::append_from_bytes(body).map_err(internal))
+                .inspect_err(|error| {
+                    tracing::debug!(%error, "a stream of entries has ended");
+                });
+            entries.ok()
+        });
+        let answers = self.0.raft().stream_append(requests).map(|appended| match appended {
+            Ok(appended) => Ok(Reply { body: codec::appended_to_bytes(&appended).into() }),
+            Err(stopped) => Err(internal(stopped)),
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn vote(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
@@ -82,15 +108,16 @@ impl RaftRpc for RaftService {
         let mut chunks = request.into_inner();
         let (header, staging) = self.0.arrivals().receive(self.0.store(), &mut chunks).await?;
         tracing::info!(from = header.from, "a whole state was received and is being installed");
+        let digest = codec::position_from_bytes(&header.position).map_err(internal)?.digest;
         let snapshot = openraft::alias::SnapshotOf::<crate::types::TypeConfig, StateFiles> {
             meta: header.meta,
-            snapshot: StateFiles::Received(staging),
+            snapshot: StateFiles::Received { rows: staging, digest },
         };
         reply(&self.0.raft().install_full_snapshot(header.vote, snapshot).await.map_err(internal)?)
     }
 
     async fn snapshot_progress(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
-        let id = String::from_utf8(self.raft_body(request)?).map_err(internal)?;
+        let id = String::from_utf8(self.raft_body(request)?.into()).map_err(internal)?;
         Ok(Response::new(Reply { body: self.0.arrivals().progress(&id).map_err(internal)?.into() }))
     }
 
@@ -100,7 +127,7 @@ impl RaftRpc for RaftService {
     }
 
     async fn propose(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
-        let bytes = self.body(request)?;
+        let bytes = self.body(request.into_inner())?;
         // What is in the log must be applied by everybody, so what cannot be applied must not get there.
         Txn::decode(&bytes).map_err(|error| Status::failed_precondition(error.to_string()))?;
         match self.0.propose_here(bytes, TRY_MAX).await {
@@ -112,8 +139,8 @@ impl RaftRpc for RaftService {
     }
 
     async fn read_index(&self, _: Request<Empty>) -> Result<Response<ReadIndexReply>, Status> {
-        let (index, term) = self.0.read_index_here().await.map_err(Status::unavailable)?;
-        Ok(Response::new(ReadIndexReply { index, term }))
+        let index = self.0.read_index_here().await.map_err(Status::unavailable)?;
+        Ok(Response::new(ReadIndexReply { index }))
     }
 
     async fn status(&self, _: Request<Empty>) -> Result<Response<Reply>, Status> {

@@ -305,7 +305,12 @@ impl Arrivals {
                 Arrival { id: header.id.clone(), staging, after: None, rows: 0 }
             }
         };
-        tracing::info!(from = header.from, snapshot = header.id, rows = arrival.rows, "a whole state is arriving");
+        tracing::info!(
+            from = header.from,
+            snapshot = header.id,
+            rows = arrival.rows,
+            "a whole state is arriving"
+        );
         self.0.rows.send_replace(Some(arrival.rows));
         Ok(Receiving { arrivals: self.clone(), arrival: Some(arrival), told: Instant::now() })
     }
@@ -435,10 +440,8 @@ mod tests {
         fn parts(&self, id: &str) -> Vec<SnapshotChunk> {
             let done: Progress =
                 codec::from_json(&self.arrivals.progress(id).expect("asked")).expect("decodes");
-            let meta = SnapshotMeta {
-                last_log_id: Some(LogId::new_term_index(1, 9)),
-                ..SnapshotMeta::default()
-            };
+            let meta =
+                SnapshotMeta { last_log_id: Some(LogId::new_term_index(1, 9)), ..SnapshotMeta::default() };
             let header = SnapshotHeader {
                 from: 1,
                 vote: Vote::new(1, 1),

@@ -1,20 +1,27 @@
 //! openraft's state machine on our storage: applies agreed transactions, makes and installs snapshots.
 //!
-//! What a transaction does is decided by `skep_ledger::apply`. Here its rows and the new position are written in
-//! one batch, so that after a crash the state says by itself how far it goes.
+//! What a transaction does is decided by `skep_ledger::apply`. Here the rows of entries that were agreed on together
+//! are written in one batch with the new position, so that after a crash the state says by itself how far it goes.
 
 use std::io;
 use std::sync::Arc;
 
-use futures::{Stream, TryStreamExt as _};
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
-use skep_ledger::{Feed, Outcome, Position, ReadError, Row, Rows, Txn, View, apply};
-use skep_storage::{Checkpoint, RowChange, Staging, StateView, Store};
+use skep_ledger::{Feed, Outcome, Position, ReadError, Revision, Row, Rows, Txn, View, apply};
+use skep_storage::{Checkpoint, Staging, StateView, Store};
 
 use crate::codec::{self, AppliedPosition};
+use crate::digest::{Chained, Digest};
+use crate::digests::Digests;
 use crate::log_store::failed;
-use crate::types::{Command, LogId, ManagerNode, Membership, SnapshotMeta, TypeConfig};
+use crate::pending::PendingRows;
+use crate::types::{Entry, LogId, Membership, SnapshotMeta, TypeConfig};
+
+/// Entries that are written together: enough to make a write cheap for each, few enough that the first does not wait.
+const ENTRIES_TOGETHER_MAX: usize = 512;
 
 /// Rows copied at a time when a checkpoint of our own has to be installed.
 const INSTALL_CHUNK_BYTES: usize = 1024 * 1024;
@@ -22,65 +29,119 @@ const INSTALL_CHUNK_BYTES: usize = 1024 * 1024;
 /// A whole state: one of ours on disk, or one that a peer sent and that lies staged beside the current one.
 pub(crate) enum StateFiles {
     Ours(Checkpoint),
-    Received(Staging),
+    Received {
+        rows: Staging,
+        /// What the sender's replica had applied until then.
+        digest: Digest,
+    },
 }
 
-type Payload = EntryPayload<Command, u64, ManagerNode>;
+impl StateFiles {
+    fn digest(&self) -> io::Result<Digest> {
+        match self {
+            StateFiles::Ours(checkpoint) => Ok(codec::position_from_bytes(checkpoint.position())?.digest),
+            StateFiles::Received { digest, .. } => Ok(*digest),
+        }
+    }
+}
+
+type Responder = openraft::storage::ApplyResponder<TypeConfig>;
 type Snapshot = openraft::alias::SnapshotOf<TypeConfig, StateFiles>;
 
 /// The state of this replica.
 pub(crate) struct StateMachine {
     store: Store,
     feed: Arc<Feed>,
+    digests: Arc<Digests>,
     position: AppliedPosition,
+    /// `position.membership` as it is stored.
+    membership: Bytes,
+}
+
+/// What an applied entry means for those who wait for it or watch.
+struct Decided {
+    revision: Revision,
+    digest: Digest,
+    outcome: Outcome,
+    /// The transaction, if it has changed something.
+    changed: Option<Txn>,
+    responder: Option<Responder>,
 }
 
 impl StateMachine {
     pub(crate) fn open(store: Store) -> io::Result<StateMachine> {
-        let position = position_of(store.position().map_err(failed)?.as_deref())?;
+        let position = position_of(&store)?;
         let feed = Arc::new(Feed::starting_at(index(&position)));
-        Ok(StateMachine { store, feed, position })
+        let membership = codec::membership_to_bytes(&position.membership)?;
+        Ok(StateMachine { store, feed, digests: Arc::default(), position, membership })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 
     pub(crate) fn feed(&self) -> &Arc<Feed> {
         &self.feed
     }
 
-    fn apply_entry(&mut self, log_id: LogId, payload: Payload) -> io::Result<Outcome> {
-        self.position.log_id = Some(log_id);
+    /// What other replicas are compared with.
+    pub(crate) fn digests(&self) -> &Arc<Digests> {
+        &self.digests
+    }
+
+    /// Applies entries as one write: each is decided on what those before it have changed.
+    fn apply_together(&mut self, entries: Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {
+        let mut rows = PendingRows::on(StoredRows(self.store.view()));
+        let decided: Vec<Decided> = entries
+            .into_iter()
+            .map(|(entry, responder)| self.decide(&mut rows, entry, responder))
+            .collect::<io::Result<_>>()?;
+        let position =
+            codec::position_to_bytes(self.position.log_id, &self.position.digest, &self.membership);
+        self.store.apply(rows.into_changes(), &position).map_err(failed)?;
+        for entry in decided {
+            self.digests.note(entry.revision, entry.digest);
+            match &entry.changed {
+                Some(txn) => self.feed.publish(entry.revision, txn),
+                None => self.feed.advance(entry.revision),
+            }
+            if let Some(responder) = entry.responder {
+                responder.send(entry.outcome);
+            }
+        }
+        Ok(())
+    }
+
+    fn decide(
+        &mut self,
+        rows: &mut PendingRows,
+        entry: Entry,
+        responder: Option<Responder>,
+    ) -> io::Result<Decided> {
+        let log_id = entry.log_id;
         let revision = log_id.index();
-        match payload {
-            EntryPayload::Blank => self.write(vec![])?,
+        let mut digest = Chained::after(&self.position.digest, revision);
+        let (outcome, changed) = match entry.payload {
+            EntryPayload::Blank => (Outcome::Nothing, None),
             EntryPayload::Membership(membership) => {
                 self.position.membership = Membership::new(Some(log_id), membership);
-                self.write(vec![])?;
+                self.membership = codec::membership_to_bytes(&self.position.membership)?;
+                (Outcome::Nothing, None)
             }
             EntryPayload::Normal(command) => {
                 let txn = Txn::decode(&command.0).map_err(io::Error::other)?;
                 let at = Position { revision, term: log_id.committed_leader_id().term };
-                let rows = StoredRows(self.store.view());
-                let applied = apply(&rows, &txn, at).map_err(io::Error::other)?;
-                self.write(applied.changes)?;
-                match applied.outcome {
-                    Outcome::Committed(_) => self.feed.publish(revision, &txn),
-                    _ => self.feed.advance(revision),
-                }
-                return Ok(applied.outcome);
+                let applied = apply(rows, &txn, at).map_err(io::Error::other)?;
+                applied.changes.iter().for_each(|change| digest.add(change));
+                rows.change(applied.changes);
+                let changed = matches!(applied.outcome, Outcome::Committed(_)).then_some(txn);
+                (applied.outcome, changed)
             }
-        }
-        self.feed.advance(revision);
-        Ok(Outcome::Nothing)
-    }
-
-    fn write(&self, changes: Vec<skep_ledger::RowChange>) -> io::Result<()> {
-        let changes = changes
-            .into_iter()
-            .map(|(row, value)| match value {
-                Some(value) => RowChange::Put(row, value),
-                None => RowChange::Delete(row),
-            })
-            .collect();
-        self.store.apply(changes, &codec::to_json(&self.position)?).map_err(failed)
+        };
+        self.position.log_id = Some(log_id);
+        self.position.digest = digest.finish();
+        Ok(Decided { revision, digest: self.position.digest, outcome, changed, responder })
     }
 }
 
@@ -92,15 +153,13 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Ok((self.position.log_id, self.position.membership.clone()))
     }
 
-    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
     where
         S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
-        while let Some((entry, responder)) = entries.try_next().await? {
-            let outcome = self.apply_entry(entry.log_id, entry.payload)?;
-            if let Some(responder) = responder {
-                responder.send(outcome);
-            }
+        let mut entries = entries.ready_chunks(ENTRIES_TOGETHER_MAX);
+        while let Some(together) = entries.next().await {
+            self.apply_together(together.into_iter().collect::<io::Result<_>>()?)?;
         }
         Ok(())
     }
@@ -117,13 +176,17 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: StateFiles) -> Result<(), io::Error> {
-        let position = AppliedPosition { log_id: meta.last_log_id, membership: meta.last_membership.clone() };
-        let (store, bytes) = (self.store.clone(), codec::to_json(&position)?);
+        let membership = codec::membership_to_bytes(&meta.last_membership)?;
+        let digest = snapshot.digest()?;
+        let bytes = codec::position_to_bytes(meta.last_log_id, &digest, &membership);
+        let store = self.store.clone();
         tokio::task::spawn_blocking(move || install(&store, snapshot, &bytes))
             .await
             .map_err(io::Error::other)??;
-        self.feed.reset(index(&position));
-        self.position = position;
+        self.position =
+            AppliedPosition { log_id: meta.last_log_id, digest, membership: meta.last_membership.clone() };
+        self.membership = membership;
+        self.feed.reset(index(&self.position));
         Ok(())
     }
 
@@ -156,14 +219,14 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 }
 
 fn snapshot(checkpoint: Checkpoint) -> io::Result<Snapshot> {
-    let position = position_of(Some(checkpoint.position()))?;
+    let position = codec::position_from_bytes(checkpoint.position())?;
     let meta = SnapshotMeta { last_log_id: position.log_id, last_membership: position.membership };
     Ok(Snapshot { meta, snapshot: StateFiles::Ours(checkpoint) })
 }
 
 fn install(store: &Store, snapshot: StateFiles, position: &[u8]) -> io::Result<()> {
     let staging = match snapshot {
-        StateFiles::Received(staging) => staging,
+        StateFiles::Received { rows, .. } => rows,
         StateFiles::Ours(checkpoint) => {
             let staging = store.stage().map_err(failed)?;
             for chunk in checkpoint.chunks(INSTALL_CHUNK_BYTES).map_err(failed)? {
@@ -178,12 +241,8 @@ fn install(store: &Store, snapshot: StateFiles, position: &[u8]) -> io::Result<(
     Ok(())
 }
 
-pub(crate) fn position_of(bytes: Option<&[u8]>) -> io::Result<AppliedPosition> {
-    // An empty position belongs to a state to which nothing was ever applied.
-    match bytes {
-        Some(bytes) if !bytes.is_empty() => codec::from_json(bytes),
-        _ => Ok(AppliedPosition::default()),
-    }
+fn position_of(store: &Store) -> io::Result<AppliedPosition> {
+    codec::position_from_bytes(&store.position().map_err(failed)?.unwrap_or_default())
 }
 
 fn purged(store: &Store) -> io::Result<Option<LogId>> {
@@ -197,8 +256,7 @@ fn index(position: &AppliedPosition) -> u64 {
 /// A view of the store, with the revision that it itself says it goes up to.
 pub(crate) fn view(store: &Store) -> io::Result<View> {
     let rows = StoredRows(store.view());
-    let position = position_of(rows.0.position().map_err(failed)?.as_deref())?;
-    let revision = index(&position);
+    let revision = index_of(&rows.0)?;
     Ok(View::new(Arc::new(rows), revision))
 }
 
@@ -233,7 +291,7 @@ impl Rows for StoredRows {
 
 /// The index that a view of the store goes up to.
 pub(crate) fn index_of(view: &StateView) -> io::Result<u64> {
-    Ok(index(&position_of(view.position().map_err(failed)?.as_deref())?))
+    codec::index_from_bytes(&view.position().map_err(failed)?.unwrap_or_default())
 }
 
 /// The index that a store's state goes up to.
@@ -243,5 +301,5 @@ pub(crate) fn applied_index(store: &Store) -> io::Result<u64> {
 
 /// The membership of a store's state.
 pub(crate) fn membership(store: &Store) -> io::Result<Membership> {
-    Ok(position_of(store.position().map_err(failed)?.as_deref())?.membership)
+    Ok(position_of(store)?.membership)
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use skep_ledger::Outcome;
 
@@ -24,9 +25,23 @@ impl fmt::Display for ManagerNode {
     }
 }
 
-/// An encoded transaction. Opaque here; it is decoded where it is applied.
+/// An encoded transaction. Opaque here; it is decoded where it is applied. Clones share the bytes: the same ones go
+/// into the log, to every follower and to whoever applies.
 #[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct Command(pub(crate) Vec<u8>);
+#[serde(from = "Vec<u8>", into = "Vec<u8>")]
+pub(crate) struct Command(pub(crate) Bytes);
+
+impl From<Vec<u8>> for Command {
+    fn from(bytes: Vec<u8>) -> Command {
+        Command(bytes.into())
+    }
+}
+
+impl From<Command> for Vec<u8> {
+    fn from(command: Command) -> Vec<u8> {
+        command.0.into()
+    }
+}
 
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,3 +71,4 @@ pub(crate) type LogId = openraft::alias::LogIdOf<TypeConfig>;
 pub(crate) type Membership = openraft::alias::StoredMembershipOf<TypeConfig>;
 pub(crate) type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
 pub(crate) type Vote = openraft::alias::VoteOf<TypeConfig>;
+pub(crate) type Appended = openraft::raft::StreamAppendResult<TypeConfig>;

@@ -65,7 +65,8 @@ pub(crate) fn open(folder: &Path, cache: &Cache) -> Result<DB> {
     let mut options = options();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
-    DB::open_cf_descriptors(&options, folder, descriptors(cache)).map_err(|error| missing_is_damage(error, folder))
+    DB::open_cf_descriptors(&options, folder, descriptors(cache))
+        .map_err(|error| missing_is_damage(error, folder))
 }
 
 /// Opens a checkpoint; nothing in it is changed.

@@ -20,7 +20,8 @@
 //! |---|---|
 //! | `save_vote`, `begin_epoch`, `truncate_after`, `purge`, `Staging::install`, `checkpoint` | before it returns |
 //! | `append` | readable on return, durable when its callback is called |
-//! | `apply`, `save_committed` | with the next of the above |
+//! | `apply` | with the next of the above |
+//! | `save_committed` | with the next `append` or `apply` |
 //!
 //! A write or sync that fails is never tried again: what a disk kept of it cannot be known. From then on
 //! every call answers [`StorageError::Poisoned`], and the process is expected to end.

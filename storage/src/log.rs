@@ -37,6 +37,7 @@ impl Store {
         for (index, entry) in &entries {
             batch.put_cf(log, key(*index), entry);
         }
+        inner.add_committed(&mut batch)?;
         inner.disk.write("append to the log", batch)?;
         locked(&inner.log.bounds).last = last;
         inner.sync.when_durable(Box::new(durable));

@@ -46,9 +46,10 @@ impl Store {
         };
         match record.as_slice().try_into() {
             Ok(bytes) => Ok(Some(u64::from_be_bytes(bytes))),
-            Err(_) => {
-                Err(StorageError::Corrupt { doing, detail: format!("{} bytes are not a number", record.len()) })
-            }
+            Err(_) => Err(StorageError::Corrupt {
+                doing,
+                detail: format!("{} bytes are not a number", record.len()),
+            }),
         }
     }
 
@@ -149,7 +150,7 @@ fn verify_table(
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::{append, answer, entry, open, put};
+    use crate::testing::{answer, append, entry, open, put};
 
     #[test]
     fn an_epoch_is_kept() {

@@ -28,7 +28,8 @@ pub(crate) fn check(folder: &Path) -> Result<()> {
     let doing = "check the seal of a checkpoint";
     let damaged = |detail: String| StorageError::Corrupt { doing, detail };
     let path = folder.join(SEAL);
-    let sealed = fs::read_to_string(&path).map_err(|error| damaged(format!("{}: {error}", path.display())))?;
+    let sealed =
+        fs::read_to_string(&path).map_err(|error| damaged(format!("{}: {error}", path.display())))?;
     let names: Vec<String> =
         sealed.lines().filter_map(|line| line.split_once(' ')).map(|(name, _)| name.to_owned()).collect();
     if !sealed.ends_with(&format!("{END}\n")) {

@@ -10,12 +10,11 @@
 //! the inactive table is emptied when the store is opened.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use rocksdb::WriteBatch;
 
-use crate::disk::locked;
 use crate::error::{Result, StorageError};
 use crate::state::{self, Row, Table};
 use crate::store::{Inner, Store};
@@ -35,7 +34,7 @@ impl Store {
     pub fn stage(&self) -> Result<Staging> {
         self.inner.disk.check()?;
         let claim = Claim::take(self.inner.clone())?;
-        let table = locked(&claim.0.active).other();
+        let table = claim.0.active_table().other();
         state::clear(&claim.0.disk, table)?;
         Ok(Staging { claim, table })
     }
@@ -62,7 +61,7 @@ impl Staging {
     /// If it may not have become durable.
     pub fn install(self, position: &[u8]) -> Result<()> {
         let inner = &*self.claim.0;
-        let mut active = locked(&inner.active);
+        let mut active = inner.active.write().unwrap_or_else(PoisonError::into_inner);
         let mut batch = WriteBatch::default();
         state::activate(&inner.disk, &mut batch, self.table, position)?;
         inner.disk.write("install the staged state", batch)?;

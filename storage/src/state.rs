@@ -1,19 +1,19 @@
 //! The state: rows, the opaque position they belong to, and consistent views of both.
 //!
 //! There are two state tables. One is active, the other is empty or being filled by a `Staging`. Which one is
-//! active is a record in the database, so that a view finds the table that was active at its own moment,
-//! whatever is installed later.
+//! active is a record in the database, and in memory under a lock, so that a view finds the table that is active at
+//! its own moment, whatever is installed later.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
 use rocksdb::{DBIterator, IteratorMode, ReadOptions, Snapshot, WriteBatch};
 use self_cell::self_cell;
 
 use crate::database::{META, STATE_A, STATE_B};
-use crate::disk::{self, Disk, forward, locked};
+use crate::disk::{self, Disk, forward};
 use crate::error::{Result, StorageError};
-use crate::store::Store;
+use crate::store::{Inner, Store};
 
 /// The record that says which table is active. Absent in a new store: the first one.
 const ACTIVE: &[u8] = b"active";
@@ -38,7 +38,7 @@ impl Store {
     /// If it could not be written.
     pub fn apply(&self, changes: Vec<RowChange>, position: &[u8]) -> Result<()> {
         let disk = &self.inner.disk;
-        let active = locked(&self.inner.active);
+        let active = self.inner.active_table();
         let table = disk.table(active.name())?;
         let mut batch = WriteBatch::default();
         for change in &changes {
@@ -48,6 +48,7 @@ impl Store {
             }
         }
         batch.put_cf(disk.table(META)?, active.position_key(), position);
+        self.inner.add_committed(&mut batch)?;
         disk.write("apply changes to the state", batch)
     }
 
@@ -62,10 +63,16 @@ impl Store {
     /// The state as it is now, for as long as the view is kept.
     #[must_use]
     pub fn view(&self) -> StateView {
-        let disk = self.inner.disk.clone();
-        let pinned = Pinned::new(disk, |disk| disk.db().snapshot());
-        let active = pinned.borrow_owner().check().and_then(|()| pinned.active_table());
+        let active = self.inner.active_table();
+        let pinned = Pinned::new(self.inner.disk.clone(), |disk| disk.db().snapshot());
+        let active = pinned.borrow_owner().check().map(|()| *active);
         StateView { pinned, active }
+    }
+}
+
+impl Inner {
+    pub(crate) fn active_table(&self) -> RwLockReadGuard<'_, Table> {
+        self.active.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -155,10 +162,6 @@ impl Pinned {
     fn meta(&self, key: &[u8], doing: &'static str) -> Result<Option<Vec<u8>>> {
         let meta = self.borrow_owner().table(META)?;
         self.borrow_dependent().get_cf(meta, key).map_err(StorageError::rocksdb(doing))
-    }
-
-    fn active_table(&self) -> Result<Table> {
-        Table::decode(self.meta(ACTIVE, FINDING_ACTIVE)?)
     }
 }
 

@@ -5,13 +5,13 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 
 use rocksdb::{IteratorMode, WriteBatch};
 
 use crate::checkpoint::Checkpoints;
 use crate::database::{LOG, META, STATE_A, STATE_B};
-use crate::disk::Disk;
+use crate::disk::{Disk, locked};
 use crate::error::{Result, StorageError};
 use crate::log::LogState;
 use crate::observer::{Observer, Silent};
@@ -46,8 +46,11 @@ pub(crate) struct Inner {
     pub(crate) sync: SyncThread,
     pub(crate) disk: Arc<Disk>,
     pub(crate) log: LogState,
-    /// Which state table rows are applied to. Held while applying, so that an install cannot come between.
-    pub(crate) active: Mutex<Table>,
+    /// Which state table rows are applied to and read from. Held for writing only while another one is installed, so
+    /// that neither an apply nor a view can fall between.
+    pub(crate) active: RwLock<Table>,
+    /// The committed position, if it is newer than the one on the disk.
+    committed: Mutex<Option<Option<Vec<u8>>>>,
     pub(crate) staging: AtomicBool,
     pub(crate) checkpoints: Checkpoints,
 }
@@ -79,7 +82,8 @@ impl Store {
         let inner = Inner {
             sync: SyncThread::start(disk.clone())?,
             log: LogState::load(&disk)?,
-            active: Mutex::new(active),
+            active: RwLock::new(active),
+            committed: Mutex::default(),
             staging: AtomicBool::new(false),
             checkpoints: Checkpoints::load(&disk)?,
             disk,
@@ -106,18 +110,15 @@ impl Store {
         self.inner.disk.get(META, VOTE, "read the vote")
     }
 
-    /// Keeps how far the log is known to be committed. May be older after a crash.
+    /// Keeps how far the log is known to be committed. It goes to the disk with the next append or apply: it moves
+    /// with each of them, and may be older after a crash.
     ///
     /// # Errors
-    /// If it could not be written.
+    /// If the store has stopped.
     pub fn save_committed(&self, committed: Option<&[u8]>) -> Result<()> {
-        let meta = self.inner.disk.table(META)?;
-        let mut batch = WriteBatch::default();
-        match committed {
-            Some(committed) => batch.put_cf(meta, COMMITTED, committed),
-            None => batch.delete_cf(meta, COMMITTED),
-        }
-        self.inner.disk.write("save the committed position", batch)
+        self.inner.disk.check()?;
+        *locked(&self.inner.committed) = Some(committed.map(<[u8]>::to_vec));
+        Ok(())
     }
 
     /// How far the log was known to be committed.
@@ -125,7 +126,23 @@ impl Store {
     /// # Errors
     /// If it could not be read.
     pub fn committed(&self) -> Result<Option<Vec<u8>>> {
-        self.inner.disk.get(META, COMMITTED, "read the committed position")
+        match &*locked(&self.inner.committed) {
+            Some(unwritten) => self.inner.disk.check().map(|()| unwritten.clone()),
+            None => self.inner.disk.get(META, COMMITTED, "read the committed position"),
+        }
+    }
+}
+
+impl Inner {
+    /// Adds the committed position to a batch, if it has moved since the last one.
+    pub(crate) fn add_committed(&self, batch: &mut WriteBatch) -> Result<()> {
+        let meta = self.disk.table(META)?;
+        match locked(&self.committed).take() {
+            Some(Some(committed)) => batch.put_cf(meta, COMMITTED, committed),
+            Some(None) => batch.delete_cf(meta, COMMITTED),
+            None => {}
+        }
+        Ok(())
     }
 }
 

@@ -18,11 +18,14 @@ fn small_records_survive_a_restart() {
     assert_eq!(store.vote().expect("no vote"), None);
     store.save_vote(b"term 7").expect("a vote");
     store.save_committed(Some(b"entry 5")).expect("a position");
+    store.apply(vec![], b"6").expect("applied");
     drop(store);
     let store = open(dir.path());
     assert_eq!(store.vote().expect("a vote").as_deref(), Some(&b"term 7"[..]));
     assert_eq!(store.committed().expect("a position").as_deref(), Some(&b"entry 5"[..]));
     store.save_committed(None).expect("no position");
+    assert_eq!(store.committed().expect("no position"), None);
+    store.apply(vec![], b"7").expect("applied");
     assert_eq!(store.committed().expect("no position"), None);
 }
 

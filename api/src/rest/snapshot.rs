@@ -181,7 +181,10 @@ impl SnapshotSchedule {
     params(Reading), responses((status = 200, body = List<Snapshot>, description = "All of them"), Refused))]
 async fn list(Read(view): Read) -> Reply<Listed<Snapshot>> {
     let all = snapshot::list(&view)?;
-    Ok(List::at(view.revision(), all.iter().map(|(known, revision)| Snapshot::new(known, *revision)).collect()))
+    Ok(List::at(
+        view.revision(),
+        all.iter().map(|(known, revision)| Snapshot::new(known, *revision)).collect(),
+    ))
 }
 
 /// Makes a backup, reads it back, and keeps it on the answering manager.
@@ -290,7 +293,8 @@ async fn list_schedules(Read(view): Read) -> Reply<Listed<SnapshotSchedule>> {
     responses((status = 200, body = SnapshotSchedule, description = "As it is"), Refused))]
 async fn show_schedule(Place(name): Place<Reference>, Read(view): Read) -> Reply<At<Json<SnapshotSchedule>>> {
     the_only_one(&name)?;
-    let document = SnapshotSchedule::new(snapshot::schedule(&view)?, snapshot::health(&view)?, view.revision());
+    let document =
+        SnapshotSchedule::new(snapshot::schedule(&view)?, snapshot::health(&view)?, view.revision());
     Ok(At(view.revision(), Json(document)))
 }
 
@@ -321,7 +325,9 @@ async fn set_schedule(
 fn the_only_one(name: &Reference) -> Reply<()> {
     match &**name == snapshot::DEFAULT {
         true => Ok(()),
-        false => Err(Refusal::NotFound { what: "snapshot schedule", name: name.to_string(), scope: None }.into()),
+        false => {
+            Err(Refusal::NotFound { what: "snapshot schedule", name: name.to_string(), scope: None }.into())
+        }
     }
 }
 

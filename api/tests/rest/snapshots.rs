@@ -74,14 +74,15 @@ async fn a_schedule_is_changed_as_a_whole_and_keys_are_read_at_the_door() {
     let path = "/v1/snapshot-schedules/default";
     assert_eq!(door.get(path).await.status, StatusCode::NOT_FOUND);
     let key = RecoveryKey::generate().recipient().to_string();
-    let spec = |recipient: &str| {
-        json!({"enabled": true, "every_minutes": 60, "keep": 3, "directory": null, "recipients": [recipient]})
-    };
+    let spec = |recipient: &str| json!({"enabled": true, "every_minutes": 60, "keep": 3, "directory": null, "recipients": [recipient]});
     let set = |body| crate::support::put(path, body);
     let answer = door.send(&set(spec(&key))).await;
     assert_eq!((answer.status, &answer.body["spec"]), (StatusCode::OK, &spec(&key)), "{answer:?}");
     assert_eq!(door.get(path).await.body["spec"], spec(&key));
     let refused = door.send(&set(spec("age1typo"))).await;
-    assert_eq!((refused.status, &refused.body["code"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("SKP-1202")));
+    assert_eq!(
+        (refused.status, &refused.body["code"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("SKP-1202"))
+    );
     assert_eq!(door.get("/v1/snapshot-schedules/other").await.status, StatusCode::NOT_FOUND);
 }

@@ -1,0 +1,37 @@
+//! gRPC on the API port: one file per service.
+//!
+//! Requests do not pass the layers of REST, whose answers are HTTP problems. What those do is done here in gRPC's
+//! own words: nothing is answered without a token.
+
+mod kv;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use skep_wire::proto::v1::kv_server::KvServer;
+use tonic::Status;
+use tonic::service::Routes;
+
+use crate::{Api, auth};
+
+/// All services, each under its own name.
+pub(crate) fn routes(api: Api) -> Router {
+    Routes::new(KvServer::new(kv::KvDoor::new(api.clone())).max_decoding_message_size(kv::MESSAGE_BYTES_MAX))
+        .into_axum_router()
+        .reset_fallback()
+        .layer(from_fn_with_state(api, require))
+}
+
+async fn require(State(api): State<Api>, request: Request, next: Next) -> Response {
+    match auth::principal(&api, request.headers()).await {
+        Ok(_) => next.run(request).await,
+        Err(problem) => {
+            let status = match problem.status {
+                401 => Status::unauthenticated(problem.detail),
+                _ => Status::unavailable(problem.detail),
+            };
+            status.into_http::<axum::body::Body>().into_response()
+        }
+    }
+}

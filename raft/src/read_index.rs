@@ -1,0 +1,75 @@
+//! The index that a linearizable read has to wait for, shared by all who wait for one.
+//!
+//! Only the leader knows it, and only after a quorum has confirmed that it still leads. Readers that come while it is
+//! being asked for wait for the next answer, and get it together: the one on its way may be older than their question.
+
+use std::time::Duration;
+
+use openraft::ReadPolicy;
+use openraft::async_runtime::WatchReceiver as _;
+use skep_ledger::Revision;
+use skep_wire::channels::Purpose;
+use skep_wire::proto::peer::Empty;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use crate::network::Network;
+use crate::types::Raft;
+
+/// A read index is cheap to ask for again, and a lost one must not hold a reader up.
+const TRY_MAX: Duration = Duration::from_millis(500);
+
+type Answer = Result<Revision, String>;
+
+/// Where readers ask. The asking ends with the last handle.
+pub(crate) struct ReadIndexes(mpsc::UnboundedSender<oneshot::Sender<Answer>>);
+
+impl ReadIndexes {
+    pub(crate) fn start(raft: Raft, network: Network) -> ReadIndexes {
+        let (readers, asked) = mpsc::unbounded_channel();
+        tokio::spawn(answer_together(Leader { raft, network }, asked));
+        ReadIndexes(readers)
+    }
+
+    /// An index that contains every write that was acknowledged before this call.
+    pub(crate) async fn next(&self) -> Answer {
+        let ended = || "this replica has stopped".to_owned();
+        let (reader, answer) = oneshot::channel();
+        self.0.send(reader).map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
+    }
+}
+
+async fn answer_together(leader: Leader, mut asked: mpsc::UnboundedReceiver<oneshot::Sender<Answer>>) {
+    let mut readers = Vec::new();
+    while asked.recv_many(&mut readers, usize::MAX).await > 0 {
+        let answer = timeout(TRY_MAX, leader.read_index()).await.unwrap_or_else(|_| {
+            Err(format!("the leader was not confirmed within {} ms", TRY_MAX.as_millis()))
+        });
+        for reader in readers.drain(..) {
+            // A reader that has gone needs no answer.
+            let _ = reader.send(answer.clone());
+        }
+    }
+}
+
+/// The way to whoever leads.
+struct Leader {
+    raft: Raft,
+    network: Network,
+}
+
+impl Leader {
+    async fn read_index(&self) -> Answer {
+        let leader = self.raft.metrics().borrow_watched().current_leader;
+        let leader = leader.ok_or("there is no leader")?;
+        if leader == self.network.node {
+            let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
+            return Ok(linearizer.map_err(|error| error.to_string())?.read_log_id().index());
+        }
+        let mut client =
+            self.network.client(leader, Purpose::Heartbeat).map_err(|error| error.to_string())?;
+        let reply = client.read_index(Empty {}).await.map_err(|status| status.message().to_owned())?;
+        Ok(reply.into_inner().index)
+    }
+}
