@@ -13,13 +13,14 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 RUNNER = $(if $(AS_ROOT),CARGO_TARGET_$(TRIPLE)_RUNNER='sudo -E')
 
-.PHONY: help setup build demo test check tidy fix clean-lab
+.PHONY: help setup build demo test check tidy fix bench clean-lab
 
 help:
 	@echo 'make demo        try Skep: three managers, three hosts, a stack (ONCE=1: show it and clean up)'
 	@echo 'make test        all tests; those with real hosts need root and ask for it'
 	@echo 'make check       what is checked without running tests: format, lints, rules of the repository'
 	@echo 'make fix         repair what can be repaired by itself'
+	@echo 'make bench       how fast it is, beside etcd 3.5.1 in the same run (QUICK=1: three minutes)'
 	@echo 'make build       everything, into $(CARGO_TARGET_DIR)'
 	@echo 'make clean-lab   remove what an interrupted demo or test has left behind'
 
@@ -48,6 +49,12 @@ tidy: build
 fix: setup
 	cargo fmt --all
 	cargo clippy --workspace --all-targets --locked --fix --allow-dirty --allow-staged
+
+# Strace attaches to managers, which only root may do on most systems; everything else needs no root.
+bench: setup
+	cargo build --release --workspace --locked
+	etcd=$$(deploy/etcd.sh '$(CACHE)/skep/etcd-3.5.1') && \
+	'$(CARGO_TARGET_DIR)/release/skep-bench' --etcd "$$etcd" $(if $(QUICK),--quick)
 
 clean-lab: build
 	for lab in demo end-to-end bad-input; do $(AS_ROOT) $(BIN)/skep dev --clean --name $$lab; done

@@ -26,7 +26,10 @@ unshare|util-linux|to run hosts: their namespaces
 setsid|util-linux|to run hosts: their processes
 mount|mount|to run hosts: their mounts
 static-busybox|busybox-static|to make the image of the examples without a registry
+strace|strace|to let a disk fail in tests
 curl|curl|to ask services and the API
+strace|strace|to measure: it makes the disk of one manager slow and counts what is synced
+setpriv|util-linux|to measure: what is started ends with the benchmark
 '
 
 # A user's search path often lacks the folders with the system's tools.

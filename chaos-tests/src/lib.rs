@@ -5,4 +5,5 @@
 //! its own witness. The [`story`] is told by the demo and is the end-to-end test.
 
 pub mod lab;
+pub mod managers;
 pub mod story;

@@ -144,7 +144,8 @@ fn founder(text: &str) -> Result<FoundingManager> {
         name: name.to_owned(),
         peer: SocketAddr::new(ip, PEER_PORT),
         api: SocketAddr::new(ip, API_PORT),
-        listen_everywhere: true,
+        // Nobody reaches a loopback address from elsewhere, and a computer has many: one for each manager on it.
+        listen_everywhere: !ip.is_loopback(),
     })
 }
 

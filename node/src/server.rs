@@ -5,7 +5,7 @@
 //! ```
 //! The ports are bound before anything else, so that a taken port changes nothing.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,7 +79,7 @@ impl Server {
             name: "m1".into(),
             peer: SocketAddr::new(self.advertise, PEER_PORT),
             api: SocketAddr::new(self.advertise, API_PORT),
-            listen_everywhere: self.advertise != Ipv4Addr::LOCALHOST,
+            listen_everywhere: !self.advertise.is_loopback(),
         };
         let founding = Founding::of(&founding::new_cluster_id());
         // Inside the folder, because a service may write nowhere else. What an interrupted founding left is worthless.

@@ -32,7 +32,7 @@ use crate::replica::Replica;
 use crate::state_machine;
 
 /// Between two indexes at which every replica remembers its chain.
-pub(crate) const CHECKPOINT_EVERY_ENTRIES: u64 = 256;
+const CHECKPOINT_EVERY_ENTRIES: u64 = 256;
 
 /// Checkpoints remembered: a replica that is up to 16 384 entries behind still has one in common with the others.
 const CHECKPOINTS_KEPT_MAX: usize = 64;

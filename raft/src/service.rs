@@ -108,10 +108,9 @@ impl RaftRpc for RaftService {
         let mut chunks = request.into_inner();
         let (header, staging) = self.0.arrivals().receive(self.0.store(), &mut chunks).await?;
         tracing::info!(from = header.from, "a whole state was received and is being installed");
-        let digest = codec::position_from_bytes(&header.position).map_err(internal)?.digest;
         let snapshot = openraft::alias::SnapshotOf::<crate::types::TypeConfig, StateFiles> {
             meta: header.meta,
-            snapshot: StateFiles::Received { rows: staging, digest },
+            snapshot: StateFiles::Received { rows: staging, digest: header.digest },
         };
         reply(&self.0.raft().install_full_snapshot(header.vote, snapshot).await.map_err(internal)?)
     }

@@ -29,6 +29,7 @@ use tokio::time::{Instant, timeout};
 use tonic::Status;
 
 use crate::codec;
+use crate::digest::Digest;
 use crate::network::Network;
 use crate::state_machine::StateFiles;
 use crate::types::{SnapshotMeta, TypeConfig, Vote};
@@ -71,9 +72,8 @@ pub(crate) struct SnapshotHeader {
     /// The rows begin behind this key.
     #[serde(default)]
     after: Option<Vec<u8>>,
-    /// The sender's own position, with what openraft does not know of it.
-    #[serde(default)]
-    pub(crate) position: Vec<u8>,
+    /// What the sender's replica had applied until then; see `digest.rs`.
+    pub(crate) digest: Digest,
 }
 
 /// How far a receiver is with a snapshot.
@@ -103,7 +103,7 @@ pub(crate) async fn send(
         meta: snapshot.meta,
         id,
         after: done.after.clone(),
-        position: checkpoint.position().to_vec(),
+        digest: codec::position_from_bytes(checkpoint.position())?.digest,
     };
     let (parts, receiver) = mpsc::channel(CHUNKS_AHEAD_MAX);
     let (moved, moving) = watch::channel(0);
@@ -448,7 +448,7 @@ mod tests {
                 meta,
                 id: id.into(),
                 after: done.after.clone(),
-                position: vec![],
+                digest: Digest::default(),
             };
             let (parts, receiver) = mpsc::channel(ROWS as usize);
             let (moved, _moving) = watch::channel(0);

@@ -73,7 +73,9 @@ impl StateMachine {
         let position = position_of(&store)?;
         let feed = Arc::new(Feed::starting_at(index(&position)));
         let membership = codec::membership_to_bytes(&position.membership)?;
-        Ok(StateMachine { store, feed, digests: Arc::default(), position, membership })
+        let digests = Arc::new(Digests::default());
+        digests.note(index(&position), position.digest);
+        Ok(StateMachine { store, feed, digests, position, membership })
     }
 
     #[cfg(test)]
@@ -186,6 +188,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.position =
             AppliedPosition { log_id: meta.last_log_id, digest, membership: meta.last_membership.clone() };
         self.membership = membership;
+        self.digests.note(index(&self.position), digest);
         self.feed.reset(index(&self.position));
         Ok(())
     }
@@ -296,7 +299,7 @@ pub(crate) fn index_of(view: &StateView) -> io::Result<u64> {
 
 /// The index that a store's state goes up to.
 pub(crate) fn applied_index(store: &Store) -> io::Result<u64> {
-    index_of(&store.view())
+    Ok(index(&position_of(store)?))
 }
 
 /// The membership of a store's state.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use skep_ledger::{Committed, Ledger, Record, Request, TransactError, Tx, View, transact};
 use skep_raft::{ManagerNode, RaftService, Replica, ReplicaConfig, StartError, Timing};
+use skep_storage::Store;
 use skep_wire::accept::{Accepted, ManagerConnection, accept};
 use skep_wire::channels::{PeerChannels, peer_server};
 use skep_wire::pki::{self, Identity};
@@ -134,15 +135,7 @@ impl Cluster {
     pub(crate) async fn start(&mut self, node: u64) {
         let identity = self.identity.for_manager(node, &[]).expect("issued");
         let address: SocketAddr = self.founders[&node].peer_address.parse().expect("an address");
-        let tls = pki::manager_client_config(&identity).expect("a configuration");
-        let config = || ReplicaConfig {
-            cluster: CLUSTER.into(),
-            node,
-            dir: self.dirs[&node].path().to_owned(),
-            founders: self.founders.clone(),
-            channels: PeerChannels::new(tls.clone(), CLUSTER, node),
-            timing: Timing::Lan,
-        };
+        let config = || self.config(node);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let deadline = Instant::now() + DEADLINE;
@@ -160,6 +153,27 @@ impl Cluster {
         let serving = serve(address, identity, replica.clone());
         runtime.spawn(serving).await.expect("no panic");
         self.running.insert(node, Node { replica, runtime });
+    }
+
+    /// What a replica is started with.
+    pub(crate) fn config(&self, node: u64) -> ReplicaConfig {
+        let identity = self.identity.for_manager(node, &[]).expect("issued");
+        let tls = pki::manager_client_config(&identity).expect("a configuration");
+        ReplicaConfig {
+            cluster: CLUSTER.into(),
+            node,
+            dir: self.dirs[&node].path().to_owned(),
+            founders: self.founders.clone(),
+            channels: PeerChannels::new(tls, CLUSTER, node),
+            timing: Timing::Lan,
+        }
+    }
+
+    /// The store of a replica that does not run, to be changed behind its back.
+    #[allow(dead_code, reason = "not every test program changes one")]
+    pub(crate) async fn store(&self, node: u64) -> Store {
+        let identity = skep_storage::Identity { cluster: CLUSTER.into(), node };
+        eventually("the folder is free", || async { Store::open(self.dirs[&node].path(), &identity) }).await
     }
 
     /// Ends a replica from one moment to the next.
