@@ -80,7 +80,7 @@ pub enum Verb {
     Verify(LocalFile),
     /// Write the data folders of a new cluster with the state of a backup; changes nothing that exists
     #[command(
-        before_long_help = "Examples:\n  skep snapshot restore skep.backup --recovery-key-file recovery-key --out founders \\\n    --manager m1=10.0.0.11 --manager m2=10.0.0.12 --manager m3=10.0.0.13",
+        before_long_help = "Examples:\n  skep snapshot restore skep.backup --recovery-key-file recovery-key --out founders --manager m1=10.0.0.11 --manager m2=10.0.0.12 --manager m3=10.0.0.13",
         after_long_help = exit::help(LOCAL)
     )]
     Restore(Restore),
