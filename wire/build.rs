@@ -2,7 +2,12 @@
 
 use std::error::Error;
 
-const FILES: &[&str] = &["skep/peer/v1/peer.proto", "skep/agent/v1/agent.proto", "skep/v1/kv.proto"];
+const FILES: &[&str] = &[
+    "skep/peer/v1/peer.proto",
+    "skep/peer/v1/members.proto",
+    "skep/agent/v1/agent.proto",
+    "skep/v1/kv.proto",
+];
 const ROOT: &str = "proto";
 
 fn main() -> Result<(), Box<dyn Error>> {

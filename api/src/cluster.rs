@@ -4,6 +4,7 @@
 //! published form, which does not change when Raft's own bookkeeping does.
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -27,6 +28,54 @@ pub trait Cluster: Send + Sync {
 
     /// The epoch of the data: revisions are comparable within one.
     fn epoch(&self) -> u64;
+    /// Does something with managers, wherever that has to be done; a rehearsal only says whether it could be.
+    async fn act(&self, action: MemberAction, rehearse: bool) -> Result<(), MemberRefusal>;
+
+    /// The text of the join token with this id; the same on every manager.
+    fn join_token(&self, id: &str) -> String;
+}
+
+/// What an administrator can wish about managers, which are named by name or number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MemberAction {
+    /// Another manager leads: this one, or the furthest.
+    TransferLeader(Option<String>),
+    /// It serves nothing new and does not lead.
+    Drain(String),
+    /// It serves again.
+    Resume(String),
+    /// It votes.
+    Promote(String),
+    /// It leaves the cluster and does not come back.
+    Remove(String),
+    /// It gets a new certificate; all of them, if none is named.
+    RotateCertificate(Option<String>),
+}
+
+/// Why a wish about managers was not fulfilled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MemberRefusal {
+    /// No manager of that name or number.
+    #[error("there is no manager named '{0}'")]
+    Unknown(String),
+    /// Too few managers that can agree would be left.
+    #[error("the managers could not agree on anything any more: {0}")]
+    QuorumAtRisk(String),
+    /// The manager is not far enough for it.
+    #[error("{0}")]
+    NotReady(String),
+    /// Another change is under way.
+    #[error("{0}")]
+    Changing(String),
+    /// The manager that would have to do it does not answer.
+    #[error("{0}")]
+    Unreachable(String),
+    /// Nobody leads.
+    #[error("no manager leads: {0}")]
+    NoLeader(String),
+    /// It was begun, and how it ended is not known.
+    #[error("{0}")]
+    OutcomeUnknown(String),
 }
 
 /// Whether a manager serves.
@@ -98,4 +147,8 @@ pub struct MemberStatus {
     pub epoch: Option<u64>,
     /// Rows of a whole state that it has been sent so far, while that goes on.
     pub snapshot_rows: Option<u64>,
+    /// Whether it serves nothing new at present.
+    pub draining: bool,
+    /// When its certificate ends; it is renewed after two thirds of its life.
+    pub certificate_expires_at: Option<Timestamp>,
 }

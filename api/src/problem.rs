@@ -15,6 +15,8 @@ use skep_model::Refusal;
 use skep_model::recipe::RecipeError;
 use utoipa::{IntoResponses, ToSchema};
 
+use crate::cluster::MemberRefusal;
+
 /// How long a client should wait before it asks again when there is no leader: elections take about a second.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
@@ -113,6 +115,14 @@ pub enum DoorCode {
     NoLeader,
     /// The change was proposed, its answer lost.
     OutcomeUnknown,
+    /// The change would leave too few managers that can agree.
+    QuorumAtRisk,
+    /// The manager is not far enough, or not what it should be, for this.
+    ManagerNotReady,
+    /// Another change of the managers is under way.
+    MembershipChanging,
+    /// The manager that would have to do it does not answer.
+    ManagerUnreachable,
     /// An archive could not be kept for its way to the hosts.
     SpoolFailed,
     /// A backup could not be made or read.
@@ -143,6 +153,10 @@ impl DoorCode {
         DoorCode::NoActiveHost,
         DoorCode::NoLeader,
         DoorCode::OutcomeUnknown,
+        DoorCode::QuorumAtRisk,
+        DoorCode::ManagerNotReady,
+        DoorCode::MembershipChanging,
+        DoorCode::ManagerUnreachable,
         DoorCode::SpoolFailed,
         DoorCode::SnapshotFailed,
         DoorCode::NoRecoveryKey,
@@ -172,6 +186,10 @@ impl DoorCode {
             DoorCode::NoActiveHost => ("SKP-2403", "NO_ACTIVE_HOST", StatusCode::CONFLICT),
             DoorCode::NoLeader => ("SKP-3001", "NO_LEADER", StatusCode::SERVICE_UNAVAILABLE),
             DoorCode::OutcomeUnknown => ("SKP-3002", "OUTCOME_UNKNOWN", StatusCode::SERVICE_UNAVAILABLE),
+            DoorCode::QuorumAtRisk => ("SKP-3101", "QUORUM_AT_RISK", StatusCode::CONFLICT),
+            DoorCode::ManagerNotReady => ("SKP-3102", "MANAGER_NOT_READY", StatusCode::CONFLICT),
+            DoorCode::MembershipChanging => ("SKP-3103", "MEMBERSHIP_CHANGING", StatusCode::CONFLICT),
+            DoorCode::ManagerUnreachable => ("SKP-3104", "MANAGER_UNREACHABLE", StatusCode::BAD_GATEWAY),
             DoorCode::SpoolFailed => ("SKP-3201", "SPOOL_FAILED", StatusCode::INTERNAL_SERVER_ERROR),
             DoorCode::SnapshotFailed => ("SKP-3411", "SNAPSHOT_FAILED", StatusCode::INTERNAL_SERVER_ERROR),
             DoorCode::NoRecoveryKey => ("SKP-3412", "NO_RECOVERY_KEY", StatusCode::CONFLICT),
@@ -187,6 +205,10 @@ impl DoorCode {
             | DoorCode::NoActiveHost
             | DoorCode::NoLeader
             | DoorCode::OutcomeUnknown
+            | DoorCode::QuorumAtRisk
+            | DoorCode::ManagerNotReady
+            | DoorCode::MembershipChanging
+            | DoorCode::ManagerUnreachable
             | DoorCode::SpoolFailed
             | DoorCode::SnapshotFailed => true,
             DoorCode::MalformedRequest
@@ -215,6 +237,8 @@ const REFUSED_WITH: &[(&str, StatusCode)] = &[
     ("SKP-1302", StatusCode::CONFLICT),
     ("SKP-1303", StatusCode::CONFLICT),
     ("SKP-1401", StatusCode::CONFLICT),
+    ("SKP-1501", StatusCode::FORBIDDEN),
+    ("SKP-1502", StatusCode::FORBIDDEN),
     ("SKP-2001", StatusCode::UNPROCESSABLE_ENTITY),
     ("SKP-2601", StatusCode::UNPROCESSABLE_ENTITY),
     ("SKP-2602", StatusCode::CONFLICT),
@@ -339,7 +363,9 @@ fn params(refusal: &Refusal) -> Vec<(&'static str, Value)> {
         Refusal::NoHosts { environment } => vec![("environment", json!(environment))],
         Refusal::HostPortTaken { port, by } => vec![("port", json!(port)), ("by", json!(by))],
         Refusal::TooMany { what, limit } => vec![("what", json!(what)), ("limit", json!(limit))],
-        Refusal::InvalidRecipe { .. }
+        Refusal::ManagerRemoved { number } => vec![("number", json!(number))],
+        Refusal::JoinTokenUseless
+        | Refusal::InvalidRecipe { .. }
         | Refusal::InvalidTemplate { .. }
         | Refusal::Driver { .. }
         | Refusal::Read(_) => vec![],
@@ -376,6 +402,30 @@ impl From<TransactError<Refusal>> for Box<Problem> {
             TransactError::Fenced(_) => {
                 Problem::new(DoorCode::NoLeader, detail).with_outcome(ProblemOutcome::NotStarted)
             }
+        }
+    }
+}
+
+impl From<MemberRefusal> for Box<Problem> {
+    fn from(refusal: MemberRefusal) -> Box<Problem> {
+        let detail = refusal.to_string();
+        match refusal {
+            MemberRefusal::Unknown(name) => Refusal::NotFound { what: "manager", name, scope: None }.into(),
+            MemberRefusal::QuorumAtRisk(_) => Problem::new(DoorCode::QuorumAtRisk, detail)
+                .hinting("bring the other managers back, or add one first: skep cluster join-command"),
+            MemberRefusal::NotReady(_) => Problem::new(DoorCode::ManagerNotReady, detail)
+                .hinting("see how they are: skep cluster status"),
+            MemberRefusal::Changing(_) => Problem::new(DoorCode::MembershipChanging, detail)
+                .with_outcome(ProblemOutcome::NotStarted)
+                .hinting("try again in a moment"),
+            MemberRefusal::Unreachable(_) => Problem::new(DoorCode::ManagerUnreachable, detail)
+                .hinting("see how they are: skep cluster status"),
+            MemberRefusal::NoLeader(_) => {
+                Problem::new(DoorCode::NoLeader, detail).with_outcome(ProblemOutcome::NotStarted)
+            }
+            MemberRefusal::OutcomeUnknown(_) => Problem::new(DoorCode::OutcomeUnknown, detail)
+                .with_outcome(ProblemOutcome::Unknown)
+                .hinting("see what became of it: skep cluster status; asking again is safe"),
         }
     }
 }

@@ -1,209 +1,274 @@
-//! Managers on this machine as real processes, without hosts: each one its own `skep server` with its own data folder.
-//!
-//! Why not `skep dev`: what is tried here happens to single managers, and `skep dev` would start them again.
+//! Managers without hosts, each a `skep server` of its own that was started by hand: for what `skep dev` does not do,
+//! which is to change who belongs to the cluster. Needs no root.
 
-use std::fs::{self, File};
-use std::net::TcpListener;
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::lab::{Ran, ran, skep};
 
-/// Whatever is waited for comes within this time or not at all.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Whatever is waited for comes within this time or not at all; elections, snapshots and slow machines included.
+const WAIT_MAX: Duration = Duration::from_secs(90);
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Loopback networks tried before giving up: others run clusters on this machine as well.
-const NETWORKS_TRIED_MAX: u8 = 50;
-
-/// The ports that `skep init` writes.
-const PORTS: [u16; 2] = [8443, 8444];
-
-/// A cluster of manager processes. Dropping it ends them and removes their folders.
+/// A cluster whose managers come and go. Dropping it ends all of them.
 pub struct Managers {
-    dir: tempfile::TempDir,
+    dir: TempDir,
     binary: PathBuf,
-    addresses: Vec<String>,
-    running: Vec<Option<Child>>,
+    running: BTreeMap<String, Child>,
+    urls: Arc<Mutex<Vec<String>>>,
+}
+
+/// A client that writes all the time.
+pub struct Writer {
+    stop: Arc<AtomicBool>,
+    writing: JoinHandle<Result<Vec<String>>>,
 }
 
 impl Managers {
-    /// Founds a cluster of this many managers, and waits until it has a leader.
-    pub fn found(count: usize) -> Result<Managers> {
-        let (dir, binary) = (tempfile::tempdir().context("making a folder")?, skep()?);
-        let addresses = free_addresses(count)?;
-        let mut init = Command::new(&binary);
-        init.args(["init", "--out"]).arg(dir.path().join("founders"));
-        for (address, number) in addresses.iter().zip(1..) {
-            init.arg("--manager").arg(format!("m{number}={address}"));
-        }
-        let done = ran(init)?;
-        if done.code != 0 {
-            bail!("skep init ended with {}: {}", done.code, done.stderr);
-        }
-        let running = (0..count).map(|_| None).collect();
-        let mut managers = Managers { dir, binary, addresses, running };
-        for number in 1..=count {
-            managers.listen_on_own_address(number)?;
-            managers.start(number)?;
-        }
-        managers.wait_for("a leader", || Ok(managers.leader()?.map(drop)))?;
+    /// Founds a cluster of one manager, `m1`.
+    pub fn found() -> Result<Managers> {
+        let dir = tempfile::tempdir().context("making a folder")?;
+        let mut managers = Managers { dir, binary: skep()?, running: BTreeMap::new(), urls: Arc::default() };
+        managers.start("m1", &[])?;
+        managers.wait_for("the first manager to answer", |managers| {
+            Ok(managers.client(&["cluster", "status", "-q"])?.code.eq(&0).then_some(()))
+        })?;
         Ok(managers)
     }
 
+    /// Founds a cluster and lets managers join it until it has so many voters: `m1`, `m2`, …
+    pub fn of(count: usize) -> Result<Managers> {
+        let mut managers = Managers::found()?;
+        let names: Vec<_> = (2..=count).map(|number| format!("m{number}")).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        managers.join(&names, "voter")?;
+        managers.wait_for_voters(count)?;
+        Ok(managers)
+    }
+
+    /// Lets managers join with one token.
+    pub fn join(&mut self, names: &[&str], role: &str) -> Result<()> {
+        let uses = names.len().to_string();
+        let token = self.json(&["cluster", "join-command", "--role", role, "--uses", &uses])?;
+        let managers = token["join"].as_array().context("a token without managers")?;
+        let managers: Vec<_> = managers.iter().filter_map(Value::as_str).collect();
+        let token = token["token"].as_str().context("a token without its text")?.to_owned();
+        for name in names {
+            self.start(name, &["--join", &managers.join(","), "--token", &token, "--name", name])?;
+        }
+        Ok(())
+    }
+
     /// Starts a manager on its folder.
-    pub fn start(&mut self, number: usize) -> Result<()> {
-        let log = File::options().create(true).append(true).open(self.log_path(number));
-        let log = log.context("opening a log")?;
-        let child = Command::new(&self.binary)
-            .args(["server", "--data-dir"])
-            .arg(self.data_dir(number))
+    pub fn start(&mut self, name: &str, more: &[&str]) -> Result<()> {
+        let (mut command, api) = self.server(name, more)?;
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log(name));
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(log.context("opening a log")?)
             .spawn()
-            .context("starting a manager")?;
-        self.running[number - 1] = Some(child);
-        Ok(())
-    }
-
-    /// Ends a manager from one moment to the next.
-    pub fn kill(&mut self, number: usize) -> Result<()> {
-        if let Some(mut child) = self.running[number - 1].take() {
-            child.kill().context("ending a manager")?;
-            child.wait().context("waiting for a manager")?;
+            .with_context(|| format!("starting {name}"))?;
+        self.running.insert(name.to_owned(), child);
+        let mut urls = self.urls.lock().unwrap_or_else(PoisonError::into_inner);
+        if !urls.contains(&api) {
+            urls.push(api);
         }
         Ok(())
     }
 
-    /// Waits until a manager ends by itself.
-    pub fn ended(&mut self, number: usize) -> Result<ExitStatus> {
-        let mut child = self.running[number - 1].take().context("it does not run")?;
-        let deadline = Instant::now() + WAIT_MAX;
-        loop {
-            if let Some(status) = child.try_wait().context("looking at a manager")? {
-                return Ok(status);
-            }
-            if Instant::now() > deadline {
-                self.running[number - 1] = Some(child);
-                bail!("m{number} has not ended within {} s: {}", WAIT_MAX.as_secs(), self.log(number)?);
-            }
-            std::thread::sleep(LOOK);
+    /// Runs a manager that is expected to end by itself.
+    pub fn run(&self, name: &str, more: &[&str]) -> Result<Ran> {
+        ran(self.server(name, more)?.0)
+    }
+
+    /// The command, and where the manager's API will be. The ports are chosen once and kept in the folder's name
+    /// file, because a joiner that repeats its request must repeat them.
+    fn server(&self, name: &str, more: &[&str]) -> Result<(Command, String)> {
+        let data = self.data(name);
+        fs::create_dir_all(&data).context("making a data folder")?;
+        let ports = self.dir.path().join(format!("{name}.ports"));
+        if !ports.exists() {
+            fs::write(&ports, format!("{} {}", free_port()?, free_port()?)).context("keeping ports")?;
         }
+        let text = fs::read_to_string(&ports).context("reading ports")?;
+        let (peer, api) = text.split_once(' ').context("reading ports")?;
+        let mut command = Command::new(&self.binary);
+        command.arg("server").arg("--data-dir").arg(&data).args(more);
+        command.args(["--peer-port", peer, "--api-port", api]);
+        Ok((command, format!("https://127.0.0.1:{api}")))
     }
 
-    /// The process of a manager.
-    pub fn pid(&self, number: usize) -> Result<u32> {
-        Ok(self.running[number - 1].as_ref().context("it does not run")?.id())
+    /// Ends a manager without a warning.
+    pub fn kill(&mut self, name: &str) -> Result<()> {
+        let mut child = self.running.remove(name).with_context(|| format!("{name} does not run"))?;
+        child.kill().with_context(|| format!("killing {name}"))?;
+        child.wait().with_context(|| format!("waiting for {name}")).map(drop)
     }
 
-    /// What a manager has said, in all its lives.
-    pub fn log(&self, number: usize) -> Result<String> {
-        fs::read_to_string(self.log_path(number)).context("reading a log")
+    /// Waits until a manager has ended by itself.
+    pub fn ended(&mut self, name: &str) -> Result<ExitStatus> {
+        let status = self.wait_for(&format!("{name} to end"), |managers| {
+            let child = managers.running.get_mut(name).context("it does not run")?;
+            child.try_wait().context("waiting for a manager")
+        })?;
+        self.running.remove(name);
+        Ok(status)
+    }
+
+    /// Waits for so many voters that all answer.
+    pub fn wait_for_voters(&mut self, count: usize) -> Result<()> {
+        self.wait_for(&format!("{count} voters that answer"), |managers| {
+            let status = managers.json(&["cluster", "status"])?;
+            let members = status["members"].as_array().cloned().unwrap_or_default();
+            let votes = |member: &Value| member["role"] == "voter" && member["state"] != "unreachable";
+            let all = members.len() == count && members.iter().all(votes);
+            Ok((all && !status["leader"].is_null()).then_some(()))
+        })
+    }
+
+    /// What the cluster says about a manager.
+    pub fn member(&self, name: &str) -> Result<Value> {
+        let status = self.json(&["cluster", "status"])?;
+        let members = status["members"].as_array().context("a status without members")?;
+        members.iter().find(|member| member["name"] == name).cloned().with_context(|| format!("no {name}"))
+    }
+
+    /// The leader's name.
+    pub fn leader(&mut self) -> Result<String> {
+        self.wait_for("a leader", |managers| {
+            Ok(managers.json(&["cluster", "status"])?["leader"].as_str().map(str::to_owned))
+        })
+    }
+
+    /// Runs a client command to its end.
+    pub fn client(&self, arguments: &[&str]) -> Result<Ran> {
+        client(&self.binary, self.dir.path(), &self.urls, arguments)
+    }
+
+    /// Runs a client command and reads what it prints as JSON.
+    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let ran = self.client(&[arguments, &["-o", "json"]].concat())?;
+        if ran.code != 0 {
+            bail!("skep {} ended with {}: {}", arguments.join(" "), ran.code, ran.stderr);
+        }
+        serde_json::from_str(&ran.stdout).context("reading the client's answer")
+    }
+
+    /// The names of all templates, as one manager has them.
+    pub fn templates(&self, name: &str) -> Result<Vec<String>> {
+        let url = self.member(name)?["api_url"].as_str().context("no address")?.to_owned();
+        let only = Arc::new(Mutex::new(vec![url]));
+        let listed = client(
+            &self.binary,
+            self.dir.path(),
+            &only,
+            &["template", "ls", "-q", "--consistency", "stale"],
+        )?;
+        Ok(listed.stdout.lines().map(str::to_owned).collect())
+    }
+
+    /// Imports a template.
+    pub fn import(&self, name: &str) -> Result<()> {
+        import(&self.binary, self.dir.path(), &self.urls, name)
+    }
+
+    /// Starts a client that imports one template after the other until it is stopped.
+    pub fn keep_writing(&self) -> Writer {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (binary, dir) = (self.binary.clone(), self.dir.path().to_owned());
+        let (stopped, urls) = (stop.clone(), self.urls.clone());
+        let writing = std::thread::spawn(move || {
+            let mut written = vec![];
+            while !stopped.load(Ordering::SeqCst) {
+                let name = format!("w-{}", written.len());
+                import(&binary, &dir, &urls, &name)?;
+                written.push(name);
+            }
+            Ok(written)
+        });
+        Writer { stop, writing }
     }
 
     /// A manager's data folder.
-    pub fn data_dir(&self, number: usize) -> PathBuf {
-        self.dir.path().join("founders").join(format!("m{number}"))
+    pub fn data(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
-    /// Runs a command whose last argument is a manager's data folder.
-    pub fn skep_at(&self, number: usize, arguments: &[&str]) -> Result<Ran> {
-        let mut command = Command::new(&self.binary);
-        command.args(arguments).arg(self.data_dir(number));
-        ran(command)
+    /// What a manager has logged so far.
+    pub fn said(&self, name: &str) -> String {
+        fs::read_to_string(self.log(name)).unwrap_or_default()
     }
 
-    /// Runs a client command that may ask any manager.
-    pub fn skep(&self, arguments: &[&str]) -> Result<Ran> {
-        let urls: Vec<String> =
-            self.addresses.iter().map(|address| format!("https://{address}:{}", PORTS[0])).collect();
-        let founders = self.dir.path().join("founders");
-        let mut command = Command::new(&self.binary);
-        command
-            .args(arguments)
-            .env("SKEP_URL", urls.join(","))
-            .env("SKEP_CA_FILE", founders.join("m1/identity/ca.pem"))
-            .env("SKEP_TOKEN_FILE", founders.join("admin-token"))
-            .env_remove("SKEP_ENV");
-        ran(command)
+    fn log(&self, name: &str) -> PathBuf {
+        self.dir.path().join(format!("{name}.log"))
     }
 
-    /// Runs a client command again until it succeeds: for what a client would repeat as well.
-    pub fn succeed(&self, arguments: &[&str]) -> Result<String> {
-        self.wait_for(&arguments.join(" "), || {
-            let ran = self.skep(arguments)?;
-            if ran.code == 0 {
-                return Ok(Some(ran.stdout));
-            }
-            bail!("it ended with {}: {}", ran.code, ran.stderr)
-        })
-    }
-
-    /// The cluster's status, as whoever answers sees it.
-    pub fn status(&self) -> Result<Value> {
-        let text = self.succeed(&["cluster", "status", "-o", "json"])?;
-        serde_json::from_str(&text).context("reading a status")
-    }
-
-    /// The number of the leader, if one is known.
-    pub fn leader(&self) -> Result<Option<usize>> {
-        let ran = self.skep(&["cluster", "status", "-o", "json"])?;
-        if ran.code != 0 {
-            return Ok(None);
+    /// Clients do not ask this manager any more.
+    pub fn forget_url(&self, name: &str) {
+        let text = fs::read_to_string(self.dir.path().join(format!("{name}.ports"))).unwrap_or_default();
+        if let Some((_, api)) = text.split_once(' ') {
+            let gone = format!("https://127.0.0.1:{api}");
+            self.urls.lock().unwrap_or_else(PoisonError::into_inner).retain(|url| *url != gone);
         }
-        let status: Value = serde_json::from_str(&ran.stdout).context("reading a status")?;
-        Ok(status["leader"].as_str().and_then(|name| name.strip_prefix('m')?.parse().ok()))
-    }
-
-    /// Waits until every manager answers and has applied all of its log.
-    pub fn all_caught_up(&self) -> Result<()> {
-        self.wait_for("all managers to have caught up", || {
-            let status = self.status()?;
-            let caught_up = |member: &Value| member["state"] != "unreachable" && member["lag_entries"] == 0;
-            Ok(status["members"].as_array().is_some_and(|all| all.iter().all(caught_up)).then_some(()))
-        })
     }
 
     /// Waits until `look` finds something; says what was missing otherwise.
-    pub fn wait_for<T>(&self, what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    pub fn wait_for<T>(
+        &mut self,
+        what: &str,
+        mut look: impl FnMut(&mut Managers) -> Result<Option<T>>,
+    ) -> Result<T> {
         let deadline = Instant::now() + WAIT_MAX;
         loop {
-            match look() {
+            match look(self) {
                 Ok(Some(found)) => return Ok(found),
                 Err(error) if Instant::now() > deadline => {
-                    return Err(error.context(format!("waiting for {what}")));
+                    return Err(error.context(format!("waiting for {what}{}", self.logs())));
                 }
-                Ok(None) if Instant::now() > deadline => bail!("waited {} s for {what}", WAIT_MAX.as_secs()),
+                Ok(None) if Instant::now() > deadline => {
+                    bail!("waited {} s for {what}{}", WAIT_MAX.as_secs(), self.logs())
+                }
                 _ => std::thread::sleep(LOOK),
             }
         }
     }
 
-    /// `skep init` writes for machines of their own; here they share one.
-    fn listen_on_own_address(&self, number: usize) -> Result<()> {
-        let path = self.data_dir(number).join("server.toml");
-        let text = fs::read_to_string(&path).context("reading a configuration")?;
-        let text = text
-            .replace("0.0.0.0:", &format!("{}:", self.addresses[number - 1]))
-            .replace("drain_delay_secs = 10", "drain_delay_secs = 0");
-        fs::write(&path, text).context("writing a configuration")
+    /// The end of every log, for the message of a failed test.
+    fn logs(&self) -> String {
+        let tail = |name: &String| {
+            let said = self.said(name);
+            let lines: Vec<_> = said.lines().rev().take(15).collect();
+            format!("\n--- {name}\n{}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
+        };
+        self.running.keys().map(tail).collect()
     }
+}
 
-    fn log_path(&self, number: usize) -> PathBuf {
-        self.dir.path().join(format!("m{number}.log"))
+impl Writer {
+    /// Stops it; answers what was acknowledged, or the first write that was not.
+    pub fn stop(self) -> Result<Vec<String>> {
+        self.stop.store(true, Ordering::SeqCst);
+        self.writing.join().map_err(|_| anyhow::anyhow!("the writer panicked"))?
     }
 }
 
 impl Drop for Managers {
     fn drop(&mut self) {
-        for child in self.running.iter_mut().flatten() {
+        for child in self.running.values_mut() {
             // It may have ended by itself.
             let _ = child.kill();
             let _ = child.wait();
@@ -211,32 +276,30 @@ impl Drop for Managers {
     }
 }
 
-/// The newest write-ahead log of a manager.
-pub fn write_ahead_log(data_dir: &Path) -> Result<PathBuf> {
-    let folder = data_dir.join("raft/db");
-    let mut logs: Vec<PathBuf> = fs::read_dir(&folder)
-        .with_context(|| format!("looking into {}", folder.display()))?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .collect();
-    logs.sort();
-    logs.pop().context("there is no write-ahead log")
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("looking for a free port")?;
+    Ok(listener.local_addr().context("looking for a free port")?.port())
 }
 
-/// Addresses of this machine on which nobody has the ports.
-fn free_addresses(count: usize) -> Result<Vec<String>> {
-    let seed = std::process::id();
-    for network in 0..NETWORKS_TRIED_MAX {
-        let second = 20 + (seed + u32::from(network)) % 200;
-        let third = 1 + (seed / 200) % 250;
-        let addresses: Vec<String> =
-            (1..=count).map(|number| format!("127.{second}.{third}.{number}")).collect();
-        let free =
-            |address: &String| PORTS.iter().all(|port| TcpListener::bind((address.as_str(), *port)).is_ok());
-        if addresses.iter().all(free) {
-            return Ok(addresses);
-        }
+fn import(binary: &Path, dir: &Path, urls: &Mutex<Vec<String>>, name: &str) -> Result<()> {
+    let file = dir.join(format!("{name}.yml"));
+    fs::write(&file, format!("name: {name}\nswarm:\n  managers: 1\n")).context("writing a template")?;
+    let imported = client(binary, dir, urls, &["template", "import", &file.display().to_string()])?;
+    fs::remove_file(&file).context("removing a template's file")?;
+    match imported.code {
+        0 => Ok(()),
+        code => bail!("importing {name} ended with {code}: {}", imported.stderr),
     }
-    bail!("no free addresses with the ports {PORTS:?} were found in {NETWORKS_TRIED_MAX} loopback networks")
+}
+
+fn client(binary: &Path, dir: &Path, urls: &Mutex<Vec<String>>, arguments: &[&str]) -> Result<Ran> {
+    let urls = urls.lock().unwrap_or_else(PoisonError::into_inner).join(",");
+    let mut command = Command::new(binary);
+    command
+        .args(arguments)
+        .env_remove("SKEP_ENV")
+        .env("SKEP_URL", urls)
+        .env("SKEP_CA_FILE", dir.join("m1/identity/ca.pem"))
+        .env("SKEP_TOKEN_FILE", dir.join("m1/admin-token"));
+    ran(command)
 }

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result};
-use skep_chaos_tests::managers::{Managers, write_ahead_log};
+use skep_chaos_tests::founders::{Founders, write_ahead_log};
 
 #[test]
 fn a_survivor_goes_on_alone_and_the_others_do_not_come_back() -> Result<()> {
-    let mut managers = Managers::found(3)?;
+    let mut managers = Founders::found(3)?;
     for name in ["a", "b", "c"] {
         managers.succeed(&["env", "create", name, "--template", "default"])?;
     }
@@ -72,7 +72,7 @@ fn a_leader_whose_disk_is_full_ends_and_comes_back_when_there_is_space() -> Resu
 
 /// Lets the named system calls on the leader's write-ahead log fail, as a disk would let them.
 fn disk_fails(calls: &str, error: &str, words: &str) -> Result<()> {
-    let mut managers = Managers::found(3)?;
+    let mut managers = Founders::found(3)?;
     managers.succeed(&["env", "create", "before", "--template", "default"])?;
     let failing = managers.wait_for("a leader", || managers.leader())?;
     let log = write_ahead_log(&managers.data_dir(failing))?;
@@ -123,7 +123,7 @@ fn sabotage(pid: u32, file: &Path, calls: &str, error: &str) -> Result<Child> {
     }
 }
 
-fn cluster_of_stopped(managers: &Managers, number: usize) -> Result<String> {
+fn cluster_of_stopped(managers: &Founders, number: usize) -> Result<String> {
     let found = managers.skep_at(number, &["cluster", "recover", "--inspect", "-o", "json", "--data-dir"])?;
     let found: serde_json::Value = serde_json::from_str(&found.stdout).context(found.stderr)?;
     Ok(found["cluster"].as_str().context("no cluster is named")?.to_owned())

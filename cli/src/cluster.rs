@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::exit::{self, Exit};
 use crate::failure::Failure;
 use crate::flags::Output;
+use crate::manager;
 use crate::noun::{Noun, Verbs};
 use crate::session::Session;
 use crate::table::{Column, Show};
@@ -27,6 +28,8 @@ pub(crate) const MANAGER: Noun = Noun {
         Column::new("CONTACT", Show::With(contact)),
         Column::wide("LOG", Show::Text("/last_log_index")),
         Column::wide("PEER", Show::Text("/peer_address")),
+        Column::wide("DRAINING", Show::Text("/draining")),
+        Column::wide("CERT ENDS", Show::Text("/certificate_expires_at")),
         Column::new("MEM", Show::Bytes("/resident_bytes")),
         Column::new("VERSION", Show::Text("/version")),
         Column::new("API", Show::Free("/api_url")),
@@ -49,6 +52,82 @@ pub enum Verb {
         after_long_help = exit::help(exit::READS)
     )]
     Members,
+    /// Print the command that makes another machine a manager
+    #[command(
+        before_long_help = "Examples:\n  skep cluster join-command\n  skep cluster join-command --role standby --ttl 20m",
+        after_long_help = exit::help(exit::WRITES)
+    )]
+    JoinCommand(manager::JoinCommand),
+    /// List the join tokens
+    #[command(
+        before_long_help = "Examples:\n  skep cluster join-tokens",
+        after_long_help = exit::help(exit::READS)
+    )]
+    JoinTokens,
+    /// Make a join token worthless
+    #[command(
+        before_long_help = "Examples:\n  skep cluster revoke-join-token 019aa0c1b5f37d30a1e0c2d3e4f50617",
+        after_long_help = exit::help(exit::WRITES)
+    )]
+    RevokeJoinToken {
+        /// The token's id
+        id: String,
+    },
+    /// Let another manager lead
+    #[command(
+        before_long_help = "Examples:\n  skep cluster transfer-leader\n  skep cluster transfer-leader --to m2",
+        after_long_help = exit::help(exit::WRITES)
+    )]
+    TransferLeader {
+        /// Who shall lead [default: the one that is furthest]
+        #[arg(long, value_name = "MANAGER")]
+        to: Option<String>,
+    },
+    /// Let a manager serve nothing new, for instance before its machine is serviced
+    #[command(
+        before_long_help = "Examples:\n  skep cluster drain m2\n  skep cluster drain m2 --off",
+        after_long_help = exit::help(exit::WRITES)
+    )]
+    Drain {
+        /// The manager's name or number
+        manager: String,
+        /// Let it serve again
+        #[arg(long)]
+        off: bool,
+    },
+    /// Let a standby manager vote
+    #[command(
+        before_long_help = "Examples:\n  skep cluster promote m4",
+        after_long_help = exit::help(exit::WRITES)
+    )]
+    Promote {
+        /// The manager's name or number
+        manager: String,
+    },
+    /// Take a manager out of the cluster, for ever
+    #[command(
+        before_long_help = "Examples:\n  skep cluster remove m3\n  skep cluster remove m3 --confirm m3     in scripts",
+        after_long_help = exit::help(exit::WRITES)
+    )]
+    Remove {
+        /// The manager's name or number
+        manager: String,
+    },
+    /// Give managers new certificates, without interrupting anything
+    #[command(
+        before_long_help = "Examples:\n  skep cluster rotate-certificates\n  skep cluster rotate-certificates m2",
+        after_long_help = exit::help(exit::WRITES)
+    )]
+    RotateCertificates {
+        /// The manager's name or number [default: all of them]
+        manager: Option<String>,
+    },
+    /// Show or set what the managers do by themselves
+    #[command(
+        before_long_help = "Examples:\n  skep cluster autopilot\n  skep cluster autopilot set --remove-dead-after 10m\n  skep cluster autopilot set --remove-dead-after off",
+        after_long_help = exit::help(exit::WRITES)
+    )]
+    Autopilot(Verbs<manager::AutopilotVerb>),
     /// On a survivor's machine: go on from it alone when the majority of the managers is lost for good
     ///
     /// Compare all survivors first and take the one with the highest term of the newest entry, and among those the
@@ -81,6 +160,19 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
             let answer = read(session, &MANAGER.at(&[], session)?).await?;
             session.print_list(&MANAGER, &answer);
             Ok(())
+        }
+        Verb::JoinCommand(wish) => manager::join_command(wish, session).await,
+        Verb::JoinTokens => manager::join_tokens(session).await,
+        Verb::RevokeJoinToken { id } => manager::revoke_join_token(&id, session).await,
+        Verb::TransferLeader { to } => manager::transfer_leader(to.as_deref(), session).await,
+        Verb::Drain { manager, off } => manager::drain(&manager, off, session).await,
+        Verb::Promote { manager } => manager::promote(&manager, session).await,
+        Verb::Remove { manager } => manager::remove(&manager, session).await,
+        Verb::RotateCertificates { manager } => {
+            manager::rotate_certificates(manager.as_deref(), session).await
+        }
+        Verb::Autopilot(command) => {
+            manager::autopilot(command.verb.unwrap_or(manager::AutopilotVerb::Get), session).await
         }
         Verb::Recover(_) => Err(Failure::usage(
             "recovery works on the data folder of a manager, and this program is the client alone",

@@ -18,6 +18,7 @@ mod help;
 mod host;
 mod image;
 mod input;
+mod manager;
 mod noun;
 mod operation;
 mod options;

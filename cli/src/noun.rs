@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::session::Session;
 use crate::table::Column;
 use crate::value::text_at;
-use crate::{cluster, driver, env, host, image, operation, snapshot, stack, task, template};
+use crate::{cluster, driver, env, host, image, manager, operation, snapshot, stack, task, template};
 
 /// A kind of thing that can be listed.
 pub(crate) struct Noun {
@@ -37,6 +37,7 @@ pub struct Verbs<V: Subcommand> {
 #[cfg_attr(not(test), expect(dead_code, reason = "the contract test of the tables walks it"))]
 pub(crate) const NOUNS: &[&Noun] = &[
     &cluster::MANAGER,
+    &manager::JOIN_TOKEN,
     &env::ENV,
     &template::TEMPLATE,
     &host::HOST,

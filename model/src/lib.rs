@@ -12,6 +12,7 @@ pub mod environment;
 pub mod fact;
 pub mod host;
 pub mod ids;
+pub mod manager;
 pub mod name;
 pub mod operation;
 pub mod recipe;

@@ -79,6 +79,15 @@ pub enum Refusal {
         /// The bound.
         limit: usize,
     },
+    /// A join token that is unknown, ended or used up; which of them is not told to who may only be guessing.
+    #[error("the join token is not valid: it has ended, was used up or revoked, or never was one")]
+    JoinTokenUseless,
+    /// A manager that does not belong to the cluster any more.
+    #[error("manager {number} was removed from the cluster; its number does not come back")]
+    ManagerRemoved {
+        /// Its number.
+        number: u64,
+    },
     /// The compose file is no recipe.
     #[error("the recipe has {} {}", .errors.len(), if .errors.len() == 1 { "error" } else { "errors" })]
     InvalidRecipe {
@@ -112,6 +121,8 @@ impl Refusal {
         ("SKP-1302", "BEING_REMOVED"),
         ("SKP-1303", "NO_HOSTS"),
         ("SKP-1401", "LIMIT_REACHED"),
+        ("SKP-1501", "JOIN_TOKEN_USELESS"),
+        ("SKP-1502", "MANAGER_REMOVED"),
         ("SKP-2001", "DRIVER_REFUSED"),
         ("SKP-2601", "INVALID_RECIPE"),
         ("SKP-2602", "HOST_PORT_TAKEN"),
@@ -129,6 +140,8 @@ impl Refusal {
             Refusal::BeingRemoved { .. } => "SKP-1302",
             Refusal::NoHosts { .. } => "SKP-1303",
             Refusal::TooMany { .. } => "SKP-1401",
+            Refusal::JoinTokenUseless => "SKP-1501",
+            Refusal::ManagerRemoved { .. } => "SKP-1502",
             Refusal::Driver { .. } => "SKP-2001",
             Refusal::InvalidRecipe { .. } => "SKP-2601",
             Refusal::HostPortTaken { .. } => "SKP-2602",
@@ -147,14 +160,22 @@ impl Refusal {
     pub fn hint(&self) -> Option<String> {
         match self {
             Refusal::NameTaken { .. } => Some("choose another name, or remove the other first".into()),
-            Refusal::NotFound { what, .. } => {
-                Some(format!("see what there is: skep {} ls", what.replace("environment", "env")))
-            }
+            Refusal::NotFound { what, .. } => Some(match *what {
+                "manager" => "see what there is: skep cluster members".into(),
+                "join token" => "see what there is: skep cluster join-tokens".into(),
+                what => format!("see what there is: skep {} ls", what.replace("environment", "env")),
+            }),
             Refusal::BeingRemoved { .. } => Some("wait until it is gone: skep op ls".into()),
             Refusal::NoHosts { environment } => {
                 Some(format!("add one: skep host create host-1 --driver local -e {environment}"))
             }
             Refusal::HostPortTaken { .. } => Some("publish another port, or remove the other stack".into()),
+            Refusal::JoinTokenUseless => {
+                Some("make a new one on a manager of the cluster: skep cluster join-command".into())
+            }
+            Refusal::ManagerRemoved { .. } => {
+                Some("it can join again on an empty data folder: skep cluster join-command".into())
+            }
             Refusal::InvalidRecipe { .. } => Some("docs/reference/recipe.md lists what is understood".into()),
             Refusal::InvalidTemplate { .. } => {
                 Some("examples/template-three-managers.yml shows the format".into())

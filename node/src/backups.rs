@@ -23,6 +23,7 @@ use skep_api::{MadeSnapshot, SnapshotFailure, Snapshots};
 use skep_backup::{BackupError, Header, Reader, Recipient, RecoveryKey, Secrets, Writer};
 use skep_ledger::{Ledger, Request, Term, transact};
 use skep_model::ids::SnapshotId;
+use skep_model::manager;
 use skep_model::snapshot::{self, Snapshot};
 use skep_raft::{Export, Replica};
 use skep_wire::pki::Identity;
@@ -195,7 +196,12 @@ impl Backups {
 
     async fn write(&self, fresh: bool, directory: PathBuf) -> Result<Written, SnapshotFailure> {
         let _one_at_a_time = self.making.lock().await;
-        let export = self.replica.export(fresh).await?;
+        let mut export = self.replica.export(fresh).await?;
+        // Looked for afterwards, so that every number in the export is among them.
+        let managers = manager::list(&self.replica.view())
+            .map_err(|error| SnapshotFailure::Failed(error.to_string()))?;
+        export.highest_node =
+            managers.iter().map(|given| given.number).chain([export.highest_node]).max().unwrap_or(0);
         let recipients = self.recipients()?;
         let (identity, manager) = (self.identity.clone(), self.manager.clone());
         let writing =

@@ -33,13 +33,28 @@ pub(crate) struct ServerConfig {
     /// Where drivers that keep things on this computer keep them.
     #[serde(default = "local_root")]
     pub(crate) local_root: PathBuf,
-    /// The first administrator's token: only its hash.
-    pub(crate) admin_token: AdminToken,
-    /// To whom backups are encrypted from the beginning: the public half of the recovery key.
+    /// The first administrator's token: only its hash. Founders have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) admin_token: Option<AdminToken>,
+    /// To whom backups are encrypted from the beginning: the public half of the recovery key. Founders have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) recovery_recipient: Option<String>,
-    /// The managers that found the cluster together, this one included.
+    /// The managers that found the cluster together, this one included; none if it joined later.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) founders: Vec<Founder>,
+    /// This manager, if it joined a cluster that existed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) joined: Option<Founder>,
+}
+
+/// The file in which a manager keeps who the others are, for the day when its log cannot tell any more.
+const MEMBERS_FILE: &str = "members.toml";
+
+/// `members.toml`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct KnownMembers {
+    #[serde(default)]
+    members: Vec<Founder>,
 }
 
 /// How long silence means that the leader is gone.
@@ -94,8 +109,12 @@ impl ServerConfig {
         let path = data.join(FILE);
         let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         let config: ServerConfig = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
-        if config.founder().is_none() {
-            bail!("in {}: manager {} is not among the founders", path.display(), config.node);
+        if config.me().is_none() {
+            bail!(
+                "in {}: manager {} is neither among the founders nor the one that joined",
+                path.display(),
+                config.node
+            );
         }
         Ok(config)
     }
@@ -106,9 +125,9 @@ impl ServerConfig {
         std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
     }
 
-    /// This manager among the founders.
-    pub(crate) fn founder(&self) -> Option<&Founder> {
-        self.founders.iter().find(|founder| founder.id == self.node)
+    /// This manager, as a founder or as one that joined.
+    pub(crate) fn me(&self) -> Option<&Founder> {
+        self.joined.iter().chain(&self.founders).find(|manager| manager.id == self.node)
     }
 
     pub(crate) fn founding_nodes(&self) -> BTreeMap<u64, ManagerNode> {
@@ -119,6 +138,22 @@ impl ServerConfig {
         };
         self.founders.iter().map(|founder| (founder.id, node(founder))).collect()
     }
+}
+
+/// The managers as they were known last; none if that was never written.
+pub(crate) fn known_members(data: &Path) -> Vec<Founder> {
+    let text = std::fs::read_to_string(data.join(MEMBERS_FILE)).unwrap_or_default();
+    toml::from_str::<KnownMembers>(&text).unwrap_or_default().members
+}
+
+/// Keeps who the managers are.
+pub(crate) fn save_known_members(data: &Path, members: Vec<Founder>) -> Result<()> {
+    let path = data.join(MEMBERS_FILE);
+    let text = toml::to_string(&KnownMembers { members }).context("writing the known managers")?;
+    let new = path.with_extension("new");
+    std::fs::write(&new, text)
+        .and_then(|()| std::fs::rename(&new, &path))
+        .with_context(|| format!("writing {}", path.display()))
 }
 
 impl AdminToken {
@@ -156,8 +191,9 @@ mod tests {
             timing: TimingPreset::Lan,
             drain_delay_secs: 10,
             local_root: local_root(),
-            admin_token: AdminToken { id: "a".into(), sha256: "00".into() },
+            admin_token: Some(AdminToken { id: "a".into(), sha256: "00".into() }),
             recovery_recipient: None,
+            joined: None,
             founders: vec![Founder {
                 id: 1,
                 name: "m1".into(),
@@ -172,6 +208,22 @@ mod tests {
         let dir = tempfile::tempdir().expect("makes a folder");
         config().save(dir.path()).expect("writes");
         assert_eq!(ServerConfig::load(dir.path()).expect("reads"), config());
+    }
+
+    #[test]
+    fn a_manager_that_joined_is_no_founder_and_knows_itself() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let founder = config().founders.remove(0);
+        let joined = Founder { id: 4, name: "m4".into(), ..founder };
+        let config =
+            ServerConfig { node: 4, admin_token: None, founders: vec![], joined: Some(joined), ..config() };
+        config.save(dir.path()).expect("writes");
+        let read = ServerConfig::load(dir.path()).expect("reads");
+        assert_eq!(read.me().map(|me| me.name.as_str()), Some("m4"));
+        assert!(read.founding_nodes().is_empty());
+
+        save_known_members(dir.path(), vec![read.me().expect("is known").clone()]).expect("writes");
+        assert_eq!(known_members(dir.path()).len(), 1);
     }
 
     #[test]

@@ -192,9 +192,10 @@ pub(crate) fn found(out: &Path, founding: &Founding, managers: &[FoundingManager
             timing: founding.timing,
             drain_delay_secs: founding.drain_delay_secs,
             local_root: founding.local_root.clone(),
-            admin_token: admin_token.clone(),
+            admin_token: Some(admin_token.clone()),
             recovery_recipient: recovery_key.as_ref().map(|key| key.recipient().to_string()),
             founders: founders.clone(),
+            joined: None,
         };
         write_data_folder(&out.join(&manager.name), &identity, &config)?;
         first.get_or_insert(identity);

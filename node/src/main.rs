@@ -3,12 +3,15 @@
 //! Only wiring: what the parts do is in their crates. A failure to start is one line that says what was tried and
 //! what to do, and exit code 1.
 
+mod admission;
 mod agent;
 mod backups;
+mod caretaker;
 mod config;
 mod dev;
 mod events;
 mod founding;
+mod joining;
 mod members;
 mod ports;
 mod recover;

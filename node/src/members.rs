@@ -1,28 +1,320 @@
-//! What the doors want to know about the managers, asked of Raft.
+//! This manager's part in the membership: what the doors want to know about the managers, and every wish about them.
+//!
+//! A wish is fulfilled where it can be: draining and certificates by the manager itself, the membership by the leader.
+//! Whoever is asked passes it on, one hop. How a new manager is let in is in `admission.rs`; what is done without a
+//! wish, in `caretaker.rs`.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use anyhow::{Context as _, Result};
 use async_trait::async_trait;
-use skep_api::{Cluster, ClusterStatus, MemberStatus, Readiness};
-use skep_raft::Replica;
+use jiff::Timestamp;
+use skep_api::{Cluster, ClusterStatus, MemberAction, MemberRefusal, MemberStatus, Readiness};
+use skep_ledger::{Ledger, Request, transact};
+use skep_model::manager::{self, ManagerRole, Standing};
+use skep_raft::{ChangeError, Replica};
+use skep_wire::channels::{PeerChannels, Purpose};
+use skep_wire::pki::{JoinToken, LiveIdentity};
+use skep_wire::proto::peer::members_client::MembersClient;
+use skep_wire::proto::peer::{self, ActRequest, Empty, MemberAction as Wire};
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, timeout};
+use tonic::transport::Channel;
+
+use crate::config::ServerConfig;
+
+/// How long a wish waits for a leader and for the change itself; clients give up after 15 s.
+const ACT_MAX: Duration = Duration::from_secs(12);
+
+/// One manager's answer; its change of the membership may take ten seconds.
+const ANSWER_MAX: Duration = Duration::from_secs(11);
+
+/// Before the leader is looked for again.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// Codes of a [`peer::MemberRefusal`] between managers.
+pub(crate) mod code {
+    pub(crate) const QUORUM_AT_RISK: &str = "QUORUM_AT_RISK";
+    pub(crate) const NOT_READY: &str = "NOT_READY";
+    pub(crate) const BUSY: &str = "BUSY";
+    pub(crate) const NOT_LEADER: &str = "NOT_LEADER";
+    pub(crate) const UNKNOWN: &str = "UNKNOWN";
+    pub(crate) const REFUSED: &str = "REFUSED";
+}
 
 /// This manager's view of the managers.
 pub(crate) struct Members {
-    replica: Replica,
-    cluster: String,
+    pub(crate) replica: Replica,
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) channels: PeerChannels,
+    pub(crate) identity: LiveIdentity,
+    pub(crate) config: ServerConfig,
+    /// Where the identity is kept.
+    pub(crate) data: PathBuf,
+    /// Held by whoever changes the membership, so that a second wish waits instead of being refused.
+    pub(crate) changing: Mutex<()>,
+    /// Numbers that are turned away, on connections that exist as well.
+    pub(crate) outcasts: watch::Sender<BTreeSet<u64>>,
+    /// Set once this manager itself does not belong to the cluster any more.
+    pub(crate) expelled: watch::Sender<bool>,
     name: String,
-    draining: AtomicBool,
+    cluster: String,
+    draining: Arc<AtomicBool>,
 }
 
 impl Members {
-    pub(crate) fn new(replica: Replica, cluster: &str, name: &str) -> Members {
-        Members { replica, cluster: cluster.into(), name: name.into(), draining: AtomicBool::new(false) }
+    pub(crate) fn new(
+        replica: Replica,
+        channels: PeerChannels,
+        identity: LiveIdentity,
+        config: ServerConfig,
+        data: PathBuf,
+    ) -> Members {
+        let draining = Arc::new(AtomicBool::new(false));
+        let (drains, certificate) = (draining.clone(), identity.clone());
+        replica.describe_with(move |status| {
+            status.draining = drains.load(Ordering::SeqCst);
+            let expiries = certificate.certificate_expiries().unwrap_or_default();
+            let own = expiries.iter().find(|expiry| expiry.kind == "manager");
+            status.certificate_expires_at = own.map(|expiry| expiry.at);
+        });
+        Members {
+            ledger: Arc::new(replica.clone()),
+            name: config.me().map(|me| me.name.clone()).unwrap_or_default(),
+            cluster: identity.now().cluster,
+            replica,
+            channels,
+            identity,
+            config,
+            data,
+            changing: Mutex::new(()),
+            outcasts: watch::Sender::new(BTreeSet::new()),
+            expelled: watch::Sender::new(false),
+            draining,
+        }
     }
 
     /// From now on load balancers are told to send nothing new.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Resolves when this manager has been removed from the cluster.
+    pub(crate) async fn expelled(&self) {
+        // The sender lives as long as this does.
+        let _ = self.expelled.subscribe().wait_for(|expelled| *expelled).await;
+    }
+
+    /// A new key and certificate: on disk first, then in use.
+    pub(crate) async fn rotate_certificate(&self) -> Result<()> {
+        let (identity, data) = (self.identity.clone(), self.data.clone());
+        let renewing = tokio::task::spawn_blocking(move || {
+            let renewed = identity.renewed()?;
+            renewed.save(&data)?;
+            identity.replace(renewed)
+        });
+        renewing.await.context("renewing the certificate")?.context("renewing the certificate")?;
+        tracing::info!("this manager's certificate was renewed");
+        Ok(())
+    }
+
+    /// Fulfils a wish that another manager, or this one, has passed on.
+    pub(crate) async fn act_here(&self, request: ActRequest) -> Result<(), peer::MemberRefusal> {
+        let member = request.member;
+        let named = member.ok_or_else(|| refusal(code::REFUSED, "it is not said which manager is meant"));
+        match request.action() {
+            Wire::TransferLeader => self.transfer_here(member, request.dry_run).await,
+            Wire::Promote => self.promote_here(named?, request.dry_run).await,
+            Wire::Remove => self.remove_here(named?, request.dry_run).await,
+            _ if request.dry_run => Ok(()),
+            Wire::Drain => {
+                self.drain();
+                // To whom, is the leader's choice; the caretaker tries again as long as this manager leads.
+                let _ = self.replica.transfer_leadership(None).await;
+                Ok(())
+            }
+            Wire::Resume => {
+                self.draining.store(false, Ordering::SeqCst);
+                Ok(())
+            }
+            Wire::RotateCertificate => {
+                let rotated = self.rotate_certificate().await;
+                rotated.map_err(|error| refusal(code::REFUSED, format!("{error:#}")))
+            }
+            Wire::Unspecified => Err(refusal(code::REFUSED, "this version does not know the action")),
+        }
+    }
+
+    async fn transfer_here(&self, to: Option<u64>, rehearse: bool) -> Result<(), peer::MemberRefusal> {
+        if to.is_some() && to == self.replica.leader_id() {
+            return Ok(());
+        }
+        let done = match rehearse {
+            true => self.replica.successor(to).await.map(drop),
+            false => self.replica.transfer_leadership(to).await,
+        };
+        done.map_err(changed)
+    }
+
+    async fn promote_here(&self, member: u64, rehearse: bool) -> Result<(), peer::MemberRefusal> {
+        let votes = self.replica.members_now().get(&member).is_some_and(|member| member.votes);
+        if votes {
+            return Ok(());
+        }
+        let only = BTreeSet::from([member]);
+        if rehearse {
+            return self.replica.may_promote(&only).await.map_err(changed);
+        }
+        let _one_at_a_time = self.changing.lock().await;
+        self.replica.may_promote(&only).await.map_err(changed)?;
+        self.write(|tx| manager::set_role(tx, member, ManagerRole::Voter)).await?;
+        self.replica.promote(&only).await.map_err(changed)
+    }
+
+    async fn remove_here(&self, member: u64, rehearse: bool) -> Result<(), peer::MemberRefusal> {
+        self.replica.may_remove(member).await.map_err(changed)?;
+        if rehearse {
+            return Ok(());
+        }
+        if !self.replica.is_leader() {
+            return Err(changed(ChangeError::NotLeader));
+        }
+        if member == self.config.node {
+            // Its successor removes it: the one who asks looks for the leader again.
+            self.replica.transfer_leadership(None).await.map_err(changed)?;
+            return Err(changed(ChangeError::NotLeader));
+        }
+        let _one_at_a_time = self.changing.lock().await;
+        let name = self.name_of(member).unwrap_or_default();
+        self.write(|tx| manager::remove(tx, member, &name)).await?;
+        self.finish_removal(member).await.map_err(changed)
+    }
+
+    /// Takes a number that is marked as removed out of the membership, and tells it.
+    pub(crate) async fn finish_removal(&self, member: u64) -> Result<(), ChangeError> {
+        let client = self.client(member);
+        self.replica.remove_member(member).await?;
+        tracing::info!(member, "a manager was removed from the cluster");
+        if let Ok(mut client) = client {
+            // It finds out by itself if this does not reach it.
+            tokio::spawn(async move { timeout(ANSWER_MAX, client.removed(Empty {})).await.map(drop) });
+        }
+        Ok(())
+    }
+
+    async fn write(
+        &self,
+        rule: impl FnMut(&mut skep_ledger::Tx<'_>) -> skep_model::Ruling<bool> + Send,
+    ) -> Result<(), peer::MemberRefusal> {
+        match transact(&*self.ledger, Request::new(), rule).await {
+            Ok(_) => Ok(()),
+            Err(skep_ledger::TransactError::Refused(refused)) => {
+                Err(refusal(code::REFUSED, refused.to_string()))
+            }
+            Err(error) => Err(refusal(code::UNKNOWN, error.to_string())),
+        }
+    }
+
+    /// Asks the manager that it is about.
+    async fn ask(&self, node: u64, request: ActRequest) -> Result<(), peer::MemberRefusal> {
+        if node == self.config.node {
+            return self.act_here(request).await;
+        }
+        let unreachable =
+            |why: String| refusal(code::UNKNOWN, format!("manager {node} did not answer: {why}"));
+        let mut client = self.client(node).map_err(unreachable)?;
+        match timeout(ANSWER_MAX, client.act(request)).await {
+            Ok(Ok(reply)) => reply.into_inner().refused.map_or(Ok(()), Err),
+            Ok(Err(status)) => Err(unreachable(status.message().to_owned())),
+            Err(_) => Err(unreachable(format!("{} s have passed", ANSWER_MAX.as_secs()))),
+        }
+    }
+
+    /// Asks whoever leads, also while that changes. Asking again is safe: each wish finds done what is done.
+    async fn ask_leader(&self, request: ActRequest) -> Result<(), MemberRefusal> {
+        let deadline = Instant::now() + ACT_MAX;
+        let mut last = MemberRefusal::NoLeader("none was elected in time".into());
+        loop {
+            if let Some(leader) = self.replica.leader_id() {
+                match self.ask(leader, request).await {
+                    Ok(()) => return Ok(()),
+                    Err(refused) => match refused.code.as_str() {
+                        code::NOT_LEADER => {}
+                        code::BUSY => last = MemberRefusal::Changing(refused.message),
+                        code::UNKNOWN => last = MemberRefusal::OutcomeUnknown(refused.message),
+                        _ => return Err(told(refused)),
+                    },
+                }
+            }
+            if Instant::now() > deadline {
+                return Err(last);
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// Asks a manager about itself.
+    async fn ask_member(&self, node: u64, request: ActRequest) -> Result<(), MemberRefusal> {
+        self.ask(node, request).await.map_err(|refused| match refused.code.as_str() {
+            code::UNKNOWN => MemberRefusal::Unreachable(refused.message),
+            _ => told(refused),
+        })
+    }
+
+    pub(crate) fn client(&self, node: u64) -> Result<MembersClient<Channel>, String> {
+        let channel = self.channels.get_for(node, Purpose::Heartbeat);
+        channel.map(MembersClient::new).map_err(|error| error.to_string())
+    }
+
+    fn name_of(&self, number: u64) -> Option<String> {
+        self.replica.members_now().get(&number).map(|member| member.node.name.clone())
+    }
+
+    /// The number of the member that is called so.
+    fn number_of(&self, named: &str) -> Option<u64> {
+        let members = self.replica.members_now();
+        let found =
+            members.iter().find(|(number, member)| member.node.name == named || number.to_string() == named);
+        found.map(|(number, _)| *number)
+    }
+
+    fn member(&self, named: &str) -> Result<u64, MemberRefusal> {
+        self.number_of(named).ok_or_else(|| MemberRefusal::Unknown(named.to_owned()))
+    }
+
+    /// Was this one removed before? Then removing it is done.
+    async fn was_removed(&self, named: &str) -> bool {
+        let Ok(view) = self.ledger.fresh_view().await else { return false };
+        let rows = manager::list(&view).unwrap_or_default();
+        rows.iter().any(|row| {
+            row.standing == Standing::Removed && (row.name == named || row.number.to_string() == named)
+        })
+    }
+
+    async fn rotate_all(&self, dry_run: bool) -> Result<(), MemberRefusal> {
+        let mut failed = vec![];
+        for (number, member) in self.replica.members_now() {
+            let request =
+                ActRequest { action: Wire::RotateCertificate.into(), member: Some(number), dry_run };
+            if let Err(error) = self.ask_member(number, request).await {
+                failed.push(format!("{}: {error}", member.node.name));
+            }
+        }
+        match failed.is_empty() {
+            true => Ok(()),
+            false => Err(MemberRefusal::Unreachable(format!(
+                "not every manager has a new certificate; the others have: {}",
+                failed.join("; ")
+            ))),
+        }
     }
 }
 
@@ -45,7 +337,7 @@ impl Cluster for Members {
     }
 
     fn readiness(&self) -> Readiness {
-        match (self.draining.load(Ordering::SeqCst), self.replica.knows_leader()) {
+        match (self.is_draining(), self.replica.knows_leader()) {
             (true, _) => Readiness::Draining,
             (false, true) => Readiness::Serving,
             (false, false) => Readiness::Unusable("no leader is known".into()),
@@ -66,6 +358,72 @@ impl Cluster for Members {
 
     fn epoch(&self) -> u64 {
         self.replica.epoch()
+    }
+
+    async fn act(&self, action: MemberAction, dry_run: bool) -> Result<(), MemberRefusal> {
+        let request = |action: Wire, member| ActRequest { action: action.into(), member, dry_run };
+        match action {
+            MemberAction::TransferLeader(to) => {
+                let to = to.map(|named| self.member(&named)).transpose()?;
+                self.ask_leader(request(Wire::TransferLeader, to)).await
+            }
+            MemberAction::Promote(named) => {
+                let member = self.member(&named)?;
+                self.ask_leader(request(Wire::Promote, Some(member))).await
+            }
+            MemberAction::Remove(named) => match self.member(&named) {
+                Ok(member) => self.ask_leader(request(Wire::Remove, Some(member))).await,
+                Err(_) if self.was_removed(&named).await => Ok(()),
+                Err(unknown) => Err(unknown),
+            },
+            MemberAction::Drain(named) => {
+                let member = self.member(&named)?;
+                self.ask_member(member, request(Wire::Drain, Some(member))).await
+            }
+            MemberAction::Resume(named) => {
+                let member = self.member(&named)?;
+                self.ask_member(member, request(Wire::Resume, Some(member))).await
+            }
+            MemberAction::RotateCertificate(Some(named)) => {
+                let member = self.member(&named)?;
+                self.ask_member(member, request(Wire::RotateCertificate, Some(member))).await
+            }
+            MemberAction::RotateCertificate(None) => self.rotate_all(dry_run).await,
+        }
+    }
+
+    fn join_token(&self, id: &str) -> String {
+        let identity = self.identity.now();
+        let token = JoinToken::derive(&identity.registration_key, &identity.cluster, id, &identity.ca_pem);
+        // The authority's certificate was read at the start, so its fingerprint can be made.
+        token.map(|token| token.to_string()).unwrap_or_default()
+    }
+}
+
+pub(crate) fn refusal(code: &str, message: impl Into<String>) -> peer::MemberRefusal {
+    peer::MemberRefusal { code: code.into(), message: message.into() }
+}
+
+/// What the replica said no with, for another manager.
+pub(crate) fn changed(error: ChangeError) -> peer::MemberRefusal {
+    let known = match &error {
+        ChangeError::NotLeader => code::NOT_LEADER,
+        ChangeError::QuorumAtRisk(_) => code::QUORUM_AT_RISK,
+        ChangeError::NotReady(_) => code::NOT_READY,
+        ChangeError::Busy(_) => code::BUSY,
+        ChangeError::Unknown(_) => code::UNKNOWN,
+    };
+    refusal(known, error.to_string())
+}
+
+/// What another manager said no with, for people.
+fn told(refused: peer::MemberRefusal) -> MemberRefusal {
+    match refused.code.as_str() {
+        code::QUORUM_AT_RISK => MemberRefusal::QuorumAtRisk(refused.message),
+        code::BUSY => MemberRefusal::Changing(refused.message),
+        code::NOT_LEADER => MemberRefusal::NoLeader(refused.message),
+        code::UNKNOWN => MemberRefusal::OutcomeUnknown(refused.message),
+        _ => MemberRefusal::NotReady(refused.message),
     }
 }
 
@@ -93,5 +451,9 @@ fn member(status: skep_raft::MemberStatus) -> MemberStatus {
         resident_bytes: status.resident_bytes,
         epoch: (status.epoch > 0).then_some(status.epoch),
         snapshot_rows: status.snapshot_rows,
+        draining: status.draining,
+        certificate_expires_at: status
+            .certificate_expires_at
+            .and_then(|seconds| Timestamp::from_second(seconds).ok()),
     }
 }

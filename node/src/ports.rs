@@ -10,7 +10,7 @@ use hyper_util::service::TowerToHyperService;
 use skep_hub::Hub;
 use skep_ledger::Ledger;
 use skep_wire::accept::{self, Accepted, ManagerConnection};
-use skep_wire::pki::{self, Identity};
+use skep_wire::pki::LiveIdentity;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig as TlsConfig;
 
 use crate::events;
+use crate::members::Members;
 
 /// Connections of managers that wait to be served; there are never more managers than this.
 const MANAGER_CONNECTIONS_WAITING_MAX: usize = 16;
@@ -39,12 +40,13 @@ pub(crate) async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener>
 /// Serves managers and agents. Manager connections go to the gRPC server that reads the returned channel.
 pub(crate) fn serve_peers(
     listener: TcpListener,
-    identity: &Identity,
+    identity: &LiveIdentity,
     hub: Hub,
+    members: Arc<Members>,
     ledger: Arc<dyn Ledger>,
 ) -> Result<mpsc::Receiver<Result<ManagerConnection>>> {
-    let tls = pki::peer_server_config(identity)?;
-    let cluster = identity.cluster.clone();
+    let tls = identity.peer_server_config()?;
+    let cluster = identity.now().cluster;
     let (managers, receiver) = mpsc::channel(MANAGER_CONNECTIONS_WAITING_MAX);
     tokio::spawn(async move {
         loop {
@@ -53,6 +55,7 @@ pub(crate) fn serve_peers(
             };
             let (tls, cluster) = (tls.clone(), cluster.clone());
             let (hub, ledger, managers) = (hub.clone(), ledger.clone(), managers.clone());
+            let members = members.clone();
             tokio::spawn(async move {
                 match accept::accept(tls, tcp, &cluster).await {
                     Ok(Accepted::Manager(connection)) => {
@@ -60,6 +63,7 @@ pub(crate) fn serve_peers(
                         let _ = managers.send(Ok(connection)).await;
                     }
                     Ok(Accepted::Registration(io)) => hub.serve_registration(io).await,
+                    Ok(Accepted::Join { io, was }) => members.serve_join(io, was).await,
                     Ok(Accepted::Agent { io, host_id }) => match events::is_known(&*ledger, &host_id).await {
                         Ok(true) => hub.serve_agent(io, host_id).await,
                         Ok(false) => {
@@ -76,8 +80,8 @@ pub(crate) fn serve_peers(
 }
 
 /// Serves the API.
-pub(crate) fn serve_api(listener: TcpListener, identity: &Identity, router: Router) -> Result<()> {
-    let tls = pki::api_server_config(identity)?;
+pub(crate) fn serve_api(listener: TcpListener, identity: &LiveIdentity, router: Router) -> Result<()> {
+    let tls = identity.api_server_config()?;
     tokio::spawn(async move {
         loop {
             let Some(tcp) = accepted(&listener).await else {

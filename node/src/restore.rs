@@ -14,8 +14,8 @@ use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 use skep_backup::{BackupError, Header, Reader, RecoveryKey, Secrets, Totals};
 use skep_cli::{GlobalFlags, Output, Restore};
-use skep_ledger::{ReadError, Txn, View};
-use skep_model::access;
+use skep_ledger::{ReadError, Tx, Txn, View};
+use skep_model::{access, manager};
 use skep_raft::{Restoration, RestorePoint};
 use skep_wire::pki::Identity;
 use skep_wire::random;
@@ -152,7 +152,7 @@ fn fill(
         totals = backup.totals().cloned();
         restoration.finish(&point, |view| {
             if change.is_none() {
-                change = admission(view, &config)?;
+                change = succession(view, header, &config)?;
             }
             change.clone().ok_or_else(|| ReadError::new("the administrator's token is known already"))
         })?;
@@ -160,12 +160,24 @@ fn fill(
     totals.context("there is no manager to restore to")
 }
 
-/// The new administrator's token beside the old ones: whoever restores may have nothing else.
-fn admission(view: &View, config: &ServerConfig) -> Result<Option<Txn>, ReadError> {
-    let token = &config.admin_token;
+/// What is different in the new cluster: a new administrator's token beside the old ones, because whoever restores may
+/// have nothing else, and every number of the old managers turned away for ever.
+fn succession(view: &View, header: &Header, config: &ServerConfig) -> Result<Option<Txn>, ReadError> {
+    let token = config
+        .admin_token
+        .as_ref()
+        .ok_or_else(|| ReadError::new("a founder has no administrator's token"))?;
     let hash = token.hash().map_err(ReadError::new)?;
-    skep_ledger::decide(view, Timestamp::now(), |tx| access::admit_administrator(tx, &token.id, &hash))
-        .map_err(ReadError::new)
+    let known = manager::list(view).map_err(ReadError::new)?;
+    let rule = |tx: &mut Tx<'_>| {
+        for number in 1..=header.highest_node {
+            let row = known.iter().find(|row| row.number == number);
+            let name = row.map_or_else(|| format!("m{number}"), |row| row.name.clone());
+            manager::remove(tx, number, &name)?;
+        }
+        access::admit_administrator(tx, &token.id, &hash)
+    };
+    skep_ledger::decide(view, Timestamp::now(), rule).map_err(ReadError::new)
 }
 
 fn tell(

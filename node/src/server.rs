@@ -5,8 +5,9 @@
 //! ```
 //! The ports are bound before anything else, so that a taken port changes nothing.
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,20 +19,28 @@ use skep_hub::{Hub, TunnelService};
 use skep_ledger::{Ledger, Request, Tx, transact};
 use skep_model::ids::HostId;
 use skep_model::{access, snapshot};
-use skep_raft::{RaftService, Replica, ReplicaConfig};
+use skep_raft::{ManagerNode, RaftService, Replica, ReplicaConfig, StartError};
 use skep_scheduler::effects::{Invitation, RealWorld};
 use skep_wire::channels::{PeerChannels, peer_server};
-use skep_wire::pki::{self, Identity};
+use skep_wire::pki::{self, Identity, LiveIdentity};
+use skep_wire::proto::peer::members_server::MembersServer;
 use skep_wire::proto::peer::tunnel_server::TunnelServer;
 use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::InterceptorLayer;
 
+use crate::admission::MembersService;
 use crate::backups::Backups;
-use crate::config::ServerConfig;
+use crate::caretaker;
+use crate::config::{AdminToken, ServerConfig, known_members};
 use crate::events::Registrar;
 use crate::founding::{self, API_PORT, Founding, FoundingManager, PEER_PORT, RECOVERY_KEY_FILE, TOKEN_FILE};
+use crate::joining::{self, Joining};
 use crate::members::Members;
 use crate::ports;
+
+/// Where drivers that keep things on this computer keep them, where nothing else is said.
+const LOCAL_ROOT: &str = "/var/lib/skep-local";
 
 /// Before the administrator's token is tried to be recorded again.
 const TOKEN_RETRY: Duration = Duration::from_millis(500);
@@ -39,32 +48,89 @@ const TOKEN_RETRY: Duration = Duration::from_millis(500);
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  skep server --data-dir /var/lib/skep        the first start founds a cluster of one manager\n  \
-                        skep init --out founders --manager m1=10.0.0.11 …   for a cluster of three"
+                        skep init --out founders --manager m1=10.0.0.11 …   for a cluster of three\n  \
+                        skep server --join 10.0.0.11:8444 --token skj_… --advertise 10.0.0.14\n  \
+                        skep server --reset-from-peers              the data is lost or damaged; the others have it"
 )]
 pub(crate) struct Server {
     /// Where the manager keeps its identity, log and state
     #[arg(long, value_name = "DIR", default_value = "/var/lib/skep")]
     data_dir: PathBuf,
-    /// At the first start of a single manager: the address at which clients and hosts reach it
+    /// At the first start: the address at which clients, hosts and other managers reach this one
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     advertise: IpAddr,
+    /// At the first start: the port for managers and agents
+    #[arg(long, value_name = "PORT", default_value_t = PEER_PORT)]
+    peer_port: u16,
+    /// At the first start: the port for clients
+    #[arg(long, value_name = "PORT", default_value_t = API_PORT)]
+    api_port: u16,
+    /// At the first start: join the cluster of these managers (see: skep cluster join-command)
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    join: Vec<String>,
+    /// The token to join with
+    #[arg(long, env = "SKEP_JOIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<String>,
+    /// The name to join with [default: the cluster chooses]
+    #[arg(long, value_name = "NAME", requires = "join")]
+    name: Option<String>,
+    /// Set the log and state aside and copy them from the other managers, under a new number; for a manager whose
+    /// data was lost or damaged
+    #[arg(long, conflicts_with_all = ["token", "name"])]
+    reset_from_peers: bool,
 }
 
 impl Server {
     pub(crate) async fn run(self) -> Result<()> {
-        if !ServerConfig::exists(&self.data_dir) {
+        if let Some(reason) = joining::was_removed(&self.data_dir) {
+            bail!("{reason}. To join again, use an empty folder: skep cluster join-command tells how");
+        }
+        if self.reset_from_peers {
+            joining::reset_from_peers(&self.data_dir, &self.join).await?;
+        } else if ServerConfig::exists(&self.data_dir) {
+            if !self.join.is_empty() {
+                tracing::info!("this folder is a manager's already: --join is not looked at");
+            }
+        } else if self.join.is_empty() {
             self.found_alone()?;
+        } else {
+            self.join().await?;
         }
         let config = ServerConfig::load(&self.data_dir)?;
-        let identity = Identity::load(&self.data_dir)?;
-        if identity.node()? != config.node {
-            bail!(
-                "the certificate is manager {}'s, but server.toml is manager {}'s",
-                identity.node()?,
-                config.node
-            );
+        let identity = LiveIdentity::open(&self.data_dir)?;
+        let node = identity.now().node()?;
+        if node != config.node {
+            bail!("the certificate is manager {node}'s, but server.toml is manager {}'s", config.node);
         }
         serve(&self.data_dir, &config, identity).await
+    }
+
+    async fn join(&self) -> Result<()> {
+        if self.data_dir.join("raft/CURRENT").exists() && !self.data_dir.join("joining").exists() {
+            bail!(
+                "{} has a log but no server.toml: restore the file, or use another folder",
+                self.data_dir.display()
+            );
+        }
+        let token = self.token.clone().context(
+            "--join needs a token: --token TOKEN or SKEP_JOIN_TOKEN; skep cluster join-command prints one",
+        )?;
+        let joining = Joining {
+            managers: self.join.clone(),
+            token,
+            name: self.name.clone().unwrap_or_default(),
+            advertise: self.advertise,
+            listen: if self.listens_everywhere() { Ipv4Addr::UNSPECIFIED.into() } else { self.advertise },
+            peer_port: self.peer_port,
+            api_port: self.api_port,
+            local_root: LOCAL_ROOT.into(),
+        };
+        joining::join(&self.data_dir, &joining).await
+    }
+
+    /// Addresses of this machine alone are listened on alone.
+    fn listens_everywhere(&self) -> bool {
+        !self.advertise.is_loopback()
     }
 
     /// The first start on an empty folder: a cluster of one.
@@ -77,9 +143,9 @@ impl Server {
         }
         let manager = FoundingManager {
             name: "m1".into(),
-            peer: SocketAddr::new(self.advertise, PEER_PORT),
-            api: SocketAddr::new(self.advertise, API_PORT),
-            listen_everywhere: !self.advertise.is_loopback(),
+            peer: SocketAddr::new(self.advertise, self.peer_port),
+            api: SocketAddr::new(self.advertise, self.api_port),
+            listen_everywhere: self.listens_everywhere(),
         };
         let founding = Founding::of(&founding::new_cluster_id());
         // Inside the folder, because a service may write nowhere else. What an interrupted founding left is worthless.
@@ -108,32 +174,44 @@ impl Server {
     }
 }
 
-async fn serve(data: &std::path::Path, config: &ServerConfig, identity: Identity) -> Result<()> {
-    let me = config.founder().context("this manager is not among the founders")?;
+async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result<()> {
+    let identity = live.now();
+    let me = config.me().context("server.toml does not say who this manager is")?;
     let peer_listener = ports::bind("peer", config.peer_listen).await?;
     let api_listener = ports::bind("API", config.api_listen).await?;
 
-    let channels =
-        PeerChannels::new(pki::manager_client_config(&identity)?, identity.cluster.clone(), config.node);
+    let channels = PeerChannels::new(live.manager_client_config()?, identity.cluster.clone(), config.node);
     let replica = Replica::start(ReplicaConfig {
         cluster: identity.cluster.clone(),
         node: config.node,
         dir: data.join("raft"),
-        founders: config.founding_nodes(),
+        founders: founders(data, config),
         channels: channels.clone(),
         timing: config.timing.into(),
     })
-    .await?;
+    .await
+    .map_err(with_way_out)?;
     let ledger: Arc<dyn Ledger> = Arc::new(replica.clone());
 
-    let (_managers, managers) = watch::channel(
+    let (managers_changed, managers) = watch::channel(
         config.founders.iter().map(|founder| founder.peer_address.clone()).collect::<Vec<_>>(),
     );
+    let members = Arc::new(Members::new(
+        replica.clone(),
+        channels.clone(),
+        live.clone(),
+        config.clone(),
+        data.to_owned(),
+    ));
     let registrar = Registrar::new(ledger.clone(), identity.clone(), &me.name)?;
     let hub = Hub::new(config.node, channels, Arc::new(registrar), managers.clone());
-    let connections = ports::serve_peers(peer_listener, &identity, hub.clone(), ledger.clone())?;
+    let connections = ports::serve_peers(peer_listener, &live, hub.clone(), members.clone(), ledger.clone())?;
+    tokio::spawn(caretaker::follow_membership(members.clone(), managers_changed));
+    tokio::spawn(caretaker::run(members.clone(), hub.clone()));
     tokio::spawn(
         peer_server()
+            .layer(InterceptorLayer::new(members.turn_away()))
+            .add_service(MembersServer::new(MembersService(members.clone())))
             .add_service(RaftService::server(replica.clone()))
             .add_service(TunnelServer::new(TunnelService::new(hub.clone())))
             .serve_with_incoming(ReceiverStream::new(connections)),
@@ -144,7 +222,6 @@ async fn serve(data: &std::path::Path, config: &ServerConfig, identity: Identity
         skep_binary: std::env::current_exe().context("finding this program")?,
         root: config.local_root.clone(),
     };
-    let members = Arc::new(Members::new(replica.clone(), &identity.cluster, &me.name));
     let spool = data.join("spool");
     std::fs::create_dir_all(&spool).with_context(|| format!("making {}", spool.display()))?;
     let backups = Arc::new(Backups::new(replica.clone(), identity.clone(), &me.name, data));
@@ -157,19 +234,23 @@ async fn serve(data: &std::path::Path, config: &ServerConfig, identity: Identity
         drivers: drivers.clone(),
         spool,
     });
-    ports::serve_api(api_listener, &identity, skep_api::router(api))?;
+    ports::serve_api(api_listener, &live, skep_api::router(api))?;
     let world = RealWorld::new(&drivers, hub, invitation(identity, managers));
     tokio::spawn(skep_scheduler::run(ledger.clone(), Arc::new(world), me.name.clone(), replica.leadership()));
-    tokio::spawn(record_beginnings(ledger, config.clone()));
+    if let Some(token) = config.admin_token.clone() {
+        tokio::spawn(record_beginnings(ledger, token, config.recovery_recipient.clone()));
+    }
     tracing::info!(manager = me.name, api = me.api_url, "serving");
 
     tokio::select! {
         founded = replica.found() => founded?,
         reason = replica.must_end() => bail!("this manager must not go on: {reason}"),
+        () = members.expelled() => return expelled(data, config, &replica).await,
         () = ports::stop_signal() => return Ok(()),
     }
     tokio::select! {
         reason = replica.must_end() => bail!("this manager must not go on: {reason}"),
+        () = members.expelled() => return expelled(data, config, &replica).await,
         () = ports::stop_signal() => {}
     }
     tracing::info!(seconds = config.drain_delay_secs, "draining");
@@ -177,6 +258,38 @@ async fn serve(data: &std::path::Path, config: &ServerConfig, identity: Identity
     tokio::time::sleep(Duration::from_secs(config.drain_delay_secs)).await;
     replica.shutdown().await;
     Ok(())
+}
+
+/// The managers that may still have to found the cluster. Once any membership was known here that is over, and an empty
+/// log means lost data: a lone founder, emptied after others had joined, must not found the cluster a second time.
+fn founders(data: &Path, config: &ServerConfig) -> BTreeMap<u64, ManagerNode> {
+    match known_members(data).is_empty() {
+        true => config.founding_nodes(),
+        false => BTreeMap::new(),
+    }
+}
+
+/// Not a failure: somebody wanted it so, and a supervisor must not start this manager again.
+async fn expelled(data: &Path, config: &ServerConfig, replica: &Replica) -> Result<()> {
+    let name = config.me().map(|me| me.name.as_str()).unwrap_or_default();
+    let reason = format!("{name} (manager {}) was removed from the cluster", config.node);
+    joining::note_removed(data, &reason);
+    tracing::warn!(manager = name, "this manager was removed from the cluster and stops");
+    replica.shutdown().await;
+    eprintln!("{reason}: it stops, and its data in {} is not needed any more", data.display());
+    Ok(())
+}
+
+/// Data that cannot be trusted is not repaired here, and not served: the others have it.
+fn with_way_out(error: StartError) -> anyhow::Error {
+    let damaged = error.is_damage();
+    let error = anyhow::Error::from(error);
+    match damaged {
+        true => error.context(
+            "this manager's data is damaged; copy it from the others: skep server --reset-from-peers",
+        ),
+        false => error,
+    }
 }
 
 /// How a new host finds its way here: the token is derived, so every manager makes the same.
@@ -192,14 +305,13 @@ fn invitation(identity: Identity, managers: watch::Receiver<Vec<String>>) -> Inv
 
 /// The first administrator's token and the first schedule of backups become valid with the first agreement of the
 /// cluster; every founder tries.
-async fn record_beginnings(ledger: Arc<dyn Ledger>, config: ServerConfig) {
-    let token = &config.admin_token;
+async fn record_beginnings(ledger: Arc<dyn Ledger>, token: AdminToken, recipient: Option<String>) {
     let hash = match token.hash() {
         Ok(hash) => hash,
         Err(error) => return tracing::error!(%error, "nobody will be able to sign in"),
     };
     let rule = |tx: &mut Tx<'_>| {
-        snapshot::bootstrap(tx, config.recovery_recipient.as_deref())?;
+        snapshot::bootstrap(tx, recipient.as_deref())?;
         access::bootstrap(tx, &token.id, &hash)
     };
     while let Err(error) = transact(&*ledger, Request::new(), rule).await {

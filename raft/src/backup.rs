@@ -41,7 +41,7 @@ pub struct Export {
     pub term: Term,
     /// The epoch of the cluster.
     pub epoch: u64,
-    /// The highest number of a manager.
+    /// The highest number of a member; the caller may know of higher ones that were given.
     pub highest_node: u64,
     view: StateView,
 }

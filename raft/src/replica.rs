@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -110,8 +110,8 @@ pub enum StartError {
     Raft(String),
     /// The other managers know this replica, but it knows nothing.
     #[error(
-        "the other managers are members of a cluster already, but this one's log is empty: its data was lost. \
-         It must join under a new number"
+        "the other managers are members of a cluster already, but this one's log is empty: its data was lost, and what \
+         it has promised is forgotten. It must come back under a new number: skep server --reset-from-peers"
     )]
     DataLost,
     /// The cluster was recovered or restored, without what this replica has.
@@ -120,6 +120,19 @@ pub enum StartError {
     /// Its data was found to be wrong in an earlier run.
     #[error("this manager must not go on, its data was found to be wrong: {0}")]
     Condemned(String),
+}
+
+impl StartError {
+    /// Is it that what is on the disk is not what was written? The other replicas have what is right.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            StartError::Storage(error) => matches!(error, StorageError::Corrupt { .. }),
+            // openraft passes on only the words of what it read.
+            StartError::Raft(words) => words.contains("the data is damaged"),
+            StartError::Condemned(_) => true,
+            StartError::DataLost | StartError::Outdated(_) => false,
+        }
+    }
 }
 
 /// No snapshot was taken, or the log is still there.
@@ -158,7 +171,11 @@ struct Inner {
     digests: Arc<Digests>,
     alarms: Alarms,
     arrivals: Arrivals,
+    about: OnceLock<About>,
 }
+
+/// Adds to what this replica says about itself what only its process knows.
+type About = Box<dyn Fn(&mut MemberStatus) + Send + Sync>;
 
 impl Replica {
     /// Opens the data directory and takes part from now on.
@@ -168,8 +185,11 @@ impl Replica {
         let epoch = Epoch::load(&store, config.founders.contains_key(&config.node))?;
         let network = Network::new(config.cluster.clone(), config.node, config.channels.clone(), epoch);
         recovery::refuse_outdated(&store, &network, &config.founders).await?;
-        // Who is no founder has a number that was never used before, so there is nothing that it could have lost.
-        let takes_part = !config.founders.contains_key(&config.node) || !founding::is_empty(&store)?;
+        let takes_part = !founding::is_empty(&store)?;
+        // Who joined later began with a vote of its own (see `prepare`), and has nobody to ask whether it is new.
+        if !takes_part && !config.founders.contains_key(&config.node) {
+            return Err(StartError::DataLost);
+        }
         let state_machine = StateMachine::open(store.clone()).map_err(raft_error)?;
         let feed = state_machine.feed().clone();
         let digests = state_machine.digests().clone();
@@ -200,6 +220,7 @@ impl Replica {
             digests,
             alarms,
             arrivals,
+            about: OnceLock::new(),
         }));
         replica.watch_for_divergence();
         Ok(replica)
@@ -240,6 +261,11 @@ impl Replica {
             (now.current_leader, now.current_term)
         };
         ClusterStatus::of(&self.0.network.cluster, leader, term, *self.0.feed.latest().borrow(), members)
+    }
+
+    /// From now on `about` has the last word on what this replica says about itself. Only the first call counts.
+    pub fn describe_with(&self, about: impl Fn(&mut MemberStatus) + Send + Sync + 'static) {
+        let _ = self.0.about.set(Box::new(about));
     }
 
     /// Does this replica know a leader?
@@ -384,7 +410,7 @@ impl Replica {
         let node = self.0.network.node;
         let described = membership.get_node(&node).or_else(|| self.0.founders.get(&node)).cloned();
         let described = described.unwrap_or_default();
-        MemberStatus {
+        let mut status = MemberStatus {
             name: described.name,
             id: node,
             role: role(membership, node).into(),
@@ -403,7 +429,12 @@ impl Replica {
             epoch: self.epoch(),
             diverged: self.0.alarms.diverged(),
             snapshot_rows: self.0.arrivals.rows(),
+            ..MemberStatus::default()
+        };
+        if let Some(about) = self.0.about.get() {
+            about(&mut status);
         }
+        status
     }
 
     fn leader(&self) -> Option<u64> {
@@ -572,7 +603,7 @@ impl Ledger for Replica {
 /// A manager that no membership names yet is a founder, and founders vote.
 fn role(membership: &Membership<u64, ManagerNode>, node: u64) -> &'static str {
     let votes = membership.voter_ids().any(|id| id == node);
-    if votes || membership.get_node(&node).is_none() { "voter" } else { "learner" }
+    if votes || membership.voter_ids().next().is_none() { "voter" } else { "learner" }
 }
 
 fn openraft_config(cluster: &str, timing: Timing) -> Result<Config, StartError> {

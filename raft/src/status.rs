@@ -44,6 +44,12 @@ pub struct MemberStatus {
     /// Rows of a whole state that it is being sent, while that goes on.
     #[serde(default)]
     pub snapshot_rows: Option<u64>,
+    /// Is it about to stop, or was it told to serve nothing new?
+    #[serde(default)]
+    pub draining: bool,
+    /// When its certificate ends, in seconds since 1970.
+    #[serde(default)]
+    pub certificate_expires_at: Option<i64>,
 }
 
 /// The managers together, as seen from one of them.

@@ -6,6 +6,7 @@
 //! | `h2`              | gRPC between managers | a manager's   |
 //! | `skep-agent/1`    | an agent's link       | a host's      |
 //! | `skep-register/1` | a host's registration | none          |
+//! | `skep-join/1`     | a manager that joins  | none, or its own when it comes back |
 
 use std::io;
 use std::pin::Pin;
@@ -14,13 +15,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use crate::pki::{ALPN_AGENT, ALPN_GRPC, ALPN_REGISTER, PeerName, PkiError, Role, peer_identity};
+use crate::pki::{ALPN_AGENT, ALPN_GRPC, ALPN_JOIN, ALPN_REGISTER, PeerName, PkiError, Role, peer_identity};
 
 /// A client that has not finished its handshake by then is not one of ours.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
@@ -38,6 +40,13 @@ pub enum Accepted {
     },
     /// A host that wants to register.
     Registration(TlsStream<TcpStream>),
+    /// A manager that wants to join.
+    Join {
+        /// The connection.
+        io: TlsStream<TcpStream>,
+        /// Its number, if it was a manager of this cluster before and shows the certificate.
+        was: Option<u64>,
+    },
 }
 
 /// Why a connection was turned away.
@@ -83,6 +92,10 @@ pub async fn accept(
     if protocol == ALPN_REGISTER {
         return Ok(Accepted::Registration(io));
     }
+    if protocol == ALPN_JOIN {
+        let was = former_number(session.peer_certificates().unwrap_or_default(), cluster)?;
+        return Ok(Accepted::Join { io, was });
+    }
     let name = peer_identity(session.peer_certificates().unwrap_or_default())?;
     let refused = |protocol, name: PeerName| Err(AcceptError::Role { protocol, name: name.to_string() });
     match (protocol, &name.role) {
@@ -96,6 +109,18 @@ pub async fn accept(
         (ALPN_GRPC, _) => refused("h2", name),
         (ALPN_AGENT, _) => refused("skep-agent/1", name),
         _ => Err(AcceptError::Protocol),
+    }
+}
+
+/// A joiner without a certificate has a token; one with another certificate is mistaken.
+fn former_number(certificates: &[CertificateDer<'_>], cluster: &str) -> Result<Option<u64>, AcceptError> {
+    if certificates.is_empty() {
+        return Ok(None);
+    }
+    let name = peer_identity(certificates)?;
+    match name.role {
+        Role::Manager(node) if name.cluster == cluster => Ok(Some(node)),
+        _ => Err(AcceptError::Role { protocol: "skep-join/1", name: name.to_string() }),
     }
 }
 
@@ -163,8 +188,8 @@ mod tests {
 
     use super::*;
     use crate::pki::{
-        Authority, Identity, certificate_request, client_config, generate_key, manager_client_config,
-        manager_server_name, managers_server_name, peer_server_config,
+        Authority, Identity, JoinToken, LiveIdentity, certificate_request, client_config, generate_key,
+        manager_client_config, manager_server_name, managers_server_name, peer_server_config,
     };
 
     const CLUSTER: &str = "c1";
@@ -197,7 +222,7 @@ mod tests {
             let (tcp, _) = listener.accept().await.expect("accepted");
             let mut io = match accept(config, tcp, CLUSTER).await? {
                 Accepted::Manager(connection) => connection.io,
-                Accepted::Agent { io, .. } | Accepted::Registration(io) => io,
+                Accepted::Agent { io, .. } | Accepted::Registration(io) | Accepted::Join { io, .. } => io,
             };
             io.write_all(b"!").await.expect("written");
             io.shutdown().await.expect("ended");
@@ -246,11 +271,58 @@ mod tests {
             (None, ALPN_GRPC, false),
             (None, ALPN_AGENT, false),
             (None, ALPN_REGISTER, true),
+            (None, ALPN_JOIN, true),
+            (manager, ALPN_JOIN, true),
+            (host, ALPN_JOIN, false),
         ] {
             let client = client_config(&identity.ca_pem, certified, &[protocol]).expect("a configuration");
             let (accepted, _) = knock(&identity, client).await;
             assert_eq!(accepted.is_ok(), let_in, "{} with {certified:?}", String::from_utf8_lossy(protocol));
         }
+    }
+
+    #[tokio::test]
+    async fn a_joiner_trusts_the_authority_of_its_token_and_nobody_else() {
+        let identity = Identity::create(CLUSTER, 1, &[]).expect("created");
+        let foreign = Identity::create(CLUSTER, 1, &[]).expect("created");
+        for (ca_pem, trusted) in [(&identity.ca_pem, true), (&foreign.ca_pem, false)] {
+            let token =
+                JoinToken::derive(&identity.registration_key, CLUSTER, "t1", ca_pem).expect("derived");
+            let (_, seen) = knock(&identity, token.client_config().expect("a configuration")).await;
+            assert_eq!(seen.is_ok(), trusted, "{seen:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_renewed_certificate_is_shown_without_a_new_configuration() {
+        let live = LiveIdentity::new(Identity::create(CLUSTER, 1, &[]).expect("created")).expect("loaded");
+        let (server, client) = (
+            live.peer_server_config().expect("a configuration"),
+            live.manager_client_config().expect("a configuration"),
+        );
+        let before = shown(server.clone(), client.clone()).await;
+        live.replace(live.renewed().expect("renewed")).expect("replaced");
+        let after = shown(server, client).await;
+        assert_ne!(before, after);
+    }
+
+    /// The server's and the client's certificate in one handshake.
+    async fn shown(server: Arc<ServerConfig>, client: Arc<ClientConfig>) -> (Vec<u8>, Vec<u8>) {
+        let (listener, address) = listen().await;
+        let accepting = async {
+            let (tcp, _) = listener.accept().await.expect("accepted");
+            TlsAcceptor::from(server).accept(tcp).await.expect("a handshake")
+        };
+        let dialling = async {
+            let tcp = TcpStream::connect(address).await.expect("connected");
+            let name = manager_server_name(CLUSTER, 1).expect("a name");
+            TlsConnector::from(client).connect(name, tcp).await.expect("a handshake")
+        };
+        let (server, client) = tokio::join!(accepting, dialling);
+        let first = |certificates: Option<&[CertificateDer<'_>]>| {
+            certificates.and_then(|all| all.first()).expect("a certificate").to_vec()
+        };
+        (first(client.get_ref().1.peer_certificates()), first(server.get_ref().1.peer_certificates()))
     }
 
     #[tokio::test]

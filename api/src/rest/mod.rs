@@ -5,6 +5,7 @@ pub(crate) mod driver;
 pub(crate) mod environment;
 pub(crate) mod host;
 pub(crate) mod image;
+pub(crate) mod manager;
 pub(crate) mod meta;
 pub(crate) mod operation;
 pub(crate) mod probe;
@@ -40,6 +41,11 @@ pub(crate) struct Resource {
 pub(crate) const RESOURCES: &[Resource] = &[
     Resource { name: "meta", about: "The API itself, and who is asking.", routes: meta::routes },
     Resource { name: "cluster", about: "The managers.", routes: cluster::routes },
+    Resource {
+        name: "manager",
+        about: "Managers that come, go and change their parts.",
+        routes: manager::routes,
+    },
     Resource { name: "template", about: "What environments start from.", routes: template::routes },
     Resource {
         name: "environment",

@@ -150,7 +150,7 @@ async fn serve(listener: TcpListener, identity: Identity, hub: Hub) {
             match accept(tls, tcp, CLUSTER).await {
                 Ok(Accepted::Agent { io, host_id }) => hub.serve_agent(io, host_id).await,
                 Ok(Accepted::Registration(io)) => hub.serve_registration(io).await,
-                Ok(Accepted::Manager(_)) | Err(_) => panic!("only agents come here"),
+                Ok(Accepted::Manager(_) | Accepted::Join { .. }) | Err(_) => panic!("only agents come here"),
             }
         });
     }

@@ -7,6 +7,7 @@ mod changes;
 mod documents;
 mod engines;
 mod leaderless;
+mod managers;
 mod operations;
 mod probes;
 mod reads;

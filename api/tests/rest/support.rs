@@ -11,7 +11,8 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use skep_api::{
-    Api, Cluster, ClusterStatus, MadeSnapshot, MemberStatus, Parts, Readiness, SnapshotFailure, Snapshots,
+    Api, Cluster, ClusterStatus, MadeSnapshot, MemberAction, MemberRefusal, MemberStatus, Parts, Readiness,
+    SnapshotFailure, Snapshots,
 };
 use skep_drivers::DriverConfig;
 use skep_hub::{Hub, HubEvents, RegisterRefusal};
@@ -42,6 +43,7 @@ pub struct Door {
 pub struct Manager {
     pub readiness: Mutex<Readiness>,
     pub leads: Mutex<bool>,
+    pub acted: Mutex<Vec<MemberAction>>,
 }
 
 /// An answer, read to its end.
@@ -91,8 +93,11 @@ impl Door {
     /// A door to these engines, with `wrap` between it and the state.
     pub async fn before(hub: Hub, wrap: impl FnOnce(Arc<MemoryLedger>) -> Arc<dyn Ledger>) -> Door {
         let ledger = MemoryLedger::new();
-        let manager =
-            Arc::new(Manager { readiness: Mutex::new(Readiness::Serving), leads: Mutex::new(true) });
+        let manager = Arc::new(Manager {
+            readiness: Mutex::new(Readiness::Serving),
+            leads: Mutex::new(true),
+            acted: Mutex::default(),
+        });
         let spool = tempfile::tempdir().unwrap();
         let (id, hash) = access::parse(TOKEN).unwrap();
         rule(&*ledger, |tx| access::bootstrap(tx, &id, &hash)).await;
@@ -298,5 +303,22 @@ impl Cluster for Manager {
     }
     fn cluster_id(&self) -> &str {
         CLUSTER
+    }
+    async fn act(&self, action: MemberAction, rehearse: bool) -> Result<(), MemberRefusal> {
+        match action {
+            MemberAction::Remove(name) if name == "m1" => {
+                Err(MemberRefusal::QuorumAtRisk("it is the only one".into()))
+            }
+            MemberAction::Remove(name) => Err(MemberRefusal::Unknown(name)),
+            action => {
+                if !rehearse {
+                    self.acted.lock().unwrap().push(action);
+                }
+                Ok(())
+            }
+        }
+    }
+    fn join_token(&self, id: &str) -> String {
+        format!("skj_{CLUSTER}.{id}.00.00")
     }
 }

@@ -203,6 +203,7 @@ async fn serve(listener: TcpListener, identity: Identity, hub: Hub, running: Can
                     }
                     Ok(Accepted::Agent { io, host_id }) => hub.serve_agent(io, host_id).await,
                     Ok(Accepted::Registration(io)) => hub.serve_registration(io).await,
+                    Ok(Accepted::Join { .. }) => {}
                     Err(error) => eprintln!("turned away: {error}"),
                 }
             };

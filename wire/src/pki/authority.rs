@@ -9,9 +9,9 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType,
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::name::{check_cluster, check_host, manager_dns, managers_dns};
+use super::name::{check_cluster, check_host, is_internal_dns, manager_dns, managers_dns};
 use super::{PeerName, PkiError, Role};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -19,8 +19,9 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The authority outlives every manager; replacing it means telling every host.
 const AUTHORITY_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
-/// Long, because a manager's certificate is replaced by hand or on an upgrade.
-pub const MANAGER_CERTIFICATE_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// A manager renews its certificate by itself after two thirds of it; a manager that is switched off for a month
+/// still has a valid one when it comes back.
+pub const MANAGER_CERTIFICATE_LIFE: Duration = DAY.saturating_mul(90);
 
 /// Short, because an agent renews it by itself: a stolen one is soon useless.
 pub const HOST_CERTIFICATE_LIFE: Duration = DAY.saturating_mul(7);
@@ -94,6 +95,30 @@ impl Authority {
     /// names, with or without a port) besides its names inside the cluster.
     pub fn issue_manager(&self, node: u64, addresses: &[String]) -> Result<Certified, PkiError> {
         let key = new_key()?;
+        let params = self.manager_params(node, addresses)?;
+        let certificate =
+            params.signed_by(&key, &self.issuer).map_err(failed("signing a manager's certificate"))?;
+        Ok(Certified { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    }
+
+    /// A certificate for a manager from its request, for a joiner that keeps its key to itself. As with hosts, only
+    /// the public key is taken from the request.
+    pub fn sign_manager_csr(
+        &self,
+        csr_pem: &str,
+        node: u64,
+        addresses: &[String],
+    ) -> Result<String, PkiError> {
+        let request = CertificateSigningRequestParams::from_pem(csr_pem)
+            .map_err(failed("reading a certificate request"))?;
+        let certificate = self
+            .manager_params(node, addresses)?
+            .signed_by(&request.public_key, &self.issuer)
+            .map_err(failed("signing a manager's certificate"))?;
+        Ok(certificate.pem())
+    }
+
+    fn manager_params(&self, node: u64, addresses: &[String]) -> Result<CertificateParams, PkiError> {
         let mut params = params(format!("Skep manager {node}"), MANAGER_CERTIFICATE_LIFE);
         params.subject_alt_names = vec![
             self.uri(Role::Manager(node))?,
@@ -110,9 +135,7 @@ impl Authority {
                 params.subject_alt_names.push(name);
             }
         }
-        let certificate =
-            params.signed_by(&key, &self.issuer).map_err(failed("signing a manager's certificate"))?;
-        Ok(Certified { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+        Ok(params)
     }
 
     /// A certificate for a host from its request. Only the public key is taken from the request, and
@@ -171,11 +194,32 @@ pub fn still_valid(certificate_pem: &str) -> Result<bool, PkiError> {
 }
 
 /// From when to when a certificate is valid, in seconds since 1970.
-fn validity(certificate_pem: &str) -> Result<(i64, i64), PkiError> {
+pub(super) fn validity(certificate_pem: &str) -> Result<(i64, i64), PkiError> {
     with_certificate(certificate_pem, |certificate| {
         let validity = certificate.validity();
         Ok((validity.not_before.timestamp(), validity.not_after.timestamp()))
     })
+}
+
+/// The addresses in a manager's certificate, without its names inside the cluster.
+pub(super) fn addresses(certificate_pem: &str) -> Result<Vec<String>, PkiError> {
+    with_certificate(certificate_pem, |certificate| {
+        let names = certificate.subject_alternative_name();
+        let names = names.map_err(|error| PkiError::Name(error.to_string()))?;
+        let names = names.map(|names| names.value.general_names.as_slice()).unwrap_or_default();
+        Ok(names.iter().filter_map(address).collect())
+    })
+}
+
+fn address(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) if !is_internal_dns(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => match bytes.len() {
+            4 => Some(IpAddr::from(<[u8; 4]>::try_from(*bytes).ok()?).to_string()),
+            _ => Some(IpAddr::from(<[u8; 16]>::try_from(*bytes).ok()?).to_string()),
+        },
+        _ => None,
+    }
 }
 
 fn with_certificate<T>(

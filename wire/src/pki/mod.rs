@@ -6,6 +6,8 @@
 
 mod authority;
 mod identity;
+mod join;
+mod live;
 mod name;
 mod tls;
 mod token;
@@ -15,9 +17,11 @@ pub use authority::{
     past_half_life, request_key_hash, still_valid,
 };
 pub use identity::Identity;
+pub use join::JoinToken;
+pub use live::{Expiry, LiveIdentity};
 pub use name::{PeerName, Role, manager_server_name, managers_server_name, peer_identity};
 pub use tls::{
-    ALPN_AGENT, ALPN_GRPC, ALPN_HTTP1, ALPN_REGISTER, api_server_config, client_config,
+    ALPN_AGENT, ALPN_GRPC, ALPN_HTTP1, ALPN_JOIN, ALPN_REGISTER, api_server_config, client_config,
     manager_client_config, peer_server_config, provider,
 };
 pub use token::{REGISTRATION_KEY_BYTES, RegistrationKey, registration_token, verify_registration_token};

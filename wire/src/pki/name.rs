@@ -90,12 +90,19 @@ impl fmt::Display for PeerName {
 
 const SCHEME: &str = "skep://";
 
+/// Names in here exist only in certificates.
+const INTERNAL_ZONE: &str = ".skep.internal";
+
 pub(super) fn managers_dns(cluster: &str) -> String {
-    format!("managers.{cluster}.skep.internal")
+    format!("managers.{cluster}{INTERNAL_ZONE}")
 }
 
 pub(super) fn manager_dns(cluster: &str, node: u64) -> String {
-    format!("manager-{node}.{cluster}.skep.internal")
+    format!("manager-{node}.{cluster}{INTERNAL_ZONE}")
+}
+
+pub(super) fn is_internal_dns(name: &str) -> bool {
+    name.ends_with(INTERNAL_ZONE)
 }
 
 fn server_name(cluster: &str, name: String) -> Result<ServerName<'static>, PkiError> {

@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
+use super::live::{LiveIdentity, Resolver};
 use super::{Identity, PkiError};
 
 /// gRPC between managers; also HTTP/2 on the API port.
@@ -20,6 +21,8 @@ pub const ALPN_HTTP1: &[u8] = b"http/1.1";
 pub const ALPN_AGENT: &[u8] = b"skep-agent/1";
 /// Registration of a host that has no certificate yet.
 pub const ALPN_REGISTER: &[u8] = b"skep-register/1";
+/// A manager that wants to join, or to come back after it has lost its data.
+pub const ALPN_JOIN: &[u8] = b"skep-join/1";
 
 /// The one crypto provider of every Skep process.
 pub fn provider() -> Arc<CryptoProvider> {
@@ -30,37 +33,56 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// that registers has none; who needs one is decided by what the connection is for (see
 /// [`crate::accept`]).
 pub fn peer_server_config(identity: &Identity) -> Result<Arc<ServerConfig>, PkiError> {
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&identity.ca_pem)?), provider())
-            .allow_unauthenticated()
-            .build()
-            .map_err(failed("trusting the cluster's authority"))?;
+    LiveIdentity::new(identity.clone())?.peer_server_config()
+}
+
+/// The API port: no client certificates, tokens come later.
+pub fn api_server_config(identity: &Identity) -> Result<Arc<ServerConfig>, PkiError> {
+    LiveIdentity::new(identity.clone())?.api_server_config()
+}
+
+/// How a manager dials another one.
+pub fn manager_client_config(identity: &Identity) -> Result<Arc<ClientConfig>, PkiError> {
+    LiveIdentity::new(identity.clone())?.manager_client_config()
+}
+
+pub(super) fn peer_server(ca_pem: &str, certificate: Arc<Resolver>) -> Result<Arc<ServerConfig>, PkiError> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca_pem)?), provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(failed("trusting the cluster's authority"))?;
     // Both ends are ours, so nothing older is needed.
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(failed("choosing TLS 1.3"))?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(certificates(&identity.manager_pem)?, key(&identity.manager_key_pem)?)
-        .map_err(failed("using the manager's certificate"))?;
-    config.alpn_protocols = alpn(&[ALPN_GRPC, ALPN_AGENT, ALPN_REGISTER]);
+        .with_cert_resolver(certificate);
+    config.alpn_protocols = alpn(&[ALPN_GRPC, ALPN_AGENT, ALPN_REGISTER, ALPN_JOIN]);
     Ok(Arc::new(config))
 }
 
-/// The API port: no client certificates, tokens come later.
-pub fn api_server_config(identity: &Identity) -> Result<Arc<ServerConfig>, PkiError> {
+pub(super) fn api_server(certificate: Arc<Resolver>) -> Result<Arc<ServerConfig>, PkiError> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(failed("choosing TLS versions"))?
         .with_no_client_auth()
-        .with_single_cert(certificates(&identity.manager_pem)?, key(&identity.manager_key_pem)?)
-        .map_err(failed("using the manager's certificate"))?;
+        .with_cert_resolver(certificate);
     config.alpn_protocols = alpn(&[ALPN_GRPC, ALPN_HTTP1]);
     Ok(Arc::new(config))
 }
 
-/// How a manager dials another one.
-pub fn manager_client_config(identity: &Identity) -> Result<Arc<ClientConfig>, PkiError> {
-    client_config(&identity.ca_pem, Some((&identity.manager_pem, &identity.manager_key_pem)), &[ALPN_GRPC])
+pub(super) fn manager_client(
+    ca_pem: &str,
+    certificate: Arc<Resolver>,
+    protocol: &[u8],
+) -> Result<Arc<ClientConfig>, PkiError> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(failed("choosing TLS 1.3"))?
+        .with_root_certificates(roots(ca_pem)?)
+        .with_client_cert_resolver(certificate);
+    config.alpn_protocols = alpn(&[protocol]);
+    Ok(Arc::new(config))
 }
 
 /// How anybody else dials a manager: trusting this authority, showing this certificate and key if there
@@ -108,6 +130,6 @@ fn alpn(protocols: &[&[u8]]) -> Vec<Vec<u8>> {
     protocols.iter().map(|protocol| protocol.to_vec()).collect()
 }
 
-fn failed<E: std::fmt::Display>(doing: &'static str) -> impl Fn(E) -> PkiError {
+pub(super) fn failed<E: std::fmt::Display>(doing: &'static str) -> impl Fn(E) -> PkiError {
     move |error| PkiError::Tls { doing, reason: error.to_string() }
 }

@@ -38,7 +38,7 @@ fn signed_text(cluster: &str, host_id: &str) -> Vec<u8> {
     ["register", cluster, host_id].join("\0").into_bytes()
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
