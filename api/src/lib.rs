@@ -22,6 +22,7 @@ mod metrics;
 mod openapi;
 pub mod problem;
 mod rest;
+mod snapshots;
 mod watches;
 
 use std::path::PathBuf;
@@ -37,6 +38,7 @@ use skep_ledger::Ledger;
 pub use cluster::{Cluster, ClusterStatus, MemberAction, MemberRefusal, MemberStatus, Readiness};
 pub use metrics::{Metrics, TooBusy};
 pub use openapi::document;
+pub use snapshots::{MadeSnapshot, SnapshotFailure, Snapshots};
 pub use watches::WATCHES_MAX;
 
 /// A JSON body larger than this is a mistake: the largest thing in one is a recipe of 256 KiB, which may double when
@@ -51,6 +53,8 @@ pub struct Parts {
     pub cluster: Arc<dyn Cluster>,
     /// The way to the hosts' engines.
     pub hub: Hub,
+    /// Who makes backups.
+    pub snapshots: Arc<dyn Snapshots>,
     /// What drivers must know to say whether they can work here.
     pub drivers: DriverConfig,
     /// A folder with room for the image archives that are on their way to hosts. It must exist.

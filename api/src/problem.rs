@@ -133,6 +133,12 @@ pub enum DoorCode {
     ManagerUnreachable,
     /// An archive could not be kept for its way to the hosts.
     SpoolFailed,
+    /// A backup could not be made or read.
+    SnapshotFailed,
+    /// Nobody could read a backup.
+    NoRecoveryKey,
+    /// Another manager keeps the backup.
+    SnapshotElsewhere,
     /// The replicated state cannot be read; the same as the rules' code.
     StateUnreadable,
 }
@@ -164,6 +170,9 @@ impl DoorCode {
         DoorCode::MembershipChanging,
         DoorCode::ManagerUnreachable,
         DoorCode::SpoolFailed,
+        DoorCode::SnapshotFailed,
+        DoorCode::NoRecoveryKey,
+        DoorCode::SnapshotElsewhere,
         DoorCode::StateUnreadable,
     ];
 
@@ -202,6 +211,9 @@ impl DoorCode {
             DoorCode::MembershipChanging => ("SKP-3103", "MEMBERSHIP_CHANGING", StatusCode::CONFLICT),
             DoorCode::ManagerUnreachable => ("SKP-3104", "MANAGER_UNREACHABLE", StatusCode::BAD_GATEWAY),
             DoorCode::SpoolFailed => ("SKP-3201", "SPOOL_FAILED", StatusCode::INTERNAL_SERVER_ERROR),
+            DoorCode::SnapshotFailed => ("SKP-3411", "SNAPSHOT_FAILED", StatusCode::INTERNAL_SERVER_ERROR),
+            DoorCode::NoRecoveryKey => ("SKP-3412", "NO_RECOVERY_KEY", StatusCode::CONFLICT),
+            DoorCode::SnapshotElsewhere => ("SKP-3413", "SNAPSHOT_ELSEWHERE", StatusCode::CONFLICT),
             DoorCode::StateUnreadable => ("SKP-9001", "STATE_UNREADABLE", StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
@@ -220,7 +232,8 @@ impl DoorCode {
             | DoorCode::ManagerNotReady
             | DoorCode::MembershipChanging
             | DoorCode::ManagerUnreachable
-            | DoorCode::SpoolFailed => true,
+            | DoorCode::SpoolFailed
+            | DoorCode::SnapshotFailed => true,
             DoorCode::MalformedRequest
             | DoorCode::UnknownRoute
             | DoorCode::MethodNotAllowed
@@ -232,6 +245,8 @@ impl DoorCode {
             | DoorCode::ChangeTooLarge
             | DoorCode::ObjectTooLarge
             | DoorCode::OperationFailed
+            | DoorCode::NoRecoveryKey
+            | DoorCode::SnapshotElsewhere
             | DoorCode::StateUnreadable => false,
         }
     }

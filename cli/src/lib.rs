@@ -28,6 +28,7 @@ mod reference;
 mod screen;
 mod session;
 mod settings;
+mod snapshot;
 mod sse;
 mod stack;
 mod table;
@@ -46,6 +47,7 @@ pub use help::help;
 pub use reference::reference_page;
 pub use screen::Screen;
 pub use settings::Variables;
+pub use snapshot::Restore;
 
 use failure::Failure;
 use noun::Verbs;
@@ -90,6 +92,9 @@ pub enum Command {
     /// The cluster of managers
     #[command(visible_alias = "clusters", after_long_help = exit::help(exit::READS))]
     Cluster(Verbs<cluster::Verb>),
+    /// Snapshots: backups of the whole cluster
+    #[command(visible_alias = "snapshots", after_long_help = exit::help(exit::READS))]
+    Snapshot(Verbs<snapshot::Verb>),
     /// Operations: what the cluster is doing and has done
     #[command(
         name = "operation",
@@ -121,12 +126,21 @@ pub enum Command {
 }
 
 impl Command {
-    /// The one command of a noun that works on this machine's data folder and not over the API: a program that also
+    /// The verb of `cluster` that works on this machine's data folder and not over the API: a program that also
     /// contains the manager runs it itself.
     #[must_use]
     pub fn recover(&self) -> Option<&Recover> {
         match self {
             Command::Cluster(Verbs { verb: Some(cluster::Verb::Recover(recover)) }) => Some(recover),
+            _ => None,
+        }
+    }
+
+    /// The verb of `snapshot` that writes data folders of managers; as [`Command::recover`].
+    #[must_use]
+    pub fn restore(&self) -> Option<&Restore> {
+        match self {
+            Command::Snapshot(Verbs { verb: Some(snapshot::Verb::Restore(restore)) }) => Some(restore),
             _ => None,
         }
     }
@@ -203,6 +217,7 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Driver(command) => driver::run(command, session).await,
         Command::Image(command) => image::run(command, session).await,
         Command::Cluster(command) => cluster::run(command, session).await,
+        Command::Snapshot(command) => snapshot::run(command, session).await,
         Command::Operation(command) => operation::run(command, session).await,
         Command::Event(command) => event::run(command, session).await,
         Command::Whoami => about::whoami(session).await,

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::session::Session;
 use crate::table::Column;
 use crate::value::text_at;
-use crate::{cluster, driver, env, host, image, manager, operation, stack, task, template};
+use crate::{cluster, driver, env, host, image, manager, operation, snapshot, stack, task, template};
 
 /// A kind of thing that can be listed.
 pub(crate) struct Noun {
@@ -46,6 +46,7 @@ pub(crate) const NOUNS: &[&Noun] = &[
     &operation::OPERATION,
     &image::IMAGE,
     &driver::DRIVER,
+    &snapshot::SNAPSHOT,
 ];
 
 impl Noun {

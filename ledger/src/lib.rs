@@ -34,9 +34,9 @@ pub use crate::feed::{
 };
 pub use crate::limits::{OBJECT_BYTES_MAX, TXN_BYTES_MAX, TXN_ROWS_MAX};
 pub use crate::memory::MemoryLedger;
-pub use crate::row::Key;
+pub use crate::row::{Key, table_of};
 pub use crate::topic::{Filter, Topic};
-pub use crate::transact::{Committed, Request, TRANSACT_ATTEMPTS_MAX, TransactError, transact};
+pub use crate::transact::{Committed, Request, TRANSACT_ATTEMPTS_MAX, TransactError, decide, transact};
 pub use crate::tx::Tx;
 pub use crate::txn::{Check, Op, Outcome, RequestId, Txn, TxnDecodeError};
 pub use crate::view::{ReadError, Record, Row, Rows, Stored, View};

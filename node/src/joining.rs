@@ -86,8 +86,8 @@ pub(crate) async fn join(data: &Path, joining: &Joining) -> Result<()> {
         timing: timing(&joined)?,
         drain_delay_secs: joined.drain_delay_secs,
         local_root: joining.local_root.clone(),
-        metrics_listen: None,
         admin_token: None,
+        recovery_recipient: None,
         founders: vec![],
         joined: Some(myself(&joined, &request)),
     };

@@ -9,6 +9,8 @@
 //! Everything that knows an openraft type is in this crate. What the bytes of a transaction mean is decided by
 //! `skep_ledger::apply`; where they lie, by `skep-storage`.
 
+mod backup;
+mod ballot;
 mod codec;
 #[cfg(test)]
 mod conformance;
@@ -33,6 +35,7 @@ mod vitals;
 
 pub use skep_storage::Distribution;
 
+pub use crate::backup::{Export, Restoration, RestoreError, RestorePoint};
 pub use crate::epoch::EpochGuard;
 pub use crate::members::{ChangeError, Member, Members, prepare};
 pub use crate::quorum::VOTERS_AFTER_CLEANUP_MIN;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use skep_wire::proto::peer::Empty;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::ballot::Ballot;
 use crate::codec;
 use crate::digests::{Alarms, Digests};
 use crate::epoch::Epoch;
@@ -163,6 +164,9 @@ struct Inner {
     feed: Arc<Feed>,
     network: Network,
     read_indexes: ReadIndexes,
+    ballot: Ballot,
+    /// See [`StateMachine::applied_term`].
+    applied_term: Arc<AtomicU64>,
     founders: BTreeMap<u64, ManagerNode>,
     /// See `founding.rs`.
     takes_part: AtomicBool,
@@ -193,6 +197,9 @@ impl Replica {
         let state_machine = StateMachine::open(store.clone()).map_err(raft_error)?;
         let feed = state_machine.feed().clone();
         let digests = state_machine.digests().clone();
+        let applied_term = state_machine.applied_term().clone();
+        let log = LogStore::open(store.clone()).map_err(raft_error)?;
+        let ballot = log.ballot().clone();
         for (id, founder) in config.founders.iter().filter(|(id, _)| **id != config.node) {
             config.channels.set(*id, founder.peer_address.clone());
         }
@@ -200,14 +207,14 @@ impl Replica {
             config.node,
             Arc::new(openraft_config(&config.cluster, config.timing)?),
             network.clone(),
-            LogStore::new(store.clone()),
+            log,
             state_machine,
         )
         .await
         .map_err(raft_error)?;
         let founders = config.founders;
         let takes_part = AtomicBool::new(takes_part);
-        let read_indexes = ReadIndexes::start(raft.clone(), network.clone());
+        let read_indexes = ReadIndexes::start(raft.clone(), network.clone(), ballot.clone());
         let (alarms, arrivals) = (Alarms::none(), Arrivals::default());
         let replica = Replica(Arc::new(Inner {
             raft,
@@ -215,6 +222,8 @@ impl Replica {
             feed,
             network,
             read_indexes,
+            ballot,
+            applied_term,
             founders,
             takes_part,
             about: OnceLock::new(),
@@ -331,6 +340,18 @@ impl Replica {
         }
     }
 
+    pub(crate) fn read_indexes(&self) -> &ReadIndexes {
+        &self.0.read_indexes
+    }
+
+    pub(crate) fn ballot(&self) -> &Ballot {
+        &self.0.ballot
+    }
+
+    pub(crate) fn applied_term(&self) -> Term {
+        self.0.applied_term.load(Ordering::Acquire)
+    }
+
     pub(crate) fn raft(&self) -> &Raft {
         &self.0.raft
     }
@@ -397,14 +418,6 @@ impl Replica {
             }
             Ok(Err(error)) => Err(Unavailable::Unknown(error.to_string())),
             Err(_) => Err(Unavailable::Unknown("the replicas did not agree in time".into())),
-        }
-    }
-
-    /// The index that a linearizable read anywhere has to wait for; only the leader can say.
-    pub(crate) async fn read_index_here(&self) -> Result<Revision, String> {
-        match self.is_leader() {
-            true => self.0.read_indexes.next().await,
-            false => Err(format!("manager {} does not lead", self.0.network.node)),
         }
     }
 
@@ -622,6 +635,8 @@ fn openraft_config(cluster: &str, timing: Timing) -> Result<Config, StartError> 
         replication_lag_threshold: 2 * SNAPSHOT_EVERY_ENTRIES,
         max_payload_entries: 300,
         max_append_entries: Some(4096),
+        // Followers are sent entries while the leader's own disk is busy with them.
+        broadcast_submitted_on_append: Some(true),
         ..Config::default()
     }
     .validate()

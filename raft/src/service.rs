@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use skep_ledger::{Txn, Unavailable};
 use skep_wire::proto::peer::raft_server::{Raft as RaftRpc, RaftServer};
-use skep_wire::proto::peer::{Empty, Payload, ReadIndexReply, Reply, SnapshotChunk};
+use skep_wire::proto::peer::{Empty, Payload, ReadIndexReply, ReadIndexRequest, Reply, SnapshotChunk};
 use tokio_stream::StreamExt as _;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status, Streaming};
@@ -139,8 +139,8 @@ impl RaftRpc for RaftService {
         }
     }
 
-    async fn read_index(&self, _: Request<Empty>) -> Result<Response<ReadIndexReply>, Status> {
-        let index = self.0.read_index_here().await.map_err(Status::unavailable)?;
+    async fn read_index(&self, request: Request<ReadIndexRequest>) -> Result<Response<ReadIndexReply>, Status> {
+        let index = self.0.read_index_for(request.into_inner()).await.map_err(Status::unavailable)?;
         Ok(Response::new(ReadIndexReply { index }))
     }
 

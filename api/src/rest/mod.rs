@@ -11,6 +11,7 @@ pub(crate) mod meta;
 pub(crate) mod metrics;
 pub(crate) mod operation;
 pub(crate) mod probe;
+pub(crate) mod snapshot;
 pub(crate) mod stack;
 pub(crate) mod task;
 pub(crate) mod template;
@@ -67,6 +68,7 @@ pub(crate) const RESOURCES: &[Resource] = &[
     },
     Resource { name: "event", about: "What changes, as it happens.", routes: event::routes },
     Resource { name: "metrics", about: "What a manager counts.", routes: metrics::routes },
+    Resource { name: "snapshot", about: "Backups of the whole cluster.", routes: snapshot::routes },
     Resource { name: "probe", about: "For load balancers and supervisors.", routes: probe::routes },
 ];
 

@@ -14,5 +14,6 @@ mod metrics;
 mod operations;
 mod probes;
 mod reads;
+mod snapshots;
 mod stream;
 mod support;
