@@ -5,6 +5,7 @@
 
 mod admission;
 mod agent;
+mod agreement;
 mod backups;
 mod caretaker;
 mod config;
@@ -58,7 +59,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime(&cli.command) {
         Ok(runtime) => runtime,
         Err(error) => return failed(&anyhow::Error::from(error).context("starting the runtime")),
     };
@@ -99,6 +100,19 @@ fn main() -> ExitCode {
             Err(error) => failed(&error),
         }
     })
+}
+
+/// A manager leaves a processor to its own agreement thread; a client waits more than it works.
+fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut runtime = match command {
+        Command::Client(_) | Command::Init(_) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    if matches!(command, Command::Server(_)) {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        runtime.worker_threads(processors.saturating_sub(1).max(1));
+    }
+    runtime.enable_all().build()
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {

@@ -1,6 +1,7 @@
 //! The manager's two ports: binding, TLS, and handing each connection to whom it is for.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +15,12 @@ use skep_ledger::Ledger;
 use skep_wire::accept::{self, Accepted, ManagerConnection};
 use skep_wire::pki::LiveIdentity;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig as TlsConfig;
+use tokio_util::task::TaskTracker;
 
 use crate::events;
 use crate::members::Members;
@@ -49,6 +52,10 @@ const SILENT_MAX: Duration = Duration::from_secs(20);
 /// Requests at one time on one connection of HTTP/2.
 const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 
+/// What clients have asked for may take so long to be finished when the manager stops. Changes are answered sooner;
+/// watches go on at another manager.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
+
 /// How long somebody who is turned away may take to hear it.
 const REFUSAL_MAX: Duration = Duration::from_secs(5);
 
@@ -71,21 +78,29 @@ pub(crate) async fn bind_if_wanted(what: &str, address: Option<SocketAddr>) -> R
     }
 }
 
-/// Serves managers and agents. Manager connections go to the gRPC server that reads the returned channel.
+/// Serves managers and agents. Manager connections go to the gRPC server that reads the returned channel; connections
+/// are accepted where that one runs, because they wake the thread on which they were accepted.
 pub(crate) fn serve_peers(
     listener: TcpListener,
     identity: &LiveIdentity,
     hub: Hub,
     members: Arc<Members>,
     ledger: Arc<dyn Ledger>,
+    agreement: &Handle,
 ) -> Result<mpsc::Receiver<Result<ManagerConnection>>> {
     let tls = identity.peer_server_config()?;
     let cluster = identity.now().cluster;
     let (managers, receiver) = mpsc::channel(MANAGER_CONNECTIONS_WAITING_MAX);
     let places = Arc::new(Semaphore::new(PEER_CONNECTIONS_MAX));
-    tokio::spawn(async move {
+    let doors = Handle::current();
+    let listener = listener.into_std().context("moving the peer port to its thread")?;
+    let listening = {
+        let _inside = agreement.enter();
+        TcpListener::from_std(listener).context("moving the peer port to its thread")?
+    };
+    agreement.spawn(async move {
         loop {
-            let Some(tcp) = accepted(&listener).await else {
+            let Some(tcp) = accepted(&listening).await else {
                 continue;
             };
             let Ok(place) = places.clone().try_acquire_owned() else {
@@ -99,7 +114,7 @@ pub(crate) fn serve_peers(
             let (tls, cluster) = (tls.clone(), cluster.clone());
             let (hub, ledger, managers) = (hub.clone(), ledger.clone(), managers.clone());
             let members = members.clone();
-            tokio::spawn(async move {
+            doors.spawn(async move {
                 let _place = place;
                 match accept::accept(tls, tcp, &cluster).await {
                     Ok(Accepted::Manager(connection)) => {
@@ -123,22 +138,48 @@ pub(crate) fn serve_peers(
     Ok(receiver)
 }
 
+/// The API port while it is open.
+pub(crate) struct ApiPort {
+    closing: watch::Sender<bool>,
+    connections: TaskTracker,
+}
+
+impl ApiPort {
+    /// Tells clients to use another manager, and waits until their open requests are answered.
+    pub(crate) async fn close(self) {
+        self.closing.send_replace(true);
+        self.connections.close();
+        if tokio::time::timeout(CLOSE_MAX, self.connections.wait()).await.is_err() {
+            tracing::info!(
+                connections = self.connections.len(),
+                "some clients were still busy; they are cut off"
+            );
+        }
+    }
+}
+
 /// Serves the API.
-pub(crate) fn serve_api(listener: TcpListener, identity: &LiveIdentity, router: Router) -> Result<()> {
+pub(crate) fn serve_api(listener: TcpListener, identity: &LiveIdentity, router: Router) -> Result<ApiPort> {
+    let (closing, closed) = watch::channel(false);
+    let connections = TaskTracker::new();
+    let port = ApiPort { closing, connections: connections.clone() };
     let tls = identity.api_server_config()?;
     let places = Arc::new(Semaphore::new(API_CONNECTIONS_MAX));
     let refusals = Arc::new(Semaphore::new(API_REFUSALS_MAX));
     let too_busy = TooBusy::router(API_CONNECTIONS_MAX);
     tokio::spawn(async move {
+        let mut closed = closed;
         loop {
-            let Some(tcp) = accepted(&listener).await else {
-                continue;
+            let tcp = tokio::select! {
+                tcp = accepted(&listener) => tcp,
+                () = until(&mut closed) => return,
             };
+            let Some(tcp) = tcp else { continue };
             let tls = tls.clone();
             if let Ok(place) = places.clone().try_acquire_owned() {
-                let router = router.clone();
-                tokio::spawn(async move {
-                    serve_client(tls, tcp, router).await;
+                let (router, closed) = (router.clone(), closed.clone());
+                connections.spawn(async move {
+                    serve_client(tls, tcp, router, closed).await;
                     drop(place);
                 });
                 continue;
@@ -148,15 +189,15 @@ pub(crate) fn serve_api(listener: TcpListener, identity: &LiveIdentity, router: 
                 "too many connections to the API port: one is turned away"
             );
             if let Ok(place) = refusals.clone().try_acquire_owned() {
-                let router = too_busy.clone();
+                let (router, closed) = (too_busy.clone(), closed.clone());
                 tokio::spawn(async move {
-                    let _ = tokio::time::timeout(REFUSAL_MAX, serve_client(tls, tcp, router)).await;
+                    let _ = tokio::time::timeout(REFUSAL_MAX, serve_client(tls, tcp, router, closed)).await;
                     drop(place);
                 });
             }
         }
     });
-    Ok(())
+    Ok(port)
 }
 
 /// Serves metrics to whoever reaches the address, without TLS and without a token.
@@ -184,7 +225,17 @@ pub(crate) fn serve_metrics(listener: TcpListener, router: Router) {
     });
 }
 
-async fn serve_client(tls: Arc<TlsConfig>, tcp: TcpStream, router: Router) {
+/// Waits until it is so. The value is not kept: it would be a lock.
+async fn until(so: &mut watch::Receiver<bool>) {
+    let _ = so.wait_for(|so| *so).await;
+}
+
+async fn serve_client(
+    tls: Arc<TlsConfig>,
+    tcp: TcpStream,
+    router: Router,
+    mut closing: watch::Receiver<bool>,
+) {
     let handshake = TlsAcceptor::from(tls).accept(tcp);
     let io = match tokio::time::timeout(HANDSHAKE_MAX, handshake).await {
         Ok(Ok(io)) => io,
@@ -197,7 +248,15 @@ async fn serve_client(tls: Arc<TlsConfig>, tcp: TcpStream, router: Router) {
         _ => http().http1_only(),
     };
     let service = TowerToHyperService::new(router);
-    if let Err(error) = server.serve_connection_with_upgrades(TokioIo::new(io), service).await {
+    let mut connection = pin!(server.serve_connection_with_upgrades(TokioIo::new(io), service));
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = until(&mut closing) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
         tracing::debug!(error, "a client's connection ended badly");
     }
 }

@@ -30,6 +30,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::InterceptorLayer;
 
 use crate::admission::MembersService;
+use crate::agreement::Agreement;
 use crate::backups::Backups;
 use crate::caretaker;
 use crate::config::{AdminToken, ServerConfig, known_members};
@@ -38,7 +39,7 @@ use crate::founding::{self, API_PORT, Founding, FoundingManager, PEER_PORT, RECO
 use crate::joining::{self, Joining};
 use crate::members::Members;
 use crate::metrics;
-use crate::ports;
+use crate::ports::{self, ApiPort};
 
 /// Where drivers that keep things on this computer keep them, where nothing else is said.
 const LOCAL_ROOT: &str = "/var/lib/skep-local";
@@ -183,16 +184,16 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
     let metrics_listener = ports::bind_if_wanted("metrics", config.metrics_listen).await?;
 
     let channels = PeerChannels::new(live.manager_client_config()?, identity.cluster.clone(), config.node);
-    let replica = Replica::start(ReplicaConfig {
+    let agreement = Agreement::start()?;
+    let replica = agreement.handle()?.spawn(Replica::start(ReplicaConfig {
         cluster: identity.cluster.clone(),
         node: config.node,
         dir: data.join("raft"),
         founders: founders(data, config),
         channels: channels.clone(),
         timing: config.timing.into(),
-    })
-    .await
-    .map_err(with_way_out)?;
+    }));
+    let replica = replica.await.context("starting the replica")?.map_err(with_way_out)?;
     let ledger: Arc<dyn Ledger> = Arc::new(replica.clone());
 
     let (managers_changed, managers) = watch::channel(
@@ -207,10 +208,17 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
     ));
     let registrar = Registrar::new(ledger.clone(), identity.clone(), &me.name)?;
     let hub = Hub::new(config.node, channels, Arc::new(registrar), managers.clone());
-    let connections = ports::serve_peers(peer_listener, &live, hub.clone(), members.clone(), ledger.clone())?;
+    let connections = ports::serve_peers(
+        peer_listener,
+        &live,
+        hub.clone(),
+        members.clone(),
+        ledger.clone(),
+        agreement.handle()?,
+    )?;
     tokio::spawn(caretaker::follow_membership(members.clone(), managers_changed));
     tokio::spawn(caretaker::run(members.clone(), hub.clone()));
-    tokio::spawn(
+    agreement.handle()?.spawn(
         peer_server()
             .layer(InterceptorLayer::new(members.turn_away()))
             .add_service(MembersServer::new(MembersService(members.clone())))
@@ -233,7 +241,7 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
         drivers: drivers.clone(),
         spool,
     });
-    ports::serve_api(api_listener, &live, skep_api::router(api))?;
+    let api_port = ports::serve_api(api_listener, &live, skep_api::router(api))?;
     let world = RealWorld::new(&drivers, hub, invitation(identity, managers));
     tokio::spawn(skep_scheduler::run(ledger.clone(), Arc::new(world), me.name.clone(), replica.leadership()));
     if let Some(token) = config.admin_token.clone() {
@@ -254,9 +262,21 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
     }
     tracing::info!(seconds = config.drain_delay_secs, "draining");
     members.drain();
-    tokio::time::sleep(Duration::from_secs(config.drain_delay_secs)).await;
-    replica.shutdown().await;
+    leave(&replica, api_port, Duration::from_secs(config.drain_delay_secs)).await;
     Ok(())
+}
+
+/// Stops so that no request fails for it: first another manager leads, and this one goes on serving while load balancers
+/// notice; then clients are told to use another manager, and what they have asked for is finished.
+async fn leave(replica: &Replica, api_port: ApiPort, drain_delay: Duration) {
+    if replica.is_leader()
+        && let Err(error) = replica.transfer_leadership(None).await
+    {
+        tracing::warn!(%error, "leadership could not be handed over yet");
+    }
+    tokio::time::sleep(drain_delay).await;
+    api_port.close().await;
+    replica.shutdown().await;
 }
 
 fn drivers(config: &ServerConfig, cluster: &str) -> Result<DriverConfig> {

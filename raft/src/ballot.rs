@@ -23,7 +23,8 @@ impl Ballot {
     /// or nobody.
     pub(crate) fn follows(&self, leader: u64) -> Option<Term> {
         let vote = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        vote.filter(|vote| vote.committed && vote.leader_id.voted_for == leader).map(|vote| vote.leader_id.term)
+        vote.filter(|vote| vote.committed && vote.leader_id.voted_for == leader)
+            .map(|vote| vote.leader_id.term)
     }
 }
 

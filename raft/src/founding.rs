@@ -16,7 +16,8 @@ use openraft::async_runtime::WatchReceiver as _;
 use skep_storage::{StorageError, Store};
 
 use crate::codec;
-use crate::replica::{RETRY_PAUSE, Replica, StartError, raft_error};
+use crate::proposing::RETRY_PAUSE;
+use crate::replica::{Replica, StartError, raft_error};
 use crate::status::MemberStatus;
 
 impl Replica {

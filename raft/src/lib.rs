@@ -22,6 +22,7 @@ mod log_store;
 mod members;
 mod network;
 mod pending;
+mod proposing;
 mod quorum;
 mod read_index;
 mod recovery;

@@ -20,8 +20,9 @@ use tokio::time::timeout;
 
 use crate::codec;
 use crate::founding;
+use crate::proposing::TRY_MAX;
 use crate::quorum::{self, Voter};
-use crate::replica::{Replica, StartError, TRY_MAX, raft_error};
+use crate::replica::{Replica, StartError, raft_error};
 use crate::status::MemberStatus;
 use crate::types::{LogId, ManagerNode, Vote};
 

@@ -6,13 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use futures::future::join_all;
 use openraft::async_runtime::WatchReceiver as _;
-use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{Config, SnapshotPolicy};
-use skep_ledger::{Contact, Feed, Ledger, Outcome, Revision, Term, Txn, Unavailable, View};
+use skep_ledger::{Feed, Revision, Term};
 use skep_storage::{Identity, StorageError, Store};
 use skep_wire::channels::{PeerChannels, Purpose};
 use skep_wire::proto::peer::Empty;
@@ -29,25 +26,13 @@ use crate::network::Network;
 use crate::read_index::ReadIndexes;
 use crate::recovery;
 use crate::snapshots::Arrivals;
-use crate::state_machine::{self, StateMachine};
+use crate::state_machine::StateMachine;
 use crate::status::{ClusterStatus, MemberStatus, resident_bytes, role};
-use crate::types::{Command, ManagerNode, Raft};
+use crate::types::{ManagerNode, Raft};
 use crate::vitals::Heard;
-
-/// How long a request waits for a leader before it fails with "not started".
-const LEADER_WAIT_MAX: Duration = Duration::from_secs(5);
-
-/// How long one try to reach the leader may take before another is made; the request may have been lost.
-pub(crate) const TRY_MAX: Duration = Duration::from_secs(2);
-
-/// Between two tries, if nothing has changed meanwhile.
-pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// A manager that does not describe itself by then is shown as unreachable.
 pub(crate) const STATUS_MAX: Duration = Duration::from_millis(500);
-
-/// How long a forwarded write waits to be visible on this replica too, so that its caller can read it here.
-const READ_YOUR_WRITES_MAX: Duration = Duration::from_secs(1);
 
 /// A snapshot is made of links to files, and a log that is being sent is not held on to for longer than a few
 /// seconds; whoever waits longer waits for a disk that is in trouble.
@@ -332,12 +317,18 @@ impl Replica {
 
     /// Hands leadership over, if this replica has it, and stops taking part.
     pub async fn shutdown(&self) {
-        if self.is_leader() {
-            self.hand_over().await;
+        if self.is_leader()
+            && let Err(error) = self.transfer_leadership(None).await
+        {
+            tracing::warn!(%error, "this replica stops while it leads");
         }
         if let Err(error) = self.0.raft.shutdown().await {
             tracing::warn!(%error, "raft did not stop cleanly");
         }
+    }
+
+    pub(crate) fn changes(&self) -> &Feed {
+        &self.0.feed
     }
 
     pub(crate) fn read_indexes(&self) -> &ReadIndexes {
@@ -404,21 +395,6 @@ impl Replica {
             .filter(|(_, (_, role))| *role == "voter")
             .map(|(id, _)| id)
             .collect()
-    }
-
-    pub(crate) async fn propose_here(
-        &self,
-        bytes: Bytes,
-        patience: Duration,
-    ) -> Result<Outcome, Unavailable> {
-        match timeout(patience, self.0.raft.client_write(Command(bytes))).await {
-            Ok(Ok(response)) => Ok(response.data),
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
-                Err(Unavailable::NotStarted(forward.to_string()))
-            }
-            Ok(Err(error)) => Err(Unavailable::Unknown(error.to_string())),
-            Err(_) => Err(Unavailable::Unknown("the replicas did not agree in time".into())),
-        }
     }
 
     pub(crate) fn own_status(&self) -> MemberStatus {
@@ -501,122 +477,6 @@ impl Replica {
         let mut client = self.0.network.client(id, Purpose::Heartbeat)?;
         let reply = client.status(Empty {}).await.map_err(std::io::Error::other)?;
         codec::from_json(&reply.into_inner().body)
-    }
-
-    async fn propose_at(
-        &self,
-        leader: u64,
-        bytes: Bytes,
-        patience: Duration,
-    ) -> Result<Outcome, Unavailable> {
-        if leader == self.0.network.node {
-            return self.propose_here(bytes, patience).await;
-        }
-        let mut client = self
-            .0
-            .network
-            .client(leader, Purpose::Raft)
-            .map_err(|error| Unavailable::NotStarted(error.to_string()))?;
-        let request = self.0.network.payload(leader, bytes);
-        match timeout(patience, client.propose(request)).await {
-            Ok(Ok(reply)) => Outcome::decode(&reply.into_inner().body)
-                .map_err(|error| Unavailable::Unknown(error.to_string())),
-            Ok(Err(status)) if status.code() == tonic::Code::FailedPrecondition => {
-                Err(Unavailable::NotStarted(status.message().to_owned()))
-            }
-            // Also "unavailable": whether the request had left this process cannot be told apart.
-            Ok(Err(status)) => Err(Unavailable::Unknown(status.message().to_owned())),
-            Err(_) => Err(Unavailable::Unknown(format!("manager {leader} did not answer in time"))),
-        }
-    }
-
-    /// Waits until something about the leader may have changed.
-    async fn pause(&self) {
-        let mut metrics = self.0.raft.server_metrics();
-        let _ = timeout(RETRY_PAUSE, metrics.changed()).await;
-    }
-
-    async fn hand_over(&self) {
-        let furthest = self
-            .members()
-            .await
-            .into_iter()
-            .filter(|member| member.id != self.0.network.node)
-            .filter(|member| member.role == "voter" && member.state != "unreachable")
-            .max_by_key(|member| member.last_log_index);
-        if let Some(successor) = furthest
-            && self.0.raft.trigger().transfer_leader(successor.id).await.is_ok()
-        {
-            let handed_over = async {
-                while self.is_leader() {
-                    self.pause().await;
-                }
-            };
-            let _ = timeout(TRY_MAX, handed_over).await;
-        }
-    }
-}
-
-#[async_trait]
-impl Ledger for Replica {
-    async fn propose(&self, txn: Txn) -> Result<Outcome, Unavailable> {
-        txn.within_limits()?;
-        let bytes = Bytes::from(txn.encode());
-        let deadline = Instant::now() + LEADER_WAIT_MAX;
-        let mut failure = Unavailable::NotStarted("there is no leader".into());
-        while Instant::now() < deadline {
-            if let Some(leader) = self.leader() {
-                let patience = TRY_MAX.min(deadline - Instant::now());
-                match self.propose_at(leader, bytes.clone(), patience).await {
-                    Ok(outcome) => {
-                        if let Outcome::Committed(revision) | Outcome::Replayed(revision, _) = &outcome {
-                            let _ = timeout(READ_YOUR_WRITES_MAX, self.0.feed.reached(*revision)).await;
-                        }
-                        return Ok(outcome);
-                    }
-                    // Once a try may have taken effect, "not started" is no longer true of the whole.
-                    Err(error) if !matches!(failure, Unavailable::Unknown(_)) => failure = error,
-                    Err(_) => {}
-                }
-            }
-            self.pause().await;
-        }
-        Err(failure)
-    }
-
-    async fn fresh_view(&self) -> Result<View, Unavailable> {
-        let deadline = Instant::now() + LEADER_WAIT_MAX;
-        let mut failure = String::new();
-        while Instant::now() < deadline {
-            match self.0.read_indexes.next().await {
-                Ok(index) => {
-                    if timeout_at(deadline, self.0.feed.reached(index)).await.is_ok() {
-                        return state_machine::view(&self.0.store)
-                            .map_err(|error| Unavailable::NotStarted(error.to_string()));
-                    }
-                    failure = format!("this replica has not caught up with revision {index}");
-                }
-                Err(error) => failure = error,
-            }
-            self.pause().await;
-        }
-        Err(Unavailable::NotStarted(failure))
-    }
-
-    fn view(&self) -> View {
-        state_machine::view(&self.0.store).unwrap_or_else(|error| state_machine::unreadable_view(&error))
-    }
-
-    fn feed(&self) -> &Feed {
-        &self.0.feed
-    }
-
-    fn now(&self) -> jiff::Timestamp {
-        jiff::Timestamp::now()
-    }
-
-    fn contact(&self) -> Contact {
-        self.contact_with_leader()
     }
 }
 

@@ -15,7 +15,8 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::codec;
 use crate::epoch::EpochGuard;
 use crate::network::MESSAGE_BYTES_MAX;
-use crate::replica::{Replica, TRY_MAX};
+use crate::proposing::TRY_MAX;
+use crate::replica::Replica;
 use crate::state_machine::StateFiles;
 
 /// The service of one replica.
@@ -139,7 +140,10 @@ impl RaftRpc for RaftService {
         }
     }
 
-    async fn read_index(&self, request: Request<ReadIndexRequest>) -> Result<Response<ReadIndexReply>, Status> {
+    async fn read_index(
+        &self,
+        request: Request<ReadIndexRequest>,
+    ) -> Result<Response<ReadIndexReply>, Status> {
         let index = self.0.read_index_for(request.into_inner()).await.map_err(Status::unavailable)?;
         Ok(Response::new(ReadIndexReply { index }))
     }
