@@ -3,21 +3,27 @@
 //! Only the leader knows it, and only after a quorum has confirmed that it still leads. Readers that come while it is
 //! being asked for wait for the next answer, and get it together: the one on its way may be older than their question.
 //!
-//! Of three voters, the leader and the follower that asks are a quorum. So a follower says with its question in which
-//! term it follows the leader and has voted for nobody later, and that is the confirmation; nobody else is asked:
+//! Of three voters, the leader and one follower are a quorum, so one word of a follower is the confirmation, and Raft
+//! itself need not be asked:
 //!
-//! - While the follower asks, after the reads have begun, it has promised nothing to a later leader.
-//! - When the leader answers, neither has the leader. A later leader needs one of the two, so there was none yet.
-//! - The leader has applied an entry of its own term, so it has applied all that earlier leaders have acknowledged, and
-//!   what it has acknowledged itself it had applied before.
+//! - Readers at a follower: it says with its question in which term it follows the leader and has voted for nobody later.
+//! - Readers at the leader: it asks one follower the same.
+//!
+//! Why that is enough: when the follower says so, after the reads have begun, it has promised nothing to a later leader,
+//! and when the leader answers, neither has the leader. A later leader needs one of the two, so there was none yet. And
+//! a leader that has applied an entry of its own term has applied all that earlier leaders have acknowledged; what it
+//! has acknowledged itself it had applied before.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver as _;
-use skep_ledger::{Ledger as _, Revision};
+use skep_ledger::{Feed, Revision, Term};
 use skep_wire::channels::Purpose;
-use skep_wire::proto::peer::ReadIndexRequest;
+use skep_wire::proto::peer::{ConfirmRequest, ReadIndexRequest};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -29,15 +35,18 @@ use crate::types::Raft;
 /// A read index is cheap to ask for again, and a lost one must not hold a reader up.
 const TRY_MAX: Duration = Duration::from_millis(500);
 
+/// A follower that does not confirm within this time is not waited for; another one is asked.
+const CONFIRM_MAX: Duration = Duration::from_millis(50);
+
 type Answer = Result<Revision, String>;
 
 /// Where readers ask. The asking ends with the last handle.
 pub(crate) struct ReadIndexes(mpsc::UnboundedSender<oneshot::Sender<Answer>>);
 
 impl ReadIndexes {
-    pub(crate) fn start(raft: Raft, network: Network, ballot: Ballot) -> ReadIndexes {
+    pub(crate) fn start(raft: Raft, network: Network, standing: Standing) -> ReadIndexes {
         let (readers, asked) = mpsc::unbounded_channel();
-        tokio::spawn(answer_together(Leader { raft, network, ballot }, asked));
+        tokio::spawn(answer_together(Leader { raft, network, standing }, asked));
         ReadIndexes(readers)
     }
 
@@ -67,50 +76,107 @@ async fn answer_together(leader: Leader, mut asked: mpsc::UnboundedReceiver<ones
 struct Leader {
     raft: Raft,
     network: Network,
-    ballot: Ballot,
+    standing: Standing,
 }
 
 impl Leader {
     async fn read_index(&self) -> Answer {
         let leader = self.raft.metrics().borrow_watched().current_leader;
         let leader = leader.ok_or("there is no leader")?;
-        if leader == self.network.node {
-            let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
-            return Ok(linearizer.map_err(|error| error.to_string())?.read_log_id().index());
+        if leader != self.network.node {
+            return self.ask(leader).await;
         }
+        if let Some(index) = self.confirmed_by_one().await {
+            return Ok(index);
+        }
+        let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
+        Ok(linearizer.map_err(|error| error.to_string())?.read_log_id().index())
+    }
+
+    async fn ask(&self, leader: u64) -> Answer {
         let mut client =
             self.network.client(leader, Purpose::Heartbeat).map_err(|error| error.to_string())?;
-        let request =
-            ReadIndexRequest { node: self.network.node, follows_in_term: self.ballot.follows(leader) };
+        let follows_in_term = self.standing.ballot.follows(leader);
+        let request = ReadIndexRequest { node: self.network.node, follows_in_term };
         let reply = client.read_index(request).await.map_err(|status| status.message().to_owned())?;
         Ok(reply.into_inner().index)
+    }
+
+    /// The index, if one follower is enough and says at once that it follows.
+    async fn confirmed_by_one(&self) -> Option<Revision> {
+        let own = self.network.node;
+        let term = self.standing.ballot.follows(own)?;
+        let mut voters = voters_if_two_are_a_quorum(&self.raft)?;
+        if !voters.remove(&own) {
+            return None;
+        }
+        for follower in voters {
+            let asked = timeout(CONFIRM_MAX, self.follows(follower, own, term)).await;
+            if asked == Ok(true) {
+                return self.standing.index_in(term, own);
+            }
+        }
+        None
+    }
+
+    async fn follows(&self, follower: u64, leader: u64, term: Term) -> bool {
+        let Ok(mut client) = self.network.client(follower, Purpose::Heartbeat) else {
+            return false;
+        };
+        let answer = client.confirm(ConfirmRequest { leader, term }).await;
+        answer.is_ok_and(|answer| answer.into_inner().follows)
+    }
+}
+
+/// How far this replica is, and whom it follows.
+#[derive(Clone)]
+pub(crate) struct Standing {
+    pub(crate) ballot: Ballot,
+    /// See [`crate::state_machine::StateMachine::applied_term`].
+    pub(crate) applied_term: Arc<AtomicU64>,
+    pub(crate) feed: Arc<Feed>,
+}
+
+impl Standing {
+    /// The index for readers, if this replica, `own`, still leads in `term` and has applied an entry of it.
+    fn index_in(&self, term: Term, own: u64) -> Option<Revision> {
+        let applied = self.applied_term.load(Ordering::Acquire) == term;
+        let leads = self.ballot.follows(own) == Some(term);
+        (applied && leads).then(|| *self.feed.latest().borrow())
+    }
+}
+
+/// The voters, if any two of them can agree on everything.
+fn voters_if_two_are_a_quorum(raft: &Raft) -> Option<BTreeSet<u64>> {
+    let metrics = raft.metrics();
+    let now = metrics.borrow_watched();
+    match now.membership_config.membership().get_joint_config().as_slice() {
+        [voters] if voters.len() <= 3 => Some(voters.clone()),
+        _ => None,
     }
 }
 
 impl Replica {
     /// The index for a follower's readers; only the leader can say.
     pub(crate) async fn read_index_for(&self, request: ReadIndexRequest) -> Answer {
-        if let Some(index) = self.read_index_by_two(&request) {
+        let own = self.identity().1;
+        if let Some(term) = request.follows_in_term
+            && let Some(voters) = voters_if_two_are_a_quorum(self.raft())
+            && request.node != own
+            && voters.contains(&request.node)
+            && voters.contains(&own)
+            && let Some(index) = self.standing().index_in(term, own)
+        {
             return Ok(index);
         }
         match self.is_leader() {
             true => self.read_indexes().next().await,
-            false => Err(format!("manager {} does not lead", self.identity().1)),
+            false => Err(format!("manager {own} does not lead")),
         }
     }
 
-    /// The index, if this replica and the one that asks are a quorum and that is enough; see the top.
-    fn read_index_by_two(&self, request: &ReadIndexRequest) -> Option<Revision> {
-        let own = self.identity().1;
-        let term = request.follows_in_term?;
-        let is_quorum = {
-            let metrics = self.raft().metrics();
-            let now = metrics.borrow_watched();
-            let voters = now.membership_config.membership().get_joint_config();
-            matches!(voters.as_slice(), [voters] if voters.len() <= 3
-                && request.node != own && voters.contains(&request.node) && voters.contains(&own))
-        };
-        let leads = is_quorum && self.applied_term() == term && self.ballot().follows(own) == Some(term);
-        leads.then(|| *self.feed().latest().borrow())
+    /// Does this replica follow that leader, and nobody later?
+    pub(crate) fn confirms(&self, request: ConfirmRequest) -> bool {
+        self.standing().ballot.follows(request.leader) == Some(request.term)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -16,14 +16,13 @@ use skep_wire::proto::peer::Empty;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::ballot::Ballot;
 use crate::codec;
 use crate::digests::{Alarms, Digests};
 use crate::epoch::Epoch;
 use crate::founding;
 use crate::log_store::LogStore;
 use crate::network::Network;
-use crate::read_index::ReadIndexes;
+use crate::read_index::{ReadIndexes, Standing};
 use crate::recovery;
 use crate::snapshots::Arrivals;
 use crate::state_machine::StateMachine;
@@ -149,9 +148,7 @@ struct Inner {
     feed: Arc<Feed>,
     network: Network,
     read_indexes: ReadIndexes,
-    ballot: Ballot,
-    /// See [`StateMachine::applied_term`].
-    applied_term: Arc<AtomicU64>,
+    standing: Standing,
     founders: BTreeMap<u64, ManagerNode>,
     /// See `founding.rs`.
     takes_part: AtomicBool,
@@ -182,9 +179,12 @@ impl Replica {
         let state_machine = StateMachine::open(store.clone()).map_err(raft_error)?;
         let feed = state_machine.feed().clone();
         let digests = state_machine.digests().clone();
-        let applied_term = state_machine.applied_term().clone();
         let log = LogStore::open(store.clone()).map_err(raft_error)?;
-        let ballot = log.ballot().clone();
+        let standing = Standing {
+            ballot: log.ballot().clone(),
+            applied_term: state_machine.applied_term().clone(),
+            feed: feed.clone(),
+        };
         for (id, founder) in config.founders.iter().filter(|(id, _)| **id != config.node) {
             config.channels.set(*id, founder.peer_address.clone());
         }
@@ -199,7 +199,7 @@ impl Replica {
         .map_err(raft_error)?;
         let founders = config.founders;
         let takes_part = AtomicBool::new(takes_part);
-        let read_indexes = ReadIndexes::start(raft.clone(), network.clone(), ballot.clone());
+        let read_indexes = ReadIndexes::start(raft.clone(), network.clone(), standing.clone());
         let (alarms, arrivals) = (Alarms::none(), Arrivals::default());
         let replica = Replica(Arc::new(Inner {
             raft,
@@ -207,8 +207,7 @@ impl Replica {
             feed,
             network,
             read_indexes,
-            ballot,
-            applied_term,
+            standing,
             founders,
             takes_part,
             about: OnceLock::new(),
@@ -335,12 +334,8 @@ impl Replica {
         &self.0.read_indexes
     }
 
-    pub(crate) fn ballot(&self) -> &Ballot {
-        &self.0.ballot
-    }
-
-    pub(crate) fn applied_term(&self) -> Term {
-        self.0.applied_term.load(Ordering::Acquire)
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.0.standing
     }
 
     pub(crate) fn raft(&self) -> &Raft {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use skep_ledger::{Txn, Unavailable};
 use skep_wire::proto::peer::raft_server::{Raft as RaftRpc, RaftServer};
-use skep_wire::proto::peer::{Empty, Payload, ReadIndexReply, ReadIndexRequest, Reply, SnapshotChunk};
+use skep_wire::proto::peer::{ConfirmReply, ConfirmRequest, Empty, Payload, ReadIndexReply, ReadIndexRequest, Reply, SnapshotChunk};
 use tokio_stream::StreamExt as _;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status, Streaming};
@@ -146,6 +146,11 @@ impl RaftRpc for RaftService {
     ) -> Result<Response<ReadIndexReply>, Status> {
         let index = self.0.read_index_for(request.into_inner()).await.map_err(Status::unavailable)?;
         Ok(Response::new(ReadIndexReply { index }))
+    }
+
+    async fn confirm(&self, request: Request<ConfirmRequest>) -> Result<Response<ConfirmReply>, Status> {
+        self.must_take_part()?;
+        Ok(Response::new(ConfirmReply { follows: self.0.confirms(request.into_inner()) }))
     }
 
     async fn status(&self, _: Request<Empty>) -> Result<Response<Reply>, Status> {
