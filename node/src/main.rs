@@ -57,6 +57,9 @@ enum Command {
     Client(skep_cli::Command),
 }
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match runtime(&cli.command) {

@@ -9,17 +9,17 @@ use std::time::Duration;
 use futures::future::join_all;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::{Config, SnapshotPolicy};
-use skep_ledger::{Feed, Revision, Term};
+use skep_ledger::{Feed, Revision};
 use skep_storage::{Identity, StorageError, Store};
 use skep_wire::channels::{PeerChannels, Purpose};
 use skep_wire::proto::peer::Empty;
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::codec;
 use crate::digests::{Alarms, Digests};
 use crate::epoch::Epoch;
 use crate::founding;
+use crate::leadership::Leadership;
 use crate::log_store::LogStore;
 use crate::network::Network;
 use crate::read_index::{ReadIndexes, Standing};
@@ -148,6 +148,7 @@ struct Inner {
     feed: Arc<Feed>,
     network: Network,
     read_indexes: ReadIndexes,
+    leadership: Leadership,
     standing: Standing,
     founders: BTreeMap<u64, ManagerNode>,
     /// See `founding.rs`.
@@ -200,6 +201,7 @@ impl Replica {
         let founders = config.founders;
         let takes_part = AtomicBool::new(takes_part);
         let read_indexes = ReadIndexes::start(raft.clone(), network.clone(), standing.clone());
+        let leadership = Leadership::of(&raft);
         let (alarms, arrivals) = (Alarms::none(), Arrivals::default());
         let replica = Replica(Arc::new(Inner {
             raft,
@@ -207,6 +209,7 @@ impl Replica {
             feed,
             network,
             read_indexes,
+            leadership,
             standing,
             founders,
             takes_part,
@@ -218,32 +221,6 @@ impl Replica {
         }));
         replica.watch_for_divergence();
         Ok(replica)
-    }
-
-    /// `Some(term)` while this replica leads, a quorum has confirmed it, and it has applied everything up to its
-    /// own term: the scheduler's sign to work.
-    pub fn leadership(&self) -> watch::Receiver<Option<Term>> {
-        let mut metrics = self.0.raft.metrics();
-        let (sender, receiver) = watch::channel(None);
-        tokio::spawn(async move {
-            loop {
-                let term = {
-                    let now = metrics.borrow_watched();
-                    let applied = now.last_applied.as_ref().map(|log_id| log_id.committed_leader_id().term);
-                    let leads = now.state.is_leader()
-                        && now.last_quorum_acked.is_some()
-                        && applied == Some(now.current_term);
-                    leads.then_some(now.current_term)
-                };
-                sender.send_if_modified(|known| std::mem::replace(known, term) != term);
-                if metrics.changed().await.is_err() || sender.is_closed() {
-                    // openraft ends with a last word that it no longer leads, but a panic in it has none.
-                    sender.send_replace(None);
-                    return;
-                }
-            }
-        });
-        receiver
     }
 
     /// The managers together, as far as they answer.
@@ -270,19 +247,6 @@ impl Replica {
     /// Does this replica lead?
     pub fn is_leader(&self) -> bool {
         self.leader() == Some(self.0.network.node)
-    }
-
-    /// Resolves when openraft has stopped for good, with the reason: the process must end then.
-    pub async fn stopped(&self) -> String {
-        let mut metrics = self.0.raft.metrics();
-        loop {
-            if let Err(fatal) = &metrics.borrow_watched().running_state {
-                return fatal.to_string();
-            }
-            if metrics.changed().await.is_err() {
-                return "openraft has ended".into();
-            }
-        }
     }
 
     /// Takes a snapshot of all that is applied here and lets the log behind it go, for operators who want the space
@@ -324,6 +288,10 @@ impl Replica {
         if let Err(error) = self.0.raft.shutdown().await {
             tracing::warn!(%error, "raft did not stop cleanly");
         }
+    }
+
+    pub(crate) fn followed(&self) -> &Leadership {
+        &self.0.leadership
     }
 
     pub(crate) fn changes(&self) -> &Feed {
