@@ -217,13 +217,7 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
             .serve_with_incoming(ReceiverStream::new(connections)),
     );
 
-    let drivers = DriverConfig {
-        cluster: identity.cluster.clone(),
-        skep_binary: std::env::current_exe().context("finding this program")?,
-        root: config.local_root.clone(),
-    };
-    let spool = data.join("spool");
-    std::fs::create_dir_all(&spool).with_context(|| format!("making {}", spool.display()))?;
+    let drivers = drivers(&identity, config)?;
     let backups = Arc::new(Backups::new(replica.clone(), identity.clone(), &me.name, data));
     tokio::spawn(backups.clone().run(replica.leadership()));
     let api = Api::new(Parts {
@@ -232,7 +226,7 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
         hub: hub.clone(),
         snapshots: backups,
         drivers: drivers.clone(),
-        spool,
+        spool: spool(data)?,
     });
     ports::serve_api(api_listener, &live, skep_api::router(api))?;
     let world = RealWorld::new(&drivers, hub, invitation(identity, managers));
@@ -258,6 +252,22 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
     tokio::time::sleep(Duration::from_secs(config.drain_delay_secs)).await;
     replica.shutdown().await;
     Ok(())
+}
+
+/// What drivers have to know.
+fn drivers(identity: &Identity, config: &ServerConfig) -> Result<DriverConfig> {
+    Ok(DriverConfig {
+        cluster: identity.cluster.clone(),
+        skep_binary: std::env::current_exe().context("finding this program")?,
+        root: config.local_root.clone(),
+    })
+}
+
+/// Where files lie that are on their way.
+fn spool(data: &Path) -> Result<PathBuf> {
+    let spool = data.join("spool");
+    std::fs::create_dir_all(&spool).with_context(|| format!("making {}", spool.display()))?;
+    Ok(spool)
 }
 
 /// The managers that may still have to found the cluster. Once any membership was known here that is over, and an empty
