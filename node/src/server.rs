@@ -227,9 +227,7 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
             .serve_with_incoming(ReceiverStream::new(connections)),
     );
 
-    let drivers = drivers(config, &identity.cluster)?;
-    let spool = data.join("spool");
-    std::fs::create_dir_all(&spool).with_context(|| format!("making {}", spool.display()))?;
+    let drivers = drivers(&identity, config)?;
     let backups = Arc::new(Backups::new(replica.clone(), identity.clone(), &me.name, data));
     tokio::spawn(backups.clone().run(replica.leadership()));
     let api = Api::new(Parts {
@@ -239,7 +237,7 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
         hub: hub.clone(),
         snapshots: backups,
         drivers: drivers.clone(),
-        spool,
+        spool: spool(data)?,
     });
     let api_port = ports::serve_api(api_listener, &live, skep_api::router(api))?;
     let world = RealWorld::new(&drivers, hub, invitation(identity, managers));
@@ -279,12 +277,20 @@ async fn leave(replica: &Replica, api_port: ApiPort, drain_delay: Duration) {
     replica.shutdown().await;
 }
 
-fn drivers(config: &ServerConfig, cluster: &str) -> Result<DriverConfig> {
+/// What drivers have to know.
+fn drivers(identity: &Identity, config: &ServerConfig) -> Result<DriverConfig> {
     Ok(DriverConfig {
-        cluster: cluster.to_owned(),
+        cluster: identity.cluster.clone(),
         skep_binary: std::env::current_exe().context("finding this program")?,
         root: config.local_root.clone(),
     })
+}
+
+/// Where files lie that are on their way.
+fn spool(data: &Path) -> Result<PathBuf> {
+    let spool = data.join("spool");
+    std::fs::create_dir_all(&spool).with_context(|| format!("making {}", spool.display()))?;
+    Ok(spool)
 }
 
 /// The managers that may still have to found the cluster. Once any membership was known here that is over, and an empty

@@ -30,7 +30,10 @@ impl Leadership {
                     let leads = now.state.is_leader()
                         && now.last_quorum_acked.is_some()
                         && applied == Some(now.current_term);
-                    (leads.then_some(now.current_term), now.running_state.as_ref().err().map(ToString::to_string))
+                    (
+                        leads.then_some(now.current_term),
+                        now.running_state.as_ref().err().map(ToString::to_string),
+                    )
                 };
                 tell_term.send_if_modified(|known| std::mem::replace(known, leads) != leads);
                 if let Some(reason) = end {

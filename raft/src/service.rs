@@ -7,7 +7,9 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use skep_ledger::{Txn, Unavailable};
 use skep_wire::proto::peer::raft_server::{Raft as RaftRpc, RaftServer};
-use skep_wire::proto::peer::{ConfirmReply, ConfirmRequest, Empty, Payload, ReadIndexReply, ReadIndexRequest, Reply, SnapshotChunk};
+use skep_wire::proto::peer::{
+    ConfirmReply, ConfirmRequest, Empty, Payload, ReadIndexReply, ReadIndexRequest, Reply, SnapshotChunk,
+};
 use tokio_stream::StreamExt as _;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status, Streaming};

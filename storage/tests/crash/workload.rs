@@ -91,8 +91,15 @@ impl World {
     /// The world before the first operation, after the first, and so on to the last.
     pub(crate) fn history() -> Vec<World> {
         let mut worlds = vec![World::default()];
+        let mut unwritten = None;
         for operation in WORKLOAD {
             let mut world = worlds.last().cloned().unwrap_or_default();
+            match operation {
+                // Goes to the disk with the next of those that move it.
+                Committed(index) => unwritten = Some(id(*index)),
+                Append(..) | Apply(_) => world.committed = unwritten.take().or(world.committed),
+                _ => {}
+            }
             world.take(operation);
             worlds.push(world);
         }
@@ -102,7 +109,6 @@ impl World {
     fn take(&mut self, operation: &Operation) {
         match operation {
             Vote(term) => self.vote = Some(id(*term)),
-            Committed(index) => self.committed = Some(id(*index)),
             Append(from, to, text) => self.log.extend(entries(*from, *to, text)),
             Truncate(index) => self.log.retain(|at, _| index.is_some_and(|index| *at <= index)),
             Purge(upto) => {
@@ -119,7 +125,7 @@ impl World {
                 self.rows = installed(*index).into_iter().collect();
                 self.position = Some(id(*index));
             }
-            Settle | Checkpoint | Abandon => {}
+            Committed(_) | Settle | Checkpoint | Abandon => {}
         }
     }
 }
