@@ -179,16 +179,7 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
     let api_listener = ports::bind("API", config.api_listen).await?;
 
     let channels = PeerChannels::new(live.manager_client_config()?, identity.cluster.clone(), config.node);
-    let replica = Replica::start(ReplicaConfig {
-        cluster: identity.cluster.clone(),
-        node: config.node,
-        dir: data.join("raft"),
-        founders: founders(data, config),
-        channels: channels.clone(),
-        timing: config.timing.into(),
-    })
-    .await
-    .map_err(with_way_out)?;
+    let replica = start_replica(data, config, &identity.cluster, channels.clone()).await?;
     let ledger: Arc<dyn Ledger> = Arc::new(replica.clone());
 
     let (managers_changed, managers) = watch::channel(
@@ -253,6 +244,23 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
     tokio::time::sleep(Duration::from_secs(config.drain_delay_secs)).await;
     replica.shutdown().await;
     Ok(())
+}
+
+async fn start_replica(
+    data: &Path,
+    config: &ServerConfig,
+    cluster: &str,
+    channels: PeerChannels,
+) -> Result<Replica> {
+    let started = Replica::start(ReplicaConfig {
+        cluster: cluster.to_owned(),
+        node: config.node,
+        dir: data.join("raft"),
+        founders: founders(data, config),
+        channels,
+        timing: config.timing.into(),
+    });
+    started.await.map_err(with_way_out)
 }
 
 /// The managers that may still have to found the cluster. Once any membership was known here that is over, and an empty
