@@ -302,7 +302,8 @@ impl Replica {
     /// Hands leadership over, if this replica has it, and stops taking part.
     pub async fn shutdown(&self) {
         if self.is_leader() {
-            self.hand_over().await;
+            // Whoever is left elects somebody if this does not work.
+            let _ = self.transfer_leadership(None).await;
         }
         if let Err(error) = self.0.raft.shutdown().await {
             tracing::warn!(%error, "raft did not stop cleanly");
@@ -495,26 +496,6 @@ impl Replica {
     async fn pause(&self) {
         let mut metrics = self.0.raft.server_metrics();
         let _ = timeout(RETRY_PAUSE, metrics.changed()).await;
-    }
-
-    async fn hand_over(&self) {
-        let furthest = self
-            .members()
-            .await
-            .into_iter()
-            .filter(|member| member.id != self.0.network.node)
-            .filter(|member| member.role == "voter" && member.state != "unreachable")
-            .max_by_key(|member| member.last_log_index);
-        if let Some(successor) = furthest
-            && self.0.raft.trigger().transfer_leader(successor.id).await.is_ok()
-        {
-            let handed_over = async {
-                while self.is_leader() {
-                    self.pause().await;
-                }
-            };
-            let _ = timeout(TRY_MAX, handed_over).await;
-        }
     }
 }
 

@@ -109,7 +109,9 @@ impl ClusterStatus {
 
 /// Adds to what a replica says about itself what only its process knows.
 #[derive(Default)]
-pub(crate) struct About(OnceLock<Box<dyn Fn(&mut MemberStatus) + Send + Sync>>);
+pub(crate) struct About(OnceLock<Complete>);
+
+type Complete = Box<dyn Fn(&mut MemberStatus) + Send + Sync>;
 
 impl About {
     pub(crate) fn completed(&self, mut status: MemberStatus) -> MemberStatus {
