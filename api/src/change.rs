@@ -4,6 +4,8 @@
 //! things twice, whichever manager it reaches. What the ledger remembers of a request is its answer together with a
 //! hash of its body; a key that comes back with another body is a mistake that is told.
 
+use std::time::Duration;
+
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request as HttpRequest};
@@ -16,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use skep_ledger::{Committed, Request, RequestId, Revision, Tx, transact};
 use skep_model::ids::OperationId;
 use skep_model::{CLUSTER, Ruling, operation};
+use tokio::time::timeout;
 use utoipa::{IntoParams, IntoResponses};
 use uuid::Uuid;
 
@@ -34,6 +37,9 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
 
 /// A UUID has 36 characters; there is room for whatever else a client numbers its requests with.
 const KEY_BYTES_MAX: usize = 255;
+
+/// A JSON body of 1 MiB is here by then over any line that somebody would manage a cluster through.
+const BODY_READ_MAX: Duration = Duration::from_secs(30);
 
 /// What every change takes.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -112,7 +118,8 @@ impl<T: DeserializeOwned> FromRequest<Api> for Asked<T> {
 
     async fn from_request(request: HttpRequest, api: &Api) -> Reply<Asked<T>> {
         let (mut parts, body) = request.into_parts();
-        let bytes = Bytes::from_request(HttpRequest::from_parts(parts.clone(), body), api).await?;
+        let reading = Bytes::from_request(HttpRequest::from_parts(parts.clone(), body), api);
+        let bytes = timeout(BODY_READ_MAX, reading).await.map_err(|_| too_slow())??;
         let change = Change::of(&mut parts, api, &bytes).await?;
         let wish = json(&parts.headers, &bytes)?;
         Ok(Asked { change, wish })
@@ -144,6 +151,11 @@ impl Change {
     pub(crate) fn is_dry_run(&self) -> bool {
         self.dry_run
     }
+}
+
+fn too_slow() -> Box<Problem> {
+    let detail = format!("the body did not arrive within {} s", BODY_READ_MAX.as_secs());
+    Problem::new(DoorCode::MalformedRequest, detail)
 }
 
 fn key(parts: &Parts) -> Reply<Option<String>> {

@@ -8,8 +8,8 @@ use http::{HeaderName, HeaderValue, header};
 use skep_ledger::Revision;
 use uuid::Uuid;
 
-use crate::Api;
 use crate::problem::Problem;
+use crate::{Api, freshness};
 
 /// The newest change that the answer knows of.
 const REVISION: HeaderName = HeaderName::from_static("skep-revision");
@@ -48,15 +48,23 @@ pub(crate) async fn dress(State(api): State<Api>, request: Request, next: Next) 
     tracing::debug!(request.id = id, %method, path, status = response.status().as_u16(), "a request was answered");
     let headers = response.headers_mut();
     if !headers.contains_key(REVISION) {
-        headers.insert(REVISION, HeaderValue::from(api.ledger().view().revision()));
+        headers.insert(REVISION, HeaderValue::from(*api.ledger().feed().latest().borrow()));
     }
     headers.insert(EPOCH, HeaderValue::from(api.parts.cluster.epoch()));
+    freshness::describe(&api, headers);
     // Both are plain words; one that cannot be a header is left out rather than failing the answer.
     for (name, value) in [(NODE, api.parts.cluster.node_name()), (REQUEST_ID, &id)] {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);
         }
     }
+    response
+}
+
+/// An answer of a manager that is too busy to do more than say so.
+pub(crate) fn without_a_manager(problem: Box<Problem>) -> Response {
+    let mut response = problem.clone().into_response();
+    write(&mut response, &problem);
     response
 }
 

@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 use skep_ledger::View;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::Api;
 use crate::problem::{DoorCode, Problem, Reply};
+use crate::{Api, freshness};
 
 /// A name or an id as somebody wrote it.
 ///
@@ -117,7 +117,11 @@ impl Api {
     pub(crate) async fn read(&self, consistency: Consistency) -> Reply<View> {
         match consistency {
             Consistency::Stale => Ok(self.ledger().view()),
-            Consistency::Default | Consistency::Consistent => Ok(self.ledger().fresh_view().await?),
+            Consistency::Default | Consistency::Consistent => {
+                let view = self.ledger().fresh_view().await?;
+                freshness::is_consistent();
+                Ok(view)
+            }
         }
     }
 }

@@ -16,10 +16,14 @@ mod change;
 mod cluster;
 mod dress;
 mod extract;
+mod freshness;
 mod grpc;
+mod metrics;
 mod openapi;
 pub mod problem;
 mod rest;
+mod snapshots;
+mod watches;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,7 +36,10 @@ use skep_hub::Hub;
 use skep_ledger::Ledger;
 
 pub use cluster::{Cluster, ClusterStatus, MemberAction, MemberRefusal, MemberStatus, Readiness};
+pub use metrics::{Metrics, TooBusy};
 pub use openapi::document;
+pub use snapshots::{MadeSnapshot, SnapshotFailure, Snapshots};
+pub use watches::WATCHES_MAX;
 
 /// A JSON body larger than this is a mistake: the largest thing in one is a recipe of 256 KiB, which may double when
 /// its quotes and line ends are escaped.
@@ -46,10 +53,14 @@ pub struct Parts {
     pub cluster: Arc<dyn Cluster>,
     /// The way to the hosts' engines.
     pub hub: Hub,
+    /// Who makes backups.
+    pub snapshots: Arc<dyn Snapshots>,
     /// What drivers must know to say whether they can work here.
     pub drivers: DriverConfig,
     /// A folder with room for the image archives that are on their way to hosts. It must exist.
     pub spool: PathBuf,
+    /// What is counted here and shown under `/metrics`.
+    pub metrics: Arc<Metrics>,
 }
 
 /// What every handler gets to know. Clones share it.
@@ -76,8 +87,10 @@ pub fn router(api: Api) -> Router {
         .fallback(rest::unknown_route)
         .method_not_allowed_fallback(rest::unknown_method)
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
+        .layer(from_fn_with_state(api.clone(), freshness::require))
         .layer(from_fn_with_state(api.clone(), auth::require))
         .layer(from_fn_with_state(api.clone(), dress::dress))
         .with_state(api.clone())
-        .merge(grpc::routes(api))
+        .merge(grpc::routes(api.clone()))
+        .layer(from_fn_with_state(api, metrics::count))
 }

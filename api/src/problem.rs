@@ -105,6 +105,12 @@ pub enum DoorCode {
     Conflict,
     /// More than one transaction may carry.
     ChangeTooLarge,
+    /// One object would be larger than an object may be.
+    ObjectTooLarge,
+    /// This manager serves as many watches as it can.
+    TooManyWatches,
+    /// This manager has as many connections as it can.
+    TooManyConnections,
     /// No engine that was needed has answered.
     EngineUnreachable,
     /// In an operation: it came to a bad end.
@@ -115,6 +121,8 @@ pub enum DoorCode {
     NoLeader,
     /// The change was proposed, its answer lost.
     OutcomeUnknown,
+    /// This manager has not applied the revision that the client has seen.
+    RevisionNotReached,
     /// The change would leave too few managers that can agree.
     QuorumAtRisk,
     /// The manager is not far enough, or not what it should be, for this.
@@ -125,6 +133,12 @@ pub enum DoorCode {
     ManagerUnreachable,
     /// An archive could not be kept for its way to the hosts.
     SpoolFailed,
+    /// A backup could not be made or read.
+    SnapshotFailed,
+    /// Nobody could read a backup.
+    NoRecoveryKey,
+    /// Another manager keeps the backup.
+    SnapshotElsewhere,
     /// The replicated state cannot be read; the same as the rules' code.
     StateUnreadable,
 }
@@ -142,16 +156,23 @@ impl DoorCode {
         DoorCode::Unauthenticated,
         DoorCode::Conflict,
         DoorCode::ChangeTooLarge,
+        DoorCode::ObjectTooLarge,
+        DoorCode::TooManyWatches,
+        DoorCode::TooManyConnections,
         DoorCode::EngineUnreachable,
         DoorCode::OperationFailed,
         DoorCode::NoActiveHost,
         DoorCode::NoLeader,
         DoorCode::OutcomeUnknown,
+        DoorCode::RevisionNotReached,
         DoorCode::QuorumAtRisk,
         DoorCode::ManagerNotReady,
         DoorCode::MembershipChanging,
         DoorCode::ManagerUnreachable,
         DoorCode::SpoolFailed,
+        DoorCode::SnapshotFailed,
+        DoorCode::NoRecoveryKey,
+        DoorCode::SnapshotElsewhere,
         DoorCode::StateUnreadable,
     ];
 
@@ -172,16 +193,27 @@ impl DoorCode {
             DoorCode::Unauthenticated => ("SKP-1101", "UNAUTHENTICATED", StatusCode::UNAUTHORIZED),
             DoorCode::Conflict => ("SKP-1304", "CONFLICT", StatusCode::CONFLICT),
             DoorCode::ChangeTooLarge => ("SKP-1402", "CHANGE_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE),
+            DoorCode::ObjectTooLarge => ("SKP-1403", "OBJECT_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE),
+            DoorCode::TooManyWatches => ("SKP-1404", "TOO_MANY_WATCHES", StatusCode::TOO_MANY_REQUESTS),
+            DoorCode::TooManyConnections => {
+                ("SKP-1405", "TOO_MANY_CONNECTIONS", StatusCode::SERVICE_UNAVAILABLE)
+            }
             DoorCode::EngineUnreachable => ("SKP-2401", "ENGINE_UNREACHABLE", StatusCode::BAD_GATEWAY),
             DoorCode::OperationFailed => ("SKP-2402", "OPERATION_FAILED", StatusCode::INTERNAL_SERVER_ERROR),
             DoorCode::NoActiveHost => ("SKP-2403", "NO_ACTIVE_HOST", StatusCode::CONFLICT),
             DoorCode::NoLeader => ("SKP-3001", "NO_LEADER", StatusCode::SERVICE_UNAVAILABLE),
             DoorCode::OutcomeUnknown => ("SKP-3002", "OUTCOME_UNKNOWN", StatusCode::SERVICE_UNAVAILABLE),
+            DoorCode::RevisionNotReached => {
+                ("SKP-3010", "REVISION_NOT_REACHED", StatusCode::SERVICE_UNAVAILABLE)
+            }
             DoorCode::QuorumAtRisk => ("SKP-3101", "QUORUM_AT_RISK", StatusCode::CONFLICT),
             DoorCode::ManagerNotReady => ("SKP-3102", "MANAGER_NOT_READY", StatusCode::CONFLICT),
             DoorCode::MembershipChanging => ("SKP-3103", "MEMBERSHIP_CHANGING", StatusCode::CONFLICT),
             DoorCode::ManagerUnreachable => ("SKP-3104", "MANAGER_UNREACHABLE", StatusCode::BAD_GATEWAY),
             DoorCode::SpoolFailed => ("SKP-3201", "SPOOL_FAILED", StatusCode::INTERNAL_SERVER_ERROR),
+            DoorCode::SnapshotFailed => ("SKP-3411", "SNAPSHOT_FAILED", StatusCode::INTERNAL_SERVER_ERROR),
+            DoorCode::NoRecoveryKey => ("SKP-3412", "NO_RECOVERY_KEY", StatusCode::CONFLICT),
+            DoorCode::SnapshotElsewhere => ("SKP-3413", "SNAPSHOT_ELSEWHERE", StatusCode::CONFLICT),
             DoorCode::StateUnreadable => ("SKP-9001", "STATE_UNREADABLE", StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
@@ -193,11 +225,15 @@ impl DoorCode {
             | DoorCode::NoActiveHost
             | DoorCode::NoLeader
             | DoorCode::OutcomeUnknown
+            | DoorCode::RevisionNotReached
+            | DoorCode::TooManyConnections
+            | DoorCode::TooManyWatches
             | DoorCode::QuorumAtRisk
             | DoorCode::ManagerNotReady
             | DoorCode::MembershipChanging
             | DoorCode::ManagerUnreachable
-            | DoorCode::SpoolFailed => true,
+            | DoorCode::SpoolFailed
+            | DoorCode::SnapshotFailed => true,
             DoorCode::MalformedRequest
             | DoorCode::UnknownRoute
             | DoorCode::MethodNotAllowed
@@ -207,7 +243,10 @@ impl DoorCode {
             | DoorCode::IdempotencyKeyReused
             | DoorCode::Unauthenticated
             | DoorCode::ChangeTooLarge
+            | DoorCode::ObjectTooLarge
             | DoorCode::OperationFailed
+            | DoorCode::NoRecoveryKey
+            | DoorCode::SnapshotElsewhere
             | DoorCode::StateUnreadable => false,
         }
     }
@@ -369,6 +408,15 @@ impl From<Unavailable> for Box<Problem> {
                 .hinting("repeat the request with the same Idempotency-Key"),
             Unavailable::TooLarge { bytes, limit_bytes } => Problem::new(DoorCode::ChangeTooLarge, detail)
                 .with_params([("bytes", json!(bytes)), ("limit_bytes", json!(limit_bytes))]),
+            Unavailable::TooManyRows { rows, limit_rows } => Problem::new(DoorCode::ChangeTooLarge, detail)
+                .with_params([("rows", json!(rows)), ("limit_rows", json!(limit_rows))]),
+            Unavailable::ObjectTooLarge { object, bytes, limit_bytes } => {
+                Problem::new(DoorCode::ObjectTooLarge, detail).with_params([
+                    ("object", json!(object)),
+                    ("bytes", json!(bytes)),
+                    ("limit_bytes", json!(limit_bytes)),
+                ])
+            }
         }
     }
 }
@@ -455,7 +503,7 @@ impl IntoResponse for Box<Problem> {
                 let scheme = HeaderValue::from_static("Bearer");
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
             }
-            StatusCode::SERVICE_UNAVAILABLE => {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
                 response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
             }
             _ => {}

@@ -11,6 +11,8 @@
 //! | 503 `unknown`, 502/504 of a load balancer  |                        | the same idempotency key; then: outcome unknown   |
 //! | anything else                              | the answer says it     | that is the answer                                |
 
+mod download;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -84,6 +86,8 @@ struct Call<'a> {
 /// What is sent along.
 pub(crate) enum Payload<'a> {
     Nothing,
+    /// Nothing, and the answer may take as long as the work does.
+    Patience,
     Json(&'a Value),
     /// Opened anew for each try; the answer may take as long as the work does.
     Stream(&'a (dyn Fn() -> io::Result<reqwest::Body> + Sync)),
@@ -177,8 +181,13 @@ impl Client {
     }
 
     /// Opens an event stream at the first manager that answers, after what was seen last.
-    pub(crate) async fn events(&self, path: &[&str], seen: Option<&str>) -> Result<EventStream, Failure> {
-        let call = Call { method: Method::GET, path, query: &[], payload: Payload::Nothing };
+    pub(crate) async fn events(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        seen: Option<&str>,
+    ) -> Result<EventStream, Failure> {
+        let call = Call { method: Method::GET, path, query, payload: Payload::Nothing };
         let events = Some(LastSeen(seen));
         let exchange = Exchange { client: self, call: &call, key: None, events, retry_for: Duration::ZERO };
         exchange.run().await?.into_events()
@@ -257,6 +266,7 @@ enum Try {
 enum Answer {
     Json(Value),
     Events(EventStream),
+    File(Response),
 }
 
 impl Exchange<'_> {
@@ -337,9 +347,10 @@ impl Exchange<'_> {
         }
     }
 
-    /// An upload is answered when every host has it: only its connection can time out.
+    /// An upload is answered when every host has it, a backup when it was verified: only their connections can time
+    /// out.
     fn answer_timeout(&self) -> Option<Duration> {
-        (!matches!(self.call.payload, Payload::Stream(_))).then_some(ANSWER_TIMEOUT)
+        (!matches!(self.call.payload, Payload::Stream(_) | Payload::Patience)).then_some(ANSWER_TIMEOUT)
     }
 
     fn build(&self, manager: &Url) -> Result<reqwest::Request, Failure> {
@@ -363,7 +374,7 @@ impl Exchange<'_> {
             }
         };
         request = match &self.call.payload {
-            Payload::Nothing => request,
+            Payload::Nothing | Payload::Patience => request,
             Payload::Json(value) => request.json(value),
             Payload::Stream(open) => {
                 let body = open()
@@ -391,6 +402,11 @@ impl Exchange<'_> {
             .and_then(|text| text.parse().ok())
             .map(Duration::from_secs);
         let success = response.status().is_success();
+        let is_file =
+            header(&response, "content-type").is_some_and(|kind| kind == "application/octet-stream");
+        if success && is_file {
+            return Try::Answered(Answer::File(response));
+        }
         let body = match self.body(response).await {
             Ok(body) => body,
             Err(why) => return Try::Lost(why),
@@ -476,17 +492,16 @@ impl Answer {
     fn into_json(self) -> Result<Value, Failure> {
         match self {
             Answer::Json(value) => Ok(value),
-            Answer::Events(_) => Err(Failure::Unreadable {
-                request: "a request".into(),
-                detail: "unexpected event stream".into(),
-            }),
+            Answer::Events(_) | Answer::File(_) => {
+                Err(Failure::Unreadable { request: "a request".into(), detail: "it is not JSON".into() })
+            }
         }
     }
 
     fn into_events(self) -> Result<EventStream, Failure> {
         match self {
             Answer::Events(stream) => Ok(stream),
-            Answer::Json(_) => Err(Failure::Unreadable {
+            Answer::Json(_) | Answer::File(_) => Err(Failure::Unreadable {
                 request: "a watch".into(),
                 detail: "it is not an event stream".into(),
             }),

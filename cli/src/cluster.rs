@@ -129,8 +129,11 @@ pub enum Verb {
     )]
     Autopilot(Verbs<manager::AutopilotVerb>),
     /// On a survivor's machine: go on from it alone when the majority of the managers is lost for good
+    ///
+    /// Compare all survivors first and take the one with the highest term of the newest entry, and among those the
+    /// highest index. See docs/how-to/the-majority-is-lost.md
     #[command(
-        before_long_help = "Examples:\n  skep cluster recover --inspect                     show what this machine's manager has\n  skep cluster recover --from-this-node\n  skep cluster recover --from-this-node --confirm CLUSTER   in scripts\n\nCompare all survivors first and take the one with the highest term of the newest entry, and among those the\nhighest index. See docs/how-to/the-majority-is-lost.md",
+        before_long_help = "Examples:\n  skep cluster recover --inspect                     show what this machine's manager has\n  skep cluster recover --from-this-node\n  skep cluster recover --from-this-node --confirm CLUSTER   in scripts",
         after_long_help = exit::help(&[Exit::Done, Exit::Failed, Exit::Usage, Exit::Conflict])
     )]
     Recover(Recover),

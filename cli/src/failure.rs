@@ -27,6 +27,9 @@ pub(crate) enum Failure {
     /// A local file could not be used.
     #[error("cannot {doing}: {source}")]
     File { doing: String, source: io::Error },
+    /// A local file is not what it should be.
+    #[error("{what}")]
+    BadFile { code: &'static str, what: String, fix: &'static str },
     /// A manager answered with a problem.
     #[error("{}", .0.sentence())]
     Refused(Box<Refusal>),
@@ -78,7 +81,7 @@ impl Failure {
     /// The process's exit code.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Failure::Usage { .. } | Failure::File { .. } => Exit::Usage,
+            Failure::Usage { .. } | Failure::File { .. } | Failure::BadFile { .. } => Exit::Usage,
             Failure::Refused(refusal) => refusal.exit(),
             Failure::Unreachable { .. } => Exit::Unreachable,
             Failure::OutcomeUnknown { .. } => Exit::Unknown,
@@ -98,6 +101,7 @@ impl Failure {
             Failure::Refused(refusal) => refusal.status == 429 || refusal.status >= 500,
             Failure::Usage { .. }
             | Failure::File { .. }
+            | Failure::BadFile { .. }
             | Failure::OutcomeUnknown { .. }
             | Failure::Unreadable { .. }
             | Failure::OperationFailed(_)
@@ -139,6 +143,9 @@ impl Failure {
             _ => {
                 let report = self.report();
                 let mut problem = Map::new();
+                if let Some(code) = &report.code {
+                    problem.insert("code".into(), json!(code));
+                }
                 problem.insert("title".into(), json!(report.sentence));
                 problem.insert("hint".into(), json!(report.fix));
                 problem.insert("outcome".into(), json!(self.outcome()));
@@ -153,6 +160,7 @@ impl Failure {
         match self {
             Failure::Usage { .. }
             | Failure::File { .. }
+            | Failure::BadFile { .. }
             | Failure::Unreachable { .. }
             | Failure::Declined => Some("not_started"),
             Failure::OutcomeUnknown { .. } | Failure::Interrupted { write_under_way: Some(_), .. } => {
@@ -167,6 +175,11 @@ impl Failure {
         match self {
             Failure::Usage { fix, .. } => report.fix = Some(fix.clone()),
             Failure::File { .. } => report.state = Some("nothing was sent".into()),
+            Failure::BadFile { code, fix, .. } => {
+                report.code = Some((*code).into());
+                report.fix = Some((*fix).into());
+                report.state = Some("nothing was changed".into());
+            }
             Failure::Refused(refusal) => refusal.fill(&mut report),
             Failure::Unreachable { tried } => fill_unreachable(&mut report, tried),
             Failure::OutcomeUnknown { request, key, last } => {

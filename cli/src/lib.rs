@@ -11,6 +11,7 @@ mod client;
 mod cluster;
 mod driver;
 mod env;
+mod event;
 mod exit;
 mod failure;
 mod flags;
@@ -27,6 +28,7 @@ mod reference;
 mod screen;
 mod session;
 mod settings;
+mod snapshot;
 mod sse;
 mod stack;
 mod table;
@@ -45,6 +47,7 @@ pub use help::help;
 pub use reference::reference_page;
 pub use screen::Screen;
 pub use settings::Variables;
+pub use snapshot::Restore;
 
 use failure::Failure;
 use noun::Verbs;
@@ -89,6 +92,9 @@ pub enum Command {
     /// The cluster of managers
     #[command(visible_alias = "clusters", after_long_help = exit::help(exit::READS))]
     Cluster(Verbs<cluster::Verb>),
+    /// Snapshots: backups of the whole cluster
+    #[command(visible_alias = "snapshots", after_long_help = exit::help(exit::READS))]
+    Snapshot(Verbs<snapshot::Verb>),
     /// Operations: what the cluster is doing and has done
     #[command(
         name = "operation",
@@ -96,6 +102,9 @@ pub enum Command {
         after_long_help = exit::help(exit::READS)
     )]
     Operation(Verbs<operation::Verb>),
+    /// Events: what changes, as it happens
+    #[command(visible_alias = "events", after_long_help = exit::help(exit::READS))]
+    Event(Verbs<event::Verb>),
     /// Show whose token is used
     #[command(before_long_help = "Examples:\n  skep whoami", after_long_help = exit::help(exit::READS))]
     Whoami,
@@ -117,12 +126,21 @@ pub enum Command {
 }
 
 impl Command {
-    /// The one command of a noun that works on this machine's data folder and not over the API: a program that also
+    /// The verb of `cluster` that works on this machine's data folder and not over the API: a program that also
     /// contains the manager runs it itself.
     #[must_use]
     pub fn recover(&self) -> Option<&Recover> {
         match self {
             Command::Cluster(Verbs { verb: Some(cluster::Verb::Recover(recover)) }) => Some(recover),
+            _ => None,
+        }
+    }
+
+    /// The verb of `snapshot` that writes data folders of managers; as [`Command::recover`].
+    #[must_use]
+    pub fn restore(&self) -> Option<&Restore> {
+        match self {
+            Command::Snapshot(Verbs { verb: Some(snapshot::Verb::Restore(restore)) }) => Some(restore),
             _ => None,
         }
     }
@@ -199,7 +217,9 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Driver(command) => driver::run(command, session).await,
         Command::Image(command) => image::run(command, session).await,
         Command::Cluster(command) => cluster::run(command, session).await,
+        Command::Snapshot(command) => snapshot::run(command, session).await,
         Command::Operation(command) => operation::run(command, session).await,
+        Command::Event(command) => event::run(command, session).await,
         Command::Whoami => about::whoami(session).await,
         Command::Version => about::version(session).await,
         // Needs no session; `run_until` has answered it.

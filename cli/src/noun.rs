@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::session::Session;
 use crate::table::Column;
 use crate::value::text_at;
-use crate::{cluster, driver, env, host, image, manager, operation, stack, task, template};
+use crate::{cluster, driver, env, host, image, manager, operation, snapshot, stack, task, template};
 
 /// A kind of thing that can be listed.
 pub(crate) struct Noun {
@@ -46,6 +46,7 @@ pub(crate) const NOUNS: &[&Noun] = &[
     &operation::OPERATION,
     &image::IMAGE,
     &driver::DRIVER,
+    &snapshot::SNAPSHOT,
 ];
 
 impl Noun {
@@ -75,7 +76,20 @@ impl Noun {
 
     /// Prints all of them.
     pub(crate) async fn list(&self, query: &[(&str, &str)], session: &Session) -> Result<(), Failure> {
-        let all = session.client()?.get(&self.at(&[], session)?, query).await?;
+        let (client, path) = (session.client()?, self.at(&[], session)?);
+        let mut all = client.get(&path, query).await?;
+        // Long lists come in parts, each of which says where the next one begins.
+        while let Some(cursor) = text_at(&all, "/next_cursor") {
+            let mut next = client.get(&path, &[query, &[("cursor", cursor.as_str())]].concat()).await?;
+            let items = next["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+            if let Some(all) = all["items"].as_array_mut() {
+                all.extend(items);
+            }
+            match next.get("next_cursor") {
+                Some(more) => all["next_cursor"] = more.clone(),
+                None => all.as_object_mut().and_then(|all| all.remove("next_cursor")).map_or((), drop),
+            }
+        }
         session.print_list(self, &all);
         Ok(())
     }

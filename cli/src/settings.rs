@@ -46,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) idempotency_key: Option<Uuid>,
     /// Whether a person may be asked; never in CI.
     pub(crate) may_ask: bool,
+    /// Opens backups; a flag of the commands that need it comes first.
+    pub(crate) recovery_key_file: Option<PathBuf>,
 }
 
 /// Where the token is.
@@ -203,6 +205,7 @@ impl Settings {
             verbose: flags.verbose > 0,
             consistency: choice(flags.consistency, variables, "SKEP_CONSISTENCY")?,
             idempotency_key: flags.idempotency_key,
+            recovery_key_file: variables.get("SKEP_RECOVERY_KEY_FILE").map(PathBuf::from),
             may_ask: variables.get("CI").is_none_or(|value| value == "false"),
         })
     }
@@ -331,7 +334,7 @@ fn timeout(flags: &GlobalFlags, variables: &Variables) -> Result<Option<Duration
 }
 
 /// `90` are seconds; everything else carries its units.
-fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.parse::<u64>() {
         return Some(Duration::from_secs(seconds));
     }

@@ -219,7 +219,7 @@ impl Follower {
 
     async fn one_stream(&mut self, silent_since: &mut Option<Instant>) -> End {
         let cursor = self.seen.map(|revision| revision.to_string());
-        let stream = match self.client.events(&["v1", "operations", &self.id], cursor.as_deref()).await {
+        let stream = match self.client.events(&["v1", "operations", &self.id], &[], cursor.as_deref()).await {
             Ok(stream) => stream,
             Err(failure) if failure.may_pass() => return End::Cut { useful: false },
             Err(failure) => return End::Broken(failure),

@@ -39,7 +39,7 @@ fn plurals_and_list_are_aliases() {
 
 #[test]
 fn a_noun_without_a_verb_is_a_command() {
-    for noun in ["env", "template", "host", "stack", "op", "driver", "cluster"] {
+    for noun in ["env", "template", "host", "stack", "op", "driver", "cluster", "snapshot"] {
         assert!(parse(&format!("skep {noun}")).is_ok(), "{noun}");
     }
 }

@@ -12,22 +12,31 @@
 mod apply;
 mod bytes;
 mod feed;
+mod limits;
 mod memory;
 mod row;
+mod topic;
 mod transact;
 mod tx;
 mod txn;
 mod view;
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 pub use crate::apply::{
     Applied, Position, REQUESTS_KEPT_FOR_HOURS, REQUESTS_KEPT_FOR_REVISIONS, RowChange, apply,
 };
-pub use crate::feed::{Change, ChangedRow, Feed, Watch, WatchEvent};
+pub use crate::feed::{
+    Change, ChangedRow, Feed, FeedMeters, HISTORY_AGE_MINUTES_MAX, HISTORY_CHANGES_MAX, HISTORY_ROWS_MAX,
+    WATCH_BUFFER_CHANGES_MAX, Watch, WatchEvent,
+};
+pub use crate::limits::{OBJECT_BYTES_MAX, TXN_BYTES_MAX, TXN_ROWS_MAX};
 pub use crate::memory::MemoryLedger;
-pub use crate::row::Key;
-pub use crate::transact::{Committed, Request, TRANSACT_ATTEMPTS_MAX, TransactError, transact};
+pub use crate::row::{Key, table_of};
+pub use crate::topic::{Filter, Topic};
+pub use crate::transact::{Committed, Request, TRANSACT_ATTEMPTS_MAX, TransactError, decide, transact};
 pub use crate::tx::Tx;
 pub use crate::txn::{Check, Op, Outcome, RequestId, Txn, TxnDecodeError};
 pub use crate::view::{ReadError, Record, Row, Rows, Stored, View};
@@ -58,6 +67,20 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// The clock that stamps transactions proposed here.
     fn now(&self) -> jiff::Timestamp;
+
+    /// What this replica knows of the leader, and since when: says how old [`Ledger::view`] may be.
+    fn contact(&self) -> Contact {
+        Contact { leader_known: true, age: Duration::ZERO }
+    }
+}
+
+/// How a replica stands with the leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Contact {
+    /// Does it know one?
+    pub leader_known: bool,
+    /// Since when it has not heard of one; zero if it is the leader itself and the others follow it.
+    pub age: Duration,
 }
 
 /// Why the replicas could not be asked, and what is known about the write.
@@ -76,5 +99,23 @@ pub enum Unavailable {
         bytes: usize,
         /// What is allowed.
         limit_bytes: usize,
+    },
+    /// One object of the transaction exceeds a limit; nothing was proposed.
+    #[error("{object} is too large: {bytes} bytes, at most {limit_bytes} are allowed in one object")]
+    ObjectTooLarge {
+        /// Its key.
+        object: String,
+        /// The size of its value.
+        bytes: usize,
+        /// What is allowed.
+        limit_bytes: usize,
+    },
+    /// The transaction touches more than a limit allows and was not proposed.
+    #[error("the change is too large: it reads and writes {rows} objects, at most {limit_rows} are allowed")]
+    TooManyRows {
+        /// What it reads and writes.
+        rows: usize,
+        /// What is allowed.
+        limit_rows: usize,
     },
 }

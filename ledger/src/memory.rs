@@ -65,6 +65,7 @@ impl MemoryLedger {
 #[async_trait]
 impl Ledger for MemoryLedger {
     async fn propose(&self, txn: Txn) -> Result<Outcome, Unavailable> {
+        txn.within_limits()?;
         let mut state = self.lock();
         let position = Position { revision: state.revision + 1, term: self.term() };
         let applied = apply(&*state.rows, &txn, position)

@@ -54,6 +54,12 @@ impl std::fmt::Display for Key {
     }
 }
 
+/// The table of an object's row, for those who count rows without reading them; `None` for bookkeeping rows.
+pub fn table_of(row: &[u8]) -> Option<&str> {
+    let end = row.iter().position(|byte| *byte == 0)?;
+    std::str::from_utf8(row.get(..end)?.strip_prefix(b"d")?).ok()
+}
+
 /// The row stamped by every change in a partition of a table.
 pub(crate) fn partition(table: &str, partition: &str) -> Vec<u8> {
     joined(b'p', &[table, partition])
@@ -119,6 +125,8 @@ mod tests {
         let key = Key::new("host", "env_1", "host_2");
         assert_eq!(Key::parse(&key.row()), Some(key));
         assert_eq!(Key::parse(&partition("host", "env_1")), None);
+        assert_eq!(table_of(&Key::new("host", "env_1", "host_2").row()), Some("host"));
+        assert_eq!(table_of(&partition("host", "env_1")), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Ledger, Outcome, ReadError, RequestId, Revision, Term, Tx, Unavailable};
+use crate::{Ledger, Outcome, ReadError, RequestId, Revision, Term, Tx, Txn, Unavailable, View};
 
 /// How often a rule is decided anew when others change what it read. Each round loses only to a round that won, so
 /// this many in a row means a hot spot that waiting would not cure.
@@ -114,6 +114,22 @@ where
         }
     }
     Err(TransactError::Conflict { what: lost_to })
+}
+
+/// Lets `rule` decide on a view and answers with the transaction that [`transact`] would propose, for a state that no
+/// replica runs on yet. `None` if there is nothing to change.
+pub fn decide<A, E>(
+    view: &View,
+    now: jiff::Timestamp,
+    rule: impl FnOnce(&mut Tx<'_>) -> Result<A, E>,
+) -> Result<Option<Txn>, E>
+where
+    A: Serialize,
+    E: From<ReadError>,
+{
+    let mut tx = Tx::new(view, now);
+    let answer = serde_json::to_vec(&rule(&mut tx)?).map_err(ReadError::new)?;
+    Ok(tx.finish(RequestId::new(), None, answer))
 }
 
 fn replayed<A: DeserializeOwned, E>(

@@ -157,7 +157,11 @@ impl Check {
     pub(crate) fn name(&self) -> String {
         match Key::parse(&self.row) {
             Some(key) => key.to_string(),
-            None => String::from_utf8_lossy(&self.row[1..]).replace('\0', "/"),
+            // Without the letter that says what kind of row it is; a row may also be empty or not text at all.
+            None => {
+                let name = self.row.get(1..).unwrap_or_default();
+                String::from_utf8_lossy(name).replace('\0', "/")
+            }
         }
     }
 }

@@ -46,6 +46,8 @@ ids! {
     HostId = "host";
     /// One run of a workflow.
     OperationId = "op";
+    /// A backup that is kept.
+    SnapshotId = "snap";
     /// A stack.
     StackId = "stack";
 }

@@ -18,6 +18,7 @@ pub mod operation;
 pub mod recipe;
 pub mod refusal;
 pub mod resource;
+pub mod snapshot;
 pub mod stack;
 pub mod template;
 

@@ -24,6 +24,9 @@ pub(crate) struct ServerConfig {
     pub(crate) peer_listen: SocketAddr,
     /// Where the API is listened for.
     pub(crate) api_listen: SocketAddr,
+    /// Where metrics are served without a token, for a collector on this computer; left out: only on the API port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
     /// How long silence means that the leader is gone.
     #[serde(default)]
     pub(crate) timing: TimingPreset,
@@ -36,6 +39,9 @@ pub(crate) struct ServerConfig {
     /// The first administrator's token: only its hash. Founders have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) admin_token: Option<AdminToken>,
+    /// To whom backups are encrypted from the beginning: the public half of the recovery key. Founders have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) recovery_recipient: Option<String>,
     /// The managers that found the cluster together, this one included; none if it joined later.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) founders: Vec<Founder>,
@@ -157,11 +163,14 @@ impl AdminToken {
     /// The hash's bytes.
     pub(crate) fn hash(&self) -> Result<Vec<u8>> {
         let text = &self.sha256;
-        let pairs = (0..text.len()).step_by(2);
-        let bytes: Option<Vec<u8>> =
-            pairs.map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect();
-        bytes.with_context(|| format!("admin_token.sha256 is not hexadecimal: '{text}'"))
+        bytes_of_hex(text).with_context(|| format!("admin_token.sha256 is not hexadecimal: '{text}'"))
     }
+}
+
+/// The bytes that two hexadecimal digits each stand for.
+pub(crate) fn bytes_of_hex(text: &str) -> Option<Vec<u8>> {
+    let pairs = (0..text.len()).step_by(2);
+    pairs.map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
 }
 
 impl From<TimingPreset> for Timing {
@@ -182,10 +191,12 @@ mod tests {
             node: 1,
             peer_listen: "127.0.0.1:8444".parse().expect("is an address"),
             api_listen: "127.0.0.1:8443".parse().expect("is an address"),
+            metrics_listen: Some("127.0.0.1:9464".parse().expect("is an address")),
             timing: TimingPreset::Lan,
             drain_delay_secs: 10,
             local_root: local_root(),
             admin_token: Some(AdminToken { id: "a".into(), sha256: "00".into() }),
+            recovery_recipient: None,
             joined: None,
             founders: vec![Founder {
                 id: 1,

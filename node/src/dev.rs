@@ -23,8 +23,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::config::TimingPreset;
-use crate::founding::{Founding, FoundingManager, TOKEN_FILE, found};
+use crate::founding::{Founding, FoundingManager, RECOVERY_KEY_FILE, TOKEN_FILE, found};
 use crate::ports::stop_signal;
 
 /// Hosts on one machine; each is an engine of about 120 MiB.
@@ -167,10 +166,9 @@ impl Dev {
 
     async fn live(&self, lab: &Lab, started: Instant) -> Result<()> {
         let founding = Founding {
-            cluster: lab.drivers.cluster.clone(),
-            timing: TimingPreset::Lan,
             drain_delay_secs: 0,
             local_root: lab.drivers.root.clone(),
+            ..Founding::of(&lab.drivers.cluster)
         };
         found(&lab.dir, &founding, &lab.managers)?;
         lab.write_settings()?;
@@ -379,6 +377,7 @@ impl Lab {
             );
         }
         println!("  administrator's token: {}", self.dir.join(TOKEN_FILE).display());
+        println!("  recovery key of its backups: {}", self.dir.join(RECOVERY_KEY_FILE).display());
         println!("\nIn another terminal:\n  source {}", self.settings().display());
         println!("  skep cluster status");
         if self.drivers_available() {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use skep_backup::RecoveryKey;
 use skep_model::access;
 use skep_wire::pki::Identity;
 
@@ -17,6 +18,9 @@ use crate::config::{AdminToken, Founder, ServerConfig, TimingPreset};
 
 /// Where the first administrator's token is left, once, readable by its owner only.
 pub(crate) const TOKEN_FILE: &str = "admin-token";
+
+/// Where the key that opens the cluster's backups is left, once, readable by its owner only.
+pub(crate) const RECOVERY_KEY_FILE: &str = "recovery-key";
 
 /// The API port where nothing else is said.
 pub(crate) const API_PORT: u16 = 8443;
@@ -59,17 +63,36 @@ pub(crate) struct Founding {
     pub(crate) timing: TimingPreset,
     pub(crate) drain_delay_secs: u64,
     pub(crate) local_root: PathBuf,
+    /// Set if the cluster is restored from a backup.
+    pub(crate) inherited: Option<Inherited>,
+}
+
+/// What a restored cluster has from the one that it continues.
+pub(crate) struct Inherited {
+    /// Of a manager, whose own certificate and key are not looked at.
+    pub(crate) authority: Identity,
+    /// The first number that no manager had.
+    pub(crate) first_node: u64,
+}
+
+impl Founding {
+    /// A cluster of this name, with what is usual.
+    pub(crate) fn of(cluster: &str) -> Founding {
+        Founding {
+            cluster: cluster.to_owned(),
+            timing: TimingPreset::Lan,
+            drain_delay_secs: 10,
+            local_root: "/var/lib/skep-local".into(),
+            inherited: None,
+        }
+    }
 }
 
 impl Init {
     pub(crate) fn run(self) -> Result<()> {
-        let managers = self.managers.iter().map(|text| founder(text)).collect::<Result<Vec<_>>>()?;
-        let founding = Founding {
-            cluster: new_cluster_id(),
-            timing: if self.wan { TimingPreset::Wan } else { TimingPreset::Lan },
-            drain_delay_secs: 10,
-            local_root: "/var/lib/skep-local".into(),
-        };
+        let managers = founders(&self.managers)?;
+        let timing = if self.wan { TimingPreset::Wan } else { TimingPreset::Lan };
+        let founding = Founding { timing, ..Founding::of(&new_cluster_id()) };
         if self.out.exists() {
             bail!("{} exists already; nothing was written", self.out.display());
         }
@@ -88,8 +111,26 @@ impl Init {
         }
         println!("Then on each machine: skep server --data-dir /var/lib/skep");
         println!("The administrator's token is in {}", self.out.join(TOKEN_FILE).display());
+        println!("The recovery key is in {}.", self.out.join(RECOVERY_KEY_FILE).display());
+        println!(
+            "Backups can be read with it and with nothing else. Keep it where no manager is, and delete it here."
+        );
         Ok(())
     }
+}
+
+/// What `--manager NAME=ADDRESS` says, each time.
+pub(crate) fn founders(texts: &[String]) -> Result<Vec<FoundingManager>> {
+    let managers = texts.iter().map(|text| founder(text)).collect::<Result<Vec<_>>>()?;
+    if !FOUNDERS_ALLOWED.contains(&managers.len()) {
+        bail!("{} managers cannot found a cluster: use one of {FOUNDERS_ALLOWED:?}", managers.len());
+    }
+    if let Some(twice) = managers.iter().enumerate().find_map(|(at, manager)| {
+        managers[..at].iter().find(|other| other.name == manager.name || other.peer == manager.peer)
+    }) {
+        bail!("--manager: {} or its address is named twice", twice.name);
+    }
+    Ok(managers)
 }
 
 fn founder(text: &str) -> Result<FoundingManager> {
@@ -113,15 +154,18 @@ pub(crate) fn new_cluster_id() -> String {
     format!("c{}", &skep_wire::random::name()[..12])
 }
 
-/// Writes `out/<name>/` for each manager and the token.
+/// Writes `out/<name>/` for each manager, the token, and the recovery key of a cluster that has none yet.
 pub(crate) fn found(out: &Path, founding: &Founding, managers: &[FoundingManager]) -> Result<()> {
     if !FOUNDERS_ALLOWED.contains(&managers.len()) {
         bail!("{} managers cannot found a cluster: use one of {FOUNDERS_ALLOWED:?}", managers.len());
     }
     let (token, admin_token) = new_token()?;
+    let first_node = founding.inherited.as_ref().map_or(1, |inherited| inherited.first_node);
+    // A restored state knows its recipients.
+    let recovery_key = founding.inherited.is_none().then(RecoveryKey::generate);
     let founders: Vec<Founder> = managers
         .iter()
-        .zip(1..)
+        .zip(first_node..)
         .map(|(manager, id)| Founder {
             id,
             name: manager.name.clone(),
@@ -129,8 +173,8 @@ pub(crate) fn found(out: &Path, founding: &Founding, managers: &[FoundingManager
             api_url: format!("https://{}", manager.api),
         })
         .collect();
-    let mut first: Option<Identity> = None;
-    for (manager, node) in managers.iter().zip(1..) {
+    let mut first = founding.inherited.as_ref().map(|inherited| inherited.authority.clone());
+    for (manager, node) in managers.iter().zip(first_node..) {
         let addresses: Vec<String> =
             [manager.peer.ip(), manager.api.ip()].iter().map(ToString::to_string).collect();
         let identity = match &first {
@@ -145,28 +189,46 @@ pub(crate) fn found(out: &Path, founding: &Founding, managers: &[FoundingManager
             node,
             peer_listen: listen(manager.peer),
             api_listen: listen(manager.api),
+            metrics_listen: None,
             timing: founding.timing,
             drain_delay_secs: founding.drain_delay_secs,
             local_root: founding.local_root.clone(),
             admin_token: Some(admin_token.clone()),
+            recovery_recipient: recovery_key.as_ref().map(|key| key.recipient().to_string()),
             founders: founders.clone(),
             joined: None,
         };
         write_data_folder(&out.join(&manager.name), &identity, &config)?;
         first.get_or_insert(identity);
     }
+    if let Some(key) = &recovery_key {
+        write_secret(&out.join(RECOVERY_KEY_FILE), &key_file(&founding.cluster, key))?;
+    }
     write_secret(&out.join(TOKEN_FILE), &token)
+}
+
+/// A key file as the program `age` reads it too.
+fn key_file(cluster: &str, key: &RecoveryKey) -> String {
+    format!(
+        "# Recovery key of the Skep cluster {cluster}: opens its backups; without it nobody can.\n\
+         # Keep it where no manager is, at least twice, and delete it here.\n\
+         # public key: {}\n{}",
+        key.recipient(),
+        key.reveal()
+    )
 }
 
 /// A data folder that is complete once its configuration is there.
 fn write_data_folder(data: &Path, identity: &Identity, config: &ServerConfig) -> Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(data)
-        .with_context(|| format!("making {}", data.display()))?;
+    make_private_folder(data)?;
     identity.save(data)?;
     config.save(data)
+}
+
+/// A folder that only its owner can look into, with those above it.
+pub(crate) fn make_private_folder(folder: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.with_context(|| format!("making {}", folder.display()))
 }
 
 fn new_token() -> Result<(String, AdminToken)> {
@@ -205,14 +267,23 @@ mod tests {
             identities.iter().map(|identity| identity.node().expect("is a manager's")).collect();
         assert_eq!(nodes, [1, 2, 3]);
         assert!(access::parse(fs::read_to_string(out.join(TOKEN_FILE)).expect("reads").trim()).is_some());
+        let key = fs::read_to_string(out.join(RECOVERY_KEY_FILE)).expect("reads");
+        let key = RecoveryKey::parse_file(&key).expect("is a key");
+        let config = ServerConfig::load(&out.join("m2")).expect("loads");
+        assert_eq!(config.recovery_recipient, Some(key.recipient().to_string()));
     }
 
     #[test]
     fn bad_founders_are_refused_and_nothing_is_written() {
         let dir = tempfile::tempdir().expect("makes a folder");
-        for managers in
-            [vec!["m1=10.0.0.1", "m2=10.0.0.2"], vec!["m1"], vec!["m1=nowhere"], vec!["M=10.0.0.1"]]
-        {
+        for managers in [
+            vec!["m1=10.0.0.1", "m2=10.0.0.2"],
+            vec!["m1"],
+            vec!["m1=nowhere"],
+            vec!["M=10.0.0.1"],
+            vec!["m1=10.0.0.1", "m1=10.0.0.2", "m3=10.0.0.3"],
+            vec!["m1=10.0.0.1", "m2=10.0.0.1", "m3=10.0.0.3"],
+        ] {
             let out = dir.path().join("founders");
             let managers = managers.into_iter().map(String::from).collect();
             assert!(Init { managers, out: out.clone(), wan: false }.run().is_err());

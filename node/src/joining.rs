@@ -82,10 +82,12 @@ pub(crate) async fn join(data: &Path, joining: &Joining) -> Result<()> {
         node: joined.node,
         peer_listen: listen(joining.peer_port),
         api_listen: listen(joining.api_port),
+        metrics_listen: None,
         timing: timing(&joined)?,
         drain_delay_secs: joined.drain_delay_secs,
         local_root: joining.local_root.clone(),
         admin_token: None,
+        recovery_recipient: None,
         founders: vec![],
         joined: Some(myself(&joined, &request)),
     };

@@ -5,6 +5,7 @@
 
 mod admission;
 mod agent;
+mod backups;
 mod caretaker;
 mod config;
 mod dev;
@@ -12,8 +13,10 @@ mod events;
 mod founding;
 mod joining;
 mod members;
+mod metrics;
 mod ports;
 mod recover;
+mod restore;
 mod server;
 
 use std::process::ExitCode;
@@ -84,9 +87,10 @@ fn main() -> ExitCode {
                 };
             }
             Command::Client(command) => {
-                return match command.recover() {
-                    Some(recover) => recover::run(recover, &cli.flags).await,
-                    None => ExitCode::from(skep_cli::run(command, cli.flags).await),
+                return match (command.recover(), command.restore()) {
+                    (Some(recover), _) => recover::run(recover, &cli.flags).await,
+                    (_, Some(restore)) => restore::run(restore, &cli.flags),
+                    (None, None) => ExitCode::from(skep_cli::run(command, cli.flags).await),
                 };
             }
         };

@@ -2,18 +2,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use skep_api::TooBusy;
 use skep_hub::Hub;
 use skep_ledger::Ledger;
 use skep_wire::accept::{self, Accepted, ManagerConnection};
 use skep_wire::pki::LiveIdentity;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig as TlsConfig;
 
@@ -24,7 +26,31 @@ use crate::members::Members;
 const MANAGER_CONNECTIONS_WAITING_MAX: usize = 16;
 
 /// A client that has not finished its handshake by then is slow on purpose.
-const HANDSHAKE_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+
+/// Connections to the API port: every watch with one of its own, as browsers and simple clients have them, and as many
+/// again. Each takes about 50 KiB.
+const API_CONNECTIONS_MAX: usize = 8_192;
+
+/// Beyond them, so many are told why they are turned away; others are closed without a word.
+const API_REFUSALS_MAX: usize = 64;
+
+/// Connections to the peer port: the agents of the largest cluster may all be at one manager, which then meets them
+/// again while their old links are still open.
+const PEER_CONNECTIONS_MAX: usize = 20_000;
+
+/// A client of HTTP/1 that has not sent the headers of its next request by then is closed. Longer than clients and load
+/// balancers keep a connection that they do not use, so that it is they who close it.
+const HEADERS_MAX: Duration = Duration::from_secs(100);
+
+/// A client of HTTP/2 that does not answer for this long is gone; asked as often.
+const SILENT_MAX: Duration = Duration::from_secs(20);
+
+/// Requests at one time on one connection of HTTP/2.
+const STREAMS_PER_CONNECTION_MAX: u32 = 256;
+
+/// How long somebody who is turned away may take to hear it.
+const REFUSAL_MAX: Duration = Duration::from_secs(5);
 
 /// Takes a port, or says who to ask about it.
 pub(crate) async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener> {
@@ -35,6 +61,14 @@ pub(crate) async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener>
             address.port()
         )
     })
+}
+
+/// Takes a port that not everybody has.
+pub(crate) async fn bind_if_wanted(what: &str, address: Option<SocketAddr>) -> Result<Option<TcpListener>> {
+    match address {
+        Some(address) => bind(what, address).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Serves managers and agents. Manager connections go to the gRPC server that reads the returned channel.
@@ -48,15 +82,25 @@ pub(crate) fn serve_peers(
     let tls = identity.peer_server_config()?;
     let cluster = identity.now().cluster;
     let (managers, receiver) = mpsc::channel(MANAGER_CONNECTIONS_WAITING_MAX);
+    let places = Arc::new(Semaphore::new(PEER_CONNECTIONS_MAX));
     tokio::spawn(async move {
         loop {
             let Some(tcp) = accepted(&listener).await else {
+                continue;
+            };
+            let Ok(place) = places.clone().try_acquire_owned() else {
+                // Agents try another manager, and this one again later.
+                tracing::warn!(
+                    limit = PEER_CONNECTIONS_MAX,
+                    "too many connections to the peer port: one was closed"
+                );
                 continue;
             };
             let (tls, cluster) = (tls.clone(), cluster.clone());
             let (hub, ledger, managers) = (hub.clone(), ledger.clone(), managers.clone());
             let members = members.clone();
             tokio::spawn(async move {
+                let _place = place;
                 match accept::accept(tls, tcp, &cluster).await {
                     Ok(Accepted::Manager(connection)) => {
                         // The receiver is gone only when this process is about to be.
@@ -82,15 +126,62 @@ pub(crate) fn serve_peers(
 /// Serves the API.
 pub(crate) fn serve_api(listener: TcpListener, identity: &LiveIdentity, router: Router) -> Result<()> {
     let tls = identity.api_server_config()?;
+    let places = Arc::new(Semaphore::new(API_CONNECTIONS_MAX));
+    let refusals = Arc::new(Semaphore::new(API_REFUSALS_MAX));
+    let too_busy = TooBusy::router(API_CONNECTIONS_MAX);
     tokio::spawn(async move {
         loop {
             let Some(tcp) = accepted(&listener).await else {
                 continue;
             };
-            tokio::spawn(serve_client(tls.clone(), tcp, router.clone()));
+            let tls = tls.clone();
+            if let Ok(place) = places.clone().try_acquire_owned() {
+                let router = router.clone();
+                tokio::spawn(async move {
+                    serve_client(tls, tcp, router).await;
+                    drop(place);
+                });
+                continue;
+            }
+            tracing::warn!(
+                limit = API_CONNECTIONS_MAX,
+                "too many connections to the API port: one is turned away"
+            );
+            if let Ok(place) = refusals.clone().try_acquire_owned() {
+                let router = too_busy.clone();
+                tokio::spawn(async move {
+                    let _ = tokio::time::timeout(REFUSAL_MAX, serve_client(tls, tcp, router)).await;
+                    drop(place);
+                });
+            }
         }
     });
     Ok(())
+}
+
+/// Serves metrics to whoever reaches the address, without TLS and without a token.
+pub(crate) fn serve_metrics(listener: TcpListener, router: Router) {
+    let refusals = Arc::new(Semaphore::new(API_REFUSALS_MAX));
+    tokio::spawn(async move {
+        loop {
+            let Some(tcp) = accepted(&listener).await else {
+                continue;
+            };
+            // A collector has one connection, or two.
+            let Ok(place) = refusals.clone().try_acquire_owned() else {
+                continue;
+            };
+            let router = router.clone();
+            tokio::spawn(async move {
+                let io = TokioIo::new(tcp);
+                let served = http().http1_only().serve_connection(io, TowerToHyperService::new(router)).await;
+                if let Err(error) = served {
+                    tracing::debug!(error, "a connection for metrics ended badly");
+                }
+                drop(place);
+            });
+        }
+    });
 }
 
 async fn serve_client(tls: Arc<TlsConfig>, tcp: TcpStream, router: Router) {
@@ -100,11 +191,27 @@ async fn serve_client(tls: Arc<TlsConfig>, tcp: TcpStream, router: Router) {
         Ok(Err(error)) => return tracing::debug!(%error, "a client's handshake failed"),
         Err(_) => return tracing::debug!("a client did not finish its handshake"),
     };
-    let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    // What was agreed on in the handshake; looking for it in the first bytes would wait for them without end.
+    let server = match io.get_ref().1.alpn_protocol() {
+        Some(b"h2") => http().http2_only(),
+        _ => http().http1_only(),
+    };
     let service = TowerToHyperService::new(router);
     if let Err(error) = server.serve_connection_with_upgrades(TokioIo::new(io), service).await {
         tracing::debug!(error, "a client's connection ended badly");
     }
+}
+
+fn http() -> hyper_util::server::conn::auto::Builder<TokioExecutor> {
+    let mut server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    server.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_MAX);
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(SILENT_MAX)
+        .keep_alive_timeout(SILENT_MAX)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX);
+    server
 }
 
 async fn accepted(listener: &TcpListener) -> Option<TcpStream> {
@@ -119,7 +226,7 @@ async fn accepted(listener: &TcpListener) -> Option<TcpStream> {
         Err(error) => {
             // Out of file descriptors, for instance: others may close some.
             tracing::warn!(%error, "a connection could not be accepted");
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
             None
         }
     }

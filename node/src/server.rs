@@ -16,9 +16,9 @@ use clap::Args;
 use skep_api::{Api, Parts};
 use skep_drivers::{DriverConfig, JoinFile};
 use skep_hub::{Hub, TunnelService};
-use skep_ledger::{Ledger, Request, transact};
-use skep_model::access;
+use skep_ledger::{Ledger, Request, Tx, transact};
 use skep_model::ids::HostId;
+use skep_model::{access, snapshot};
 use skep_raft::{ManagerNode, RaftService, Replica, ReplicaConfig, StartError};
 use skep_scheduler::effects::{Invitation, RealWorld};
 use skep_wire::channels::{PeerChannels, peer_server};
@@ -30,12 +30,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::InterceptorLayer;
 
 use crate::admission::MembersService;
+use crate::backups::Backups;
 use crate::caretaker;
-use crate::config::{AdminToken, ServerConfig, TimingPreset, known_members};
+use crate::config::{AdminToken, ServerConfig, known_members};
 use crate::events::Registrar;
-use crate::founding::{self, API_PORT, Founding, FoundingManager, PEER_PORT, TOKEN_FILE};
+use crate::founding::{self, API_PORT, Founding, FoundingManager, PEER_PORT, RECOVERY_KEY_FILE, TOKEN_FILE};
 use crate::joining::{self, Joining};
 use crate::members::Members;
+use crate::metrics;
 use crate::ports;
 
 /// Where drivers that keep things on this computer keep them, where nothing else is said.
@@ -146,27 +148,28 @@ impl Server {
             api: SocketAddr::new(self.advertise, self.api_port),
             listen_everywhere: self.listens_everywhere(),
         };
-        let founding = Founding {
-            cluster: founding::new_cluster_id(),
-            timing: TimingPreset::Lan,
-            drain_delay_secs: 10,
-            local_root: LOCAL_ROOT.into(),
-        };
+        let founding = Founding::of(&founding::new_cluster_id());
         // Inside the folder, because a service may write nowhere else. What an interrupted founding left is worthless.
         let staging = self.data_dir.join("founding");
         let _ = std::fs::remove_dir_all(&staging);
         founding::found(&staging, &founding, &[manager])?;
         // The configuration comes last: a folder that has one is complete.
-        let parts =
-            [("m1/identity", "identity"), (TOKEN_FILE, TOKEN_FILE), ("m1/server.toml", "server.toml")];
+        let parts = [
+            ("m1/identity", "identity"),
+            (TOKEN_FILE, TOKEN_FILE),
+            (RECOVERY_KEY_FILE, RECOVERY_KEY_FILE),
+            ("m1/server.toml", "server.toml"),
+        ];
         for (from, to) in parts {
             std::fs::rename(staging.join(from), self.data_dir.join(to))
                 .with_context(|| format!("moving {to} into {}", self.data_dir.display()))?;
         }
         std::fs::remove_dir_all(&staging).context("removing the staging folder")?;
         eprintln!(
-            "founded a cluster; the administrator's token is in {}",
-            self.data_dir.join(TOKEN_FILE).display()
+            "founded a cluster; the administrator's token is in {}\nmove {} to a safe place that is not this machine: \
+             backups can be read with it and with nothing else",
+            self.data_dir.join(TOKEN_FILE).display(),
+            self.data_dir.join(RECOVERY_KEY_FILE).display()
         );
         Ok(())
     }
@@ -177,6 +180,7 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
     let me = config.me().context("server.toml does not say who this manager is")?;
     let peer_listener = ports::bind("peer", config.peer_listen).await?;
     let api_listener = ports::bind("API", config.api_listen).await?;
+    let metrics_listener = ports::bind_if_wanted("metrics", config.metrics_listen).await?;
 
     let channels = PeerChannels::new(live.manager_client_config()?, identity.cluster.clone(), config.node);
     let replica = start_replica(data, config, &identity.cluster, channels.clone()).await?;
@@ -206,17 +210,17 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
             .serve_with_incoming(ReceiverStream::new(connections)),
     );
 
-    let drivers = DriverConfig {
-        cluster: identity.cluster.clone(),
-        skep_binary: std::env::current_exe().context("finding this program")?,
-        root: config.local_root.clone(),
-    };
+    let drivers = drivers(config, &identity.cluster)?;
     let spool = data.join("spool");
     std::fs::create_dir_all(&spool).with_context(|| format!("making {}", spool.display()))?;
+    let backups = Arc::new(Backups::new(replica.clone(), identity.clone(), &me.name, data));
+    tokio::spawn(backups.clone().run(replica.leadership()));
     let api = Api::new(Parts {
+        metrics: metrics::serve(metrics_listener, &replica, &hub, &live),
         ledger: ledger.clone(),
         cluster: members.clone(),
         hub: hub.clone(),
+        snapshots: backups,
         drivers: drivers.clone(),
         spool,
     });
@@ -224,7 +228,7 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
     let world = RealWorld::new(&drivers, hub, invitation(identity, managers));
     tokio::spawn(skep_scheduler::run(ledger.clone(), Arc::new(world), me.name.clone(), replica.leadership()));
     if let Some(token) = config.admin_token.clone() {
-        tokio::spawn(record_admin_token(ledger, token));
+        tokio::spawn(record_beginnings(ledger, token, config.recovery_recipient.clone()));
     }
     tracing::info!(manager = me.name, api = me.api_url, "serving");
 
@@ -261,6 +265,14 @@ async fn start_replica(
         timing: config.timing.into(),
     });
     started.await.map_err(with_way_out)
+}
+
+fn drivers(config: &ServerConfig, cluster: &str) -> Result<DriverConfig> {
+    Ok(DriverConfig {
+        cluster: cluster.to_owned(),
+        skep_binary: std::env::current_exe().context("finding this program")?,
+        root: config.local_root.clone(),
+    })
 }
 
 /// The managers that may still have to found the cluster. Once any membership was known here that is over, and an empty
@@ -306,16 +318,19 @@ fn invitation(identity: Identity, managers: watch::Receiver<Vec<String>>) -> Inv
     })
 }
 
-/// The first administrator's token becomes valid with the first agreement of the cluster; every founder tries.
-async fn record_admin_token(ledger: Arc<dyn Ledger>, token: AdminToken) {
+/// The first administrator's token and the first schedule of backups become valid with the first agreement of the
+/// cluster; every founder tries.
+async fn record_beginnings(ledger: Arc<dyn Ledger>, token: AdminToken, recipient: Option<String>) {
     let hash = match token.hash() {
         Ok(hash) => hash,
         Err(error) => return tracing::error!(%error, "nobody will be able to sign in"),
     };
-    while let Err(error) =
-        transact(&*ledger, Request::new(), |tx| access::bootstrap(tx, &token.id, &hash)).await
-    {
-        tracing::debug!(%error, "the administrator's token could not be recorded yet");
+    let rule = |tx: &mut Tx<'_>| {
+        snapshot::bootstrap(tx, recipient.as_deref())?;
+        access::bootstrap(tx, &token.id, &hash)
+    };
+    while let Err(error) = transact(&*ledger, Request::new(), rule).await {
+        tracing::debug!(%error, "the beginnings of the cluster could not be recorded yet");
         tokio::time::sleep(TOKEN_RETRY).await;
     }
 }

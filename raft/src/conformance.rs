@@ -25,7 +25,7 @@ fn empty() -> (TempDir, LogStore, StateMachine) {
     let identity = Identity { cluster: "c1".into(), node: 0 };
     let store = Store::open(dir.path(), &identity).expect("opened");
     let state_machine = StateMachine::open(store.clone()).expect("opened");
-    (dir, LogStore::new(store), state_machine)
+    (dir, LogStore::open(store).expect("opened"), state_machine)
 }
 
 #[tokio::test(flavor = "multi_thread")]

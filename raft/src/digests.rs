@@ -215,8 +215,9 @@ impl Replica {
         });
     }
 
-    /// Compares the chain with the others at the newest index that each has in common with this replica.
-    async fn compare_chain(&self) {
+    /// Compares the chain with the others at every index that is remembered here and there. The replicas do this by
+    /// themselves every few seconds.
+    pub async fn compare_chain(&self) {
         let others = self.other_voters();
         let asked = others.iter().map(|node| async move {
             (*node, self.ask(*node, &Question { rows_at: None }, CHAIN_ANSWER_MAX).await)
@@ -238,8 +239,8 @@ impl Replica {
         }
     }
 
-    /// Compares all rows with every other replica that comes to be at the same index, and says at how many it could.
-    /// The replicas do this by themselves every ten minutes.
+    /// Compares all rows with every other replica that comes to be at the same index. The replicas do this by
+    /// themselves every ten minutes.
     pub async fn compare_rows(&self) {
         let mut missing = self.other_voters();
         for _ in 0..ROWS_TRIES_MAX {

@@ -9,6 +9,8 @@
 //! Everything that knows an openraft type is in this crate. What the bytes of a transaction mean is decided by
 //! `skep_ledger::apply`; where they lie, by `skep-storage`.
 
+mod backup;
+mod ballot;
 mod codec;
 #[cfg(test)]
 mod conformance;
@@ -29,7 +31,11 @@ mod snapshots;
 mod state_machine;
 mod status;
 mod types;
+mod vitals;
 
+pub use skep_storage::Distribution;
+
+pub use crate::backup::{Export, Restoration, RestoreError, RestorePoint};
 pub use crate::epoch::EpochGuard;
 pub use crate::members::{ChangeError, Member, Members, prepare};
 pub use crate::quorum::VOTERS_AFTER_CLEANUP_MIN;
@@ -38,3 +44,4 @@ pub use crate::replica::{Replica, ReplicaConfig, SnapshotError, StartError, Timi
 pub use crate::service::RaftService;
 pub use crate::status::{ClusterStatus, MemberStatus};
 pub use crate::types::ManagerNode;
+pub use crate::vitals::{PeerVitals, STATES, Vitals};

@@ -11,6 +11,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{OptionalSend, entry::RaftEntry};
 use skep_storage::{StorageError, Store};
 
+use crate::ballot::Ballot;
 use crate::codec;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 
@@ -28,11 +29,23 @@ const TAIL_ENTRIES_MAX: usize = 8192;
 pub(crate) struct LogStore {
     store: Store,
     tail: Arc<Mutex<Tail>>,
+    ballot: Ballot,
 }
 
 impl LogStore {
-    pub(crate) fn new(store: Store) -> LogStore {
-        LogStore { store, tail: Arc::default() }
+    pub(crate) fn open(store: Store) -> io::Result<LogStore> {
+        let log = LogStore { store, tail: Arc::default(), ballot: Ballot::default() };
+        log.ballot.cast(log.vote()?);
+        Ok(log)
+    }
+
+    /// The vote that this replica stands by.
+    pub(crate) fn ballot(&self) -> &Ballot {
+        &self.ballot
+    }
+
+    fn vote(&self) -> io::Result<Option<Vote>> {
+        self.store.vote().map_err(failed)?.map(|bytes| codec::from_json(&bytes)).transpose()
     }
 
     fn entries(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
@@ -123,7 +136,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        self.store.vote().map_err(failed)?.map(|bytes| codec::from_json(&bytes)).transpose()
+        self.vote()
     }
 }
 
@@ -147,6 +160,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let (store, bytes) = (self.store.clone(), codec::to_json(vote)?);
+        self.ballot.cast(Some(*vote));
         tokio::task::spawn_blocking(move || store.save_vote(&bytes))
             .await
             .map_err(io::Error::other)?

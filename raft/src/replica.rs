@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -11,14 +11,15 @@ use bytes::Bytes;
 use futures::future::join_all;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, RaftError};
-use openraft::{Config, Membership, SnapshotPolicy};
-use skep_ledger::{Feed, Ledger, Outcome, Revision, Term, Txn, Unavailable, View};
+use openraft::{Config, SnapshotPolicy};
+use skep_ledger::{Contact, Feed, Ledger, Outcome, Revision, Term, Txn, Unavailable, View};
 use skep_storage::{Identity, StorageError, Store};
 use skep_wire::channels::{PeerChannels, Purpose};
 use skep_wire::proto::peer::Empty;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::ballot::Ballot;
 use crate::codec;
 use crate::digests::{Alarms, Digests};
 use crate::epoch::Epoch;
@@ -29,8 +30,9 @@ use crate::read_index::ReadIndexes;
 use crate::recovery;
 use crate::snapshots::Arrivals;
 use crate::state_machine::{self, StateMachine};
-use crate::status::{About, ClusterStatus, MemberStatus, resident_bytes};
+use crate::status::{About, ClusterStatus, MemberStatus, resident_bytes, role};
 use crate::types::{Command, ManagerNode, Raft};
+use crate::vitals::Heard;
 
 /// How long a request waits for a leader before it fails with "not started".
 const LEADER_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -50,9 +52,6 @@ const READ_YOUR_WRITES_MAX: Duration = Duration::from_secs(1);
 /// A snapshot is made of links to files, and a log that is being sent is not held on to for longer than a few
 /// seconds; whoever waits longer waits for a disk that is in trouble.
 const SNAPSHOT_NOW_MAX: Duration = Duration::from_secs(60);
-
-/// Transactions larger than this are a mistake somewhere above; they would hold up everybody behind them.
-const TXN_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Entries after which a snapshot is taken and the log behind it can go.
 const SNAPSHOT_EVERY_ENTRIES: u64 = 10_000;
@@ -152,6 +151,9 @@ struct Inner {
     feed: Arc<Feed>,
     network: Network,
     read_indexes: ReadIndexes,
+    ballot: Ballot,
+    /// See [`StateMachine::applied_term`].
+    applied_term: Arc<AtomicU64>,
     founders: BTreeMap<u64, ManagerNode>,
     /// See `founding.rs`.
     takes_part: AtomicBool,
@@ -159,6 +161,8 @@ struct Inner {
     digests: Arc<Digests>,
     alarms: Alarms,
     arrivals: Arrivals,
+    /// See `vitals.rs`.
+    heard: Heard,
 }
 
 impl Replica {
@@ -177,6 +181,9 @@ impl Replica {
         let state_machine = StateMachine::open(store.clone()).map_err(raft_error)?;
         let feed = state_machine.feed().clone();
         let digests = state_machine.digests().clone();
+        let applied_term = state_machine.applied_term().clone();
+        let log = LogStore::open(store.clone()).map_err(raft_error)?;
+        let ballot = log.ballot().clone();
         for (id, founder) in config.founders.iter().filter(|(id, _)| **id != config.node) {
             config.channels.set(*id, founder.peer_address.clone());
         }
@@ -184,14 +191,14 @@ impl Replica {
             config.node,
             Arc::new(openraft_config(&config.cluster, config.timing)?),
             network.clone(),
-            LogStore::new(store.clone()),
+            log,
             state_machine,
         )
         .await
         .map_err(raft_error)?;
         let founders = config.founders;
         let takes_part = AtomicBool::new(takes_part);
-        let read_indexes = ReadIndexes::start(raft.clone(), network.clone());
+        let read_indexes = ReadIndexes::start(raft.clone(), network.clone(), ballot.clone());
         let (alarms, arrivals) = (Alarms::none(), Arrivals::default());
         let replica = Replica(Arc::new(Inner {
             raft,
@@ -199,12 +206,15 @@ impl Replica {
             feed,
             network,
             read_indexes,
+            ballot,
+            applied_term,
             founders,
             takes_part,
             about: About::default(),
             digests,
             alarms,
             arrivals,
+            heard: Heard::default(),
         }));
         replica.watch_for_divergence();
         Ok(replica)
@@ -310,6 +320,18 @@ impl Replica {
         }
     }
 
+    pub(crate) fn read_indexes(&self) -> &ReadIndexes {
+        &self.0.read_indexes
+    }
+
+    pub(crate) fn ballot(&self) -> &Ballot {
+        &self.0.ballot
+    }
+
+    pub(crate) fn applied_term(&self) -> Term {
+        self.0.applied_term.load(Ordering::Acquire)
+    }
+
     pub(crate) fn raft(&self) -> &Raft {
         &self.0.raft
     }
@@ -328,6 +350,10 @@ impl Replica {
 
     pub(crate) fn participation(&self) -> &AtomicBool {
         &self.0.takes_part
+    }
+
+    pub(crate) fn heard(&self) -> &Heard {
+        &self.0.heard
     }
 
     pub(crate) fn network(&self) -> &Network {
@@ -376,14 +402,6 @@ impl Replica {
             }
             Ok(Err(error)) => Err(Unavailable::Unknown(error.to_string())),
             Err(_) => Err(Unavailable::Unknown("the replicas did not agree in time".into())),
-        }
-    }
-
-    /// The index that a linearizable read anywhere has to wait for; only the leader can say.
-    pub(crate) async fn read_index_here(&self) -> Result<Revision, String> {
-        match self.is_leader() {
-            true => self.0.read_indexes.next().await,
-            false => Err(format!("manager {} does not lead", self.0.network.node)),
         }
     }
 
@@ -502,10 +520,8 @@ impl Replica {
 #[async_trait]
 impl Ledger for Replica {
     async fn propose(&self, txn: Txn) -> Result<Outcome, Unavailable> {
+        txn.within_limits()?;
         let bytes = Bytes::from(txn.encode());
-        if bytes.len() > TXN_BYTES_MAX {
-            return Err(Unavailable::TooLarge { bytes: bytes.len(), limit_bytes: TXN_BYTES_MAX });
-        }
         let deadline = Instant::now() + LEADER_WAIT_MAX;
         let mut failure = Unavailable::NotStarted("there is no leader".into());
         while Instant::now() < deadline {
@@ -558,12 +574,10 @@ impl Ledger for Replica {
     fn now(&self) -> jiff::Timestamp {
         jiff::Timestamp::now()
     }
-}
 
-/// A manager that no membership names yet is a founder, and founders vote.
-fn role(membership: &Membership<u64, ManagerNode>, node: u64) -> &'static str {
-    let votes = membership.voter_ids().any(|id| id == node);
-    if votes || membership.voter_ids().next().is_none() { "voter" } else { "learner" }
+    fn contact(&self) -> Contact {
+        self.contact_with_leader()
+    }
 }
 
 fn openraft_config(cluster: &str, timing: Timing) -> Result<Config, StartError> {
@@ -581,6 +595,8 @@ fn openraft_config(cluster: &str, timing: Timing) -> Result<Config, StartError> 
         replication_lag_threshold: 2 * SNAPSHOT_EVERY_ENTRIES,
         max_payload_entries: 300,
         max_append_entries: Some(4096),
+        // Followers are sent entries while the leader's own disk is busy with them.
+        broadcast_submitted_on_append: Some(true),
         ..Config::default()
     }
     .validate()

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use skep_ledger::{Txn, Unavailable};
 use skep_wire::proto::peer::raft_server::{Raft as RaftRpc, RaftServer};
-use skep_wire::proto::peer::{Empty, Payload, ReadIndexReply, Reply, SnapshotChunk};
+use skep_wire::proto::peer::{Empty, Payload, ReadIndexReply, ReadIndexRequest, Reply, SnapshotChunk};
 use tokio_stream::StreamExt as _;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status, Streaming};
@@ -61,6 +61,7 @@ impl RaftService {
 impl RaftRpc for RaftService {
     async fn append(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
         let rpc = codec::append_from_bytes(self.raft_body(request)?).map_err(internal)?;
+        self.0.heard().now();
         reply(&self.0.raft().append_entries(rpc).await.map_err(internal)?)
     }
 
@@ -73,6 +74,7 @@ impl RaftRpc for RaftService {
         self.must_take_part()?;
         let service = self.clone();
         let requests = request.into_inner().map_while(move |payload| {
+            service.0.heard().now();
             let entries = payload.and_then(|payload| service.body(payload));
             let entries = entries
                 .and_then(|body| codec::append_from_bytes(body).map_err(internal))
@@ -137,8 +139,11 @@ impl RaftRpc for RaftService {
         }
     }
 
-    async fn read_index(&self, _: Request<Empty>) -> Result<Response<ReadIndexReply>, Status> {
-        let index = self.0.read_index_here().await.map_err(Status::unavailable)?;
+    async fn read_index(
+        &self,
+        request: Request<ReadIndexRequest>,
+    ) -> Result<Response<ReadIndexReply>, Status> {
+        let index = self.0.read_index_for(request.into_inner()).await.map_err(Status::unavailable)?;
         Ok(Response::new(ReadIndexReply { index }))
     }
 

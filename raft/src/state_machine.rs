@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
@@ -53,6 +54,7 @@ pub(crate) struct StateMachine {
     store: Store,
     feed: Arc<Feed>,
     digests: Arc<Digests>,
+    applied_term: Arc<AtomicU64>,
     position: AppliedPosition,
     /// `position.membership` as it is stored.
     membership: Bytes,
@@ -78,7 +80,9 @@ impl StateMachine {
         if let Some(log_id) = &position.log_id {
             digests.note(log_id.index(), position.digest);
         }
-        Ok(StateMachine { store, feed, digests, position, membership })
+        let term = position.log_id.as_ref().map_or(0, |log_id| log_id.committed_leader_id().term);
+        let applied_term = Arc::new(AtomicU64::new(term));
+        Ok(StateMachine { store, feed, digests, applied_term, position, membership })
     }
 
     #[cfg(test)]
@@ -88,6 +92,11 @@ impl StateMachine {
 
     pub(crate) fn feed(&self) -> &Arc<Feed> {
         &self.feed
+    }
+
+    /// The term of the newest applied entry, once everybody who waits for it has been told.
+    pub(crate) fn applied_term(&self) -> &Arc<AtomicU64> {
+        &self.applied_term
     }
 
     /// What other replicas are compared with.
@@ -115,6 +124,8 @@ impl StateMachine {
                 responder.send(entry.outcome);
             }
         }
+        let term = self.position.log_id.as_ref().map_or(0, |log_id| log_id.committed_leader_id().term);
+        self.applied_term.store(term, Ordering::Release);
         Ok(())
     }
 
@@ -283,7 +294,7 @@ impl Rows for Unreadable {
     }
 }
 
-pub(crate) struct StoredRows(StateView);
+pub(crate) struct StoredRows(pub(crate) StateView);
 
 impl Rows for StoredRows {
     fn get(&self, row: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {

@@ -2,9 +2,11 @@
 
 use std::sync::OnceLock;
 
+use openraft::Membership;
 use serde::{Deserialize, Serialize};
 
 use crate::replica::Replica;
+use crate::types::ManagerNode;
 
 /// One manager as it describes itself; what could not be asked is absent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -134,6 +136,12 @@ pub(crate) fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// A manager that no membership names yet is a founder, and founders vote.
+pub(crate) fn role(membership: &Membership<u64, ManagerNode>, node: u64) -> &'static str {
+    let votes = membership.voter_ids().any(|id| id == node);
+    if votes || membership.voter_ids().next().is_none() { "voter" } else { "learner" }
 }
 
 #[cfg(test)]

@@ -91,7 +91,12 @@ async fn equal_replicas_raise_no_alarm() {
         cluster.write(1, &format!("c{}", number % 7), number).await;
     }
     for node in 1..=3 {
-        cluster.on(node, |replica| async move { replica.compare_rows().await }).await;
+        cluster
+            .on(node, |replica| async move {
+                replica.compare_chain().await;
+                replica.compare_rows().await;
+            })
+            .await;
     }
     let members = cluster.on(1, |replica| async move { replica.status().await.members }).await;
     assert!(members.iter().all(|member| member.diverged.is_empty()), "{members:?}");

@@ -88,18 +88,23 @@ async fn the_largest_transaction_goes_through_and_a_larger_one_is_refused() {
     let follower = cluster.others(leader)[0];
     let sized = |bytes: usize| {
         move |tx: &mut skep_ledger::Tx<'_>| {
-            tx.put(&Counter { ballast: "x".repeat(bytes), ..Counter::new("large", 1) });
+            for part in 0..8 {
+                tx.put(&Counter {
+                    ballast: "x".repeat(bytes / 8),
+                    ..Counter::new(format!("large{part}"), 1)
+                });
+            }
             Ok(())
         }
     };
-    let most = 4 * 1024 * 1024 - 1024;
+    let most = 4 * 1024 * 1024 - 2048;
     for _ in 0..3 {
         cluster.transact(follower, Request::new(), sized(most)).await.unwrap();
     }
     for node in 1..=3 {
-        assert_eq!(value(&cluster.fresh(node).await, "large"), Some(1));
+        assert_eq!(value(&cluster.fresh(node).await, "large7"), Some(1));
     }
-    let refused = cluster.transact(follower, Request::new(), sized(most + 1024)).await;
+    let refused = cluster.transact(follower, Request::new(), sized(most + 2048)).await;
     assert!(matches!(refused, Err(TransactError::Unavailable(Unavailable::TooLarge { .. }))), "{refused:?}");
 }
 

@@ -5,11 +5,13 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use rocksdb::{Cache, ColumnFamily, DB, Direction, IteratorMode, ReadOptions, WriteBatch};
 
 use crate::durable::DurableMark;
 use crate::error::{Result, StorageError};
+use crate::meters::Meters;
 use crate::observer::Observer;
 use crate::{database, files};
 
@@ -20,6 +22,7 @@ pub(crate) struct Disk {
     cache: Cache,
     mark: DurableMark,
     observer: Arc<dyn Observer>,
+    meters: Arc<Meters>,
     stopped: OnceLock<Arc<str>>,
     /// Released after the database is closed: fields are dropped in the order they are listed.
     _lock: files::Lock,
@@ -35,7 +38,8 @@ impl Disk {
         files::ensure_folder(&folder)?;
         let cache = database::cache();
         let db = database::open(&folder, &cache)?;
-        let disk = Disk { db, dir, cache, mark, observer, stopped: OnceLock::new(), _lock: lock };
+        let meters = Arc::default();
+        let disk = Disk { db, dir, cache, mark, observer, meters, stopped: OnceLock::new(), _lock: lock };
         disk.refuse_lost_end()?;
         Ok(disk)
     }
@@ -48,6 +52,11 @@ impl Disk {
     /// The folder of the store.
     pub(crate) fn dir(&self) -> &PathBuf {
         &self.dir
+    }
+
+    /// What is measured.
+    pub(crate) fn meters(&self) -> &Arc<Meters> {
+        &self.meters
     }
 
     /// The block cache, for checkpoints to share.
@@ -83,7 +92,9 @@ impl Disk {
     pub(crate) fn sync(&self, doing: &'static str) -> Result<()> {
         // Taken first: the sync covers at least this, whatever others write meanwhile.
         let sequence = self.db.latest_sequence_number();
+        let began = Instant::now();
         self.step(doing, || self.db.flush_wal(true).map_err(StorageError::rocksdb(doing)))?;
+        self.meters.sync.observe(began.elapsed());
         self.observer.synced(doing);
         self.mark.advance(sequence);
         Ok(())

@@ -35,6 +35,7 @@ mod durable;
 mod error;
 mod files;
 mod log;
+mod meters;
 mod observer;
 mod recovery;
 mod seal;
@@ -47,6 +48,7 @@ mod testing;
 
 pub use checkpoint::{Checkpoint, Chunks};
 pub use error::{Result, StorageError};
+pub use meters::{BUCKET_BOUNDS_SECONDS, Distribution, Meters, Sizes, Timings};
 pub use observer::Observer;
 pub use recovery::Verified;
 pub use staging::Staging;

@@ -4,6 +4,7 @@
 //! front: every scan starts at the first index that can be there.
 
 use std::sync::Mutex;
+use std::time::Instant;
 
 use rocksdb::{DB, ReadOptions, WriteBatch};
 
@@ -29,6 +30,7 @@ impl Store {
         durable: impl FnOnce(Result<(), StorageError>) + Send + 'static,
     ) -> Result<()> {
         let inner = &*self.inner;
+        let (began, meters) = (Instant::now(), inner.disk.meters().clone());
         let _writing = locked(&inner.log.writing);
         let bounds = *locked(&inner.log.bounds);
         let last = bounds.last_with(&entries)?;
@@ -40,7 +42,10 @@ impl Store {
         inner.add_committed(&mut batch)?;
         inner.disk.write("append to the log", batch)?;
         locked(&inner.log.bounds).last = last;
-        inner.sync.when_durable(Box::new(durable));
+        inner.sync.when_durable(Box::new(move |outcome| {
+            meters.append.observe(began.elapsed());
+            durable(outcome);
+        }));
         Ok(())
     }
 
@@ -141,6 +146,13 @@ struct Bounds {
 }
 
 impl LogState {
+    /// How many entries there are.
+    pub(crate) fn entry_count(&self) -> u64 {
+        let bounds = *locked(&self.bounds);
+        // A log that was never purged begins at index zero or one; that much does not matter here.
+        bounds.last.map_or(0, |last| last.saturating_sub(bounds.first).saturating_add(1))
+    }
+
     /// Finds the bounds on the disk, and a hole behind what was purged.
     pub(crate) fn load(disk: &Disk) -> Result<LogState> {
         let doing = "find the bounds of the log";

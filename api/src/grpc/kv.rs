@@ -120,7 +120,9 @@ fn unavailable(error: Unavailable) -> Status {
     match error {
         Unavailable::NotStarted(_) => Status::unavailable(error.to_string()),
         Unavailable::Unknown(_) => Status::unknown(error.to_string()),
-        Unavailable::TooLarge { .. } => Status::invalid_argument(error.to_string()),
+        Unavailable::TooLarge { .. }
+        | Unavailable::ObjectTooLarge { .. }
+        | Unavailable::TooManyRows { .. } => Status::invalid_argument(error.to_string()),
     }
 }
 

@@ -6,7 +6,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use skep_ledger::{Stored, View};
+use serde_json::Value;
+use skep_ledger::{Key, Revision, Stored, View};
 use skep_model::host::{HOSTS_PER_ENVIRONMENT_MAX, Host};
 use skep_model::ids::{EnvironmentId, HostId, OperationId};
 use skep_model::{CLUSTER, Refusal, Ruling, environment, operation};
@@ -20,7 +21,7 @@ use crate::change::{Asked, Begun, Change, Changing, Keyed, Started};
 use crate::dress::At;
 use crate::extract::{Place, Read, Reading, Reference, Within};
 use crate::problem::{Refused, Reply};
-use crate::rest::{List, Listed, Metadata, driver};
+use crate::rest::{self, List, Listed, Metadata, driver};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, remove))
@@ -168,6 +169,14 @@ impl EnvironmentWish {
             options: hosts.options,
         })
     }
+}
+
+/// The environment under a key, as the API shows it.
+pub(crate) fn document(view: &View, key: &Key) -> Ruling<Option<(Revision, Value)>> {
+    let Some(stored) = view.get::<environment::Environment>(&key.partition, &key.id)? else {
+        return Ok(None);
+    };
+    rest::shown(stored.revision, &Environment::new(view, &stored)?)
 }
 
 /// Lists the environments.

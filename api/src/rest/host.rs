@@ -7,9 +7,10 @@ use axum::extract::State;
 use axum::response::Response;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use skep_ledger::{Stored, View};
+use serde_json::Value;
+use skep_ledger::{Key, Revision, Stored, View};
 use skep_model::ids::{HostId, OperationId};
-use skep_model::{Ruling, environment, host, operation};
+use skep_model::{CLUSTER, Ruling, environment, host, operation};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -20,7 +21,7 @@ use crate::change::{Asked, Begun, Change, Changing, Keyed};
 use crate::dress::At;
 use crate::extract::{Place, Read, Reading, Reference, Within};
 use crate::problem::{Refused, Reply};
-use crate::rest::{List, Listed, Metadata, driver};
+use crate::rest::{self, List, Listed, Metadata, driver};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, remove))
@@ -183,6 +184,18 @@ impl HostInventory {
             engine_api: inventory.engine_api.clone(),
             features: inventory.features.clone(),
         }
+    }
+}
+
+/// The host under a key, as the API shows it.
+pub(crate) fn document(view: &View, key: &Key) -> Ruling<Option<(Revision, Value)>> {
+    let stored = view.get::<host::Host>(&key.partition, &key.id)?;
+    let environment = view.get::<environment::Environment>(CLUSTER, &key.partition)?;
+    match (stored, environment) {
+        (Some(stored), Some(environment)) => {
+            rest::shown(stored.revision, &Host::new(view, &environment, &stored)?)
+        }
+        _ => Ok(None),
     }
 }
 

@@ -3,12 +3,15 @@
 pub(crate) mod cluster;
 pub(crate) mod driver;
 pub(crate) mod environment;
+pub(crate) mod event;
 pub(crate) mod host;
 pub(crate) mod image;
 pub(crate) mod manager;
 pub(crate) mod meta;
+pub(crate) mod metrics;
 pub(crate) mod operation;
 pub(crate) mod probe;
+pub(crate) mod snapshot;
 pub(crate) mod stack;
 pub(crate) mod task;
 pub(crate) mod template;
@@ -17,7 +20,9 @@ use axum::Json;
 use axum::http::{Method, Uri};
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 use skep_ledger::Revision;
+use skep_model::Ruling;
 use utoipa::ToSchema;
 use utoipa::openapi::path::{Operation as PathOperation, PathItem};
 use utoipa_axum::router::OpenApiRouter;
@@ -61,6 +66,9 @@ pub(crate) const RESOURCES: &[Resource] = &[
         about: "Everything that takes longer than a request.",
         routes: operation::routes,
     },
+    Resource { name: "event", about: "What changes, as it happens.", routes: event::routes },
+    Resource { name: "metrics", about: "What a manager counts.", routes: metrics::routes },
+    Resource { name: "snapshot", about: "Backups of the whole cluster.", routes: snapshot::routes },
     Resource { name: "probe", about: "For load balancers and supervisors.", routes: probe::routes },
 ];
 
@@ -90,7 +98,7 @@ pub(crate) async fn unknown_method(method: Method, uri: Uri) -> Box<Problem> {
     Problem::new(DoorCode::MethodNotAllowed, format!("{} does not take {method}", uri.path()))
 }
 
-/// Several of a kind, complete.
+/// Several of a kind; complete, unless there is a cursor.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct List<T> {
     /// In a stable order.
@@ -98,6 +106,15 @@ pub(crate) struct List<T> {
     /// The newest change that the list contains.
     #[schema(value_type = u64)]
     pub(crate) revision: Revision,
+    /// There are more: ask again with this as `cursor`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) next_cursor: Option<String>,
+}
+
+/// An object that was found, as the API shows it.
+pub(crate) fn shown(revision: Revision, document: &impl Serialize) -> Ruling<Option<(Revision, Value)>> {
+    let document = serde_json::to_value(document).map_err(skep_ledger::ReadError::new)?;
+    Ok(Some((revision, document)))
 }
 
 /// A list as it is answered.
@@ -106,7 +123,12 @@ pub(crate) type Listed<T> = At<Json<List<T>>>;
 impl<T> List<T> {
     /// The answer that is this list, as it was at a revision.
     pub(crate) fn at(revision: Revision, items: Vec<T>) -> Listed<T> {
-        At(revision, Json(List { items, revision }))
+        List::page_at(revision, items, None)
+    }
+
+    /// A part of a list; if there is more, with the cursor that leads on.
+    pub(crate) fn page_at(revision: Revision, items: Vec<T>, next_cursor: Option<String>) -> Listed<T> {
+        At(revision, Json(List { items, revision, next_cursor }))
     }
 }
 

@@ -7,18 +7,18 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::response::sse::{Event, KeepAlive};
-use axum::response::{IntoResponse, Response, Sse};
+use axum::response::sse::Event;
+use axum::response::{IntoResponse, Response};
 use futures::stream::{self, Stream};
-use http::header::{ACCEPT, HeaderName, HeaderValue};
+use http::header::ACCEPT;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use skep_ledger::{Change, Ledger, Record, Revision, Stored, View, WatchEvent};
+use serde_json::Value;
+use skep_ledger::{Filter, Key, Ledger, Record, Revision, Stored, Topic, View, Watch};
 use skep_model::ids::OperationId;
 use skep_model::{CLUSTER, Refusal, Ruling, operation};
 use utoipa::{IntoParams, ToSchema};
@@ -29,18 +29,15 @@ use crate::Api;
 use crate::dress::At;
 use crate::extract::{Consistency, Params, Place, Read, Reading, Reference};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
-use crate::rest::{List, Listed};
+use crate::rest::event::{LAST_EVENT_ID, RECONNECT_AFTER, served};
+use crate::rest::{self, List, Listed};
+use crate::watches::{Kind, Place as WatchPlace};
 
-/// Load balancers close connections that are silent for a minute; a quarter of that survives a lost heartbeat or two.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Operations in one answer if the query does not say.
+const PAGE_DEFAULT: usize = 100;
 
-/// How long browsers wait before they reconnect.
-const RECONNECT_AFTER: Duration = Duration::from_secs(2);
-
-/// The last event that a reconnecting client has seen.
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// Asks proxies not to hold events back.
-const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// The most in one answer; whoever asks for more gets this many, and a cursor.
+const PAGE_MAX: usize = 1_000;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(show))
@@ -147,6 +144,11 @@ struct OperationResult {
 struct Listing {
     /// Only those in this state.
     state: Option<OperationState>,
+    /// How many at most; 100 if it is left out, and never more than 1000.
+    limit: Option<usize>,
+    /// Where an earlier answer ended: its `next_cursor`.
+    #[param(value_type = Option<String>)]
+    cursor: Option<Reference>,
     /// How fresh the answer must be.
     #[serde(default)]
     #[param(inline, required = false)]
@@ -231,6 +233,19 @@ impl From<operation::State> for OperationState {
     }
 }
 
+impl OperationState {
+    /// As it is written.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            OperationState::Queued => "queued",
+            OperationState::Running => "running",
+            OperationState::Waiting => "waiting",
+            OperationState::Succeeded => "succeeded",
+            OperationState::Failed => "failed",
+        }
+    }
+}
+
 impl From<operation::StepState> for StepState {
     fn from(state: operation::StepState) -> StepState {
         match state {
@@ -243,7 +258,13 @@ impl From<operation::StepState> for StepState {
     }
 }
 
-/// Lists the operations, oldest first.
+/// The operation under a key, as the API shows it.
+pub(crate) fn document(view: &View, key: &Key) -> Ruling<Option<(Revision, Value)>> {
+    let Some(stored) = view.get::<operation::Operation>(&key.partition, &key.id)? else { return Ok(None) };
+    rest::shown(stored.revision, &Operation::of(view, &stored)?)
+}
+
+/// Lists the operations, oldest first, some at a time.
 #[utoipa::path(get, path = "/v1/operations", operation_id = "list_operations",
     params(Listing), responses((status = 200, body = List<Operation>, description = "All of them"), Refused))]
 async fn list(State(api): State<Api>, Params(listing): Params<Listing>) -> Reply<Listed<Operation>> {
@@ -255,15 +276,20 @@ async fn list(State(api): State<Api>, Params(listing): Params<Listing>) -> Reply
             children.entry(parent).or_default().push(operation.id.clone());
         }
     }
+    let limit = listing.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
+    // Ids are ordered by time, and so is the list.
     let wanted = |operation: &&Stored<operation::Operation>| {
         listing.state.is_none_or(|state| state == operation.state.into())
+            && listing.cursor.as_ref().is_none_or(|cursor| operation.id.as_str() > &**cursor)
     };
     let shown = |operation: &Stored<operation::Operation>| {
         let children = children.get(&operation.id).cloned().unwrap_or_default();
         Operation::new(operation, operation.revision, children)
     };
-    let items = all.iter().filter(wanted).map(shown).collect();
-    Ok(List::at(view.revision(), items))
+    let mut wanted = all.iter().filter(wanted);
+    let items: Vec<_> = wanted.by_ref().take(limit).map(shown).collect();
+    let next_cursor = wanted.next().and(items.last()).map(|last| last.id.clone());
+    Ok(List::page_at(view.revision(), items, next_cursor))
 }
 
 /// Shows an operation, or follows it to its end.
@@ -288,16 +314,16 @@ async fn show(
     if !wants_events(&headers) {
         return Ok(At(view.revision(), Json(Operation::of(&view, &stored)?)).into_response());
     }
+    let only_it = Filter::of([Topic::object(&stored.key())]);
     let follower = Follower {
+        _place: api.parts.metrics.watches.enter(Kind::Operation)?,
+        watch: api.ledger().feed().watch_matching(view.revision(), only_it),
         ledger: api.parts.ledger.clone(),
         id: stored.id.clone(),
-        cursor: view.revision(),
         sent: last_seen(&headers, &view),
         over: false,
     };
-    let heartbeat = KeepAlive::new().interval(HEARTBEAT).text("heartbeat");
-    let stream = Sse::new(follower.events()).keep_alive(heartbeat);
-    Ok(At(view.revision(), ([(BUFFERING, HeaderValue::from_static("no"))], stream)).into_response())
+    Ok(At(view.revision(), served(follower.events())).into_response())
 }
 
 fn wants_events(headers: &HeaderMap) -> bool {
@@ -313,15 +339,15 @@ fn last_seen(headers: &HeaderMap, view: &View) -> Revision {
 
 /// One client that follows one operation.
 struct Follower {
-    /// Held because the feed lives in it.
     ledger: Arc<dyn Ledger>,
     id: OperationId,
-    /// Changes up to here were looked at.
-    cursor: Revision,
+    /// Of this operation alone.
+    watch: Watch,
     /// The operation's newest revision that the client has seen.
     sent: Revision,
     /// The last event is out.
     over: bool,
+    _place: WatchPlace,
 }
 
 impl Follower {
@@ -336,7 +362,10 @@ impl Follower {
         while !self.over {
             match self.news() {
                 Ok(Some(event)) => return Some(event),
-                Ok(None) => self.wait().await,
+                Ok(None) => {
+                    // Whatever it says: look again.
+                    self.watch.next().await;
+                }
                 Err(refusal) => {
                     tracing::error!(operation.id = %self.id, error = %refusal, "following an operation broke off");
                     return None;
@@ -363,31 +392,5 @@ impl Follower {
             serde_json::to_string(&Operation::of(&view, &stored)?).map_err(skep_ledger::ReadError::new)?;
         let event = Event::default().id(stored.revision.to_string()).event("put").retry(RECONNECT_AFTER);
         Ok(Some(event.data(document)))
-    }
-
-    /// Until the operation may have changed.
-    async fn wait(&mut self) {
-        loop {
-            let event = self.ledger.feed().watch(self.cursor).next().await;
-            match event {
-                WatchEvent::Reset(revision) => {
-                    self.cursor = revision;
-                    return;
-                }
-                WatchEvent::Changes(changes) => {
-                    self.cursor = changes.last().map_or(self.cursor, |change| change.revision);
-                    if changes.iter().any(|change| self.concerns(change)) {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    fn concerns(&self, change: &Change) -> bool {
-        change
-            .rows
-            .iter()
-            .any(|row| row.key.table == operation::Operation::TABLE && row.key.id == self.id.as_str())
     }
 }

@@ -6,10 +6,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use skep_ledger::{Stored, View};
+use serde_json::Value;
+use skep_ledger::{Key, Revision, Stored, View};
 use skep_model::ids::{OperationId, StackId};
 use skep_model::recipe::{Mode, Port, PortMode, Service};
-use skep_model::{Ruling, environment, operation, stack};
+use skep_model::{CLUSTER, Ruling, environment, operation, stack};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -20,7 +21,7 @@ use crate::change::{Asked, Begun, Change, Changing, Keyed};
 use crate::dress::At;
 use crate::extract::{Place, Read, Reading, Reference, Within};
 use crate::problem::{Refused, Reply};
-use crate::rest::{List, Listed, Metadata};
+use crate::rest::{self, List, Listed, Metadata};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(show, deploy, remove))
@@ -168,6 +169,18 @@ impl StackPort {
                 PortMode::Host => "host",
             },
         }
+    }
+}
+
+/// The stack under a key, as the API shows it.
+pub(crate) fn document(view: &View, key: &Key) -> Ruling<Option<(Revision, Value)>> {
+    let stored = view.get::<stack::Stack>(&key.partition, &key.id)?;
+    let environment = view.get::<environment::Environment>(CLUSTER, &key.partition)?;
+    match (stored, environment) {
+        (Some(stored), Some(environment)) => {
+            rest::shown(stored.revision, &Stack::new(view, &environment, &stored)?)
+        }
+        _ => Ok(None),
     }
 }
 

@@ -5,8 +5,9 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
-use skep_ledger::Revision;
-use skep_model::{Refusal, template};
+use serde_json::Value;
+use skep_ledger::{Key, Revision, View};
+use skep_model::{Refusal, Ruling, template};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -16,7 +17,7 @@ use crate::change::{Asked, Changing, Keyed, answered};
 use crate::dress::At;
 use crate::extract::{Place, Read, Reading, Reference};
 use crate::problem::{Refused, Reply};
-use crate::rest::{List, Listed, Metadata};
+use crate::rest::{self, List, Listed, Metadata};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list, import)).routes(routes!(show))
@@ -73,6 +74,12 @@ impl Template {
             },
         }
     }
+}
+
+/// The template under a key, as the API shows it.
+pub(crate) fn document(view: &View, key: &Key) -> Ruling<Option<(Revision, Value)>> {
+    let Some(stored) = view.get::<template::Template>(&key.partition, &key.id)? else { return Ok(None) };
+    rest::shown(stored.revision, &Template::new(&stored, stored.revision))
 }
 
 /// Lists the templates, built in and imported.

@@ -66,7 +66,15 @@ fn the_document_holds_together() {
 fn every_code_has_a_paragraph() {
     let text = std::fs::read_to_string(reference("errors.md")).unwrap();
     let mut sections = text.split("\n## ").skip(1);
-    for (code, reason, status) in skep_api::problem::codes() {
+    let of_api = skep_api::problem::codes()
+        .into_iter()
+        .map(|(code, reason, status)| (code, reason, status.to_string()));
+    // Found by the client in a file, without the API.
+    let of_files =
+        skep_backup::BackupError::CODES.iter().map(|(code, reason)| (*code, *reason, "a file".to_owned()));
+    let mut all: Vec<_> = of_api.chain(of_files).collect();
+    all.sort();
+    for (code, reason, status) in all {
         let section = sections.next().unwrap_or_default();
         let (heading, paragraph) = section.split_once('\n').unwrap_or((section, ""));
         assert_eq!(heading, format!("{code} {reason} ({status})"));

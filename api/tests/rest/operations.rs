@@ -1,74 +1,16 @@
 //! Operations: lists, and streams that follow one to its end.
 
-use std::time::Duration;
-
-use axum::body::Body;
-use http::{Method, Response};
-use http_body_util::BodyExt;
-use serde_json::{Value, json};
+use serde_json::json;
 use skep_ledger::Ledger;
 use skep_model::operation::{self, Operation};
 use skep_model::{CLUSTER, Ruling};
-use tower::ServiceExt;
 
-use crate::support::{Answer, Ask, Door, rule};
+use crate::stream::Events;
+use crate::support::{Answer, Door, rule};
 
-/// Far beyond what anything here takes, so that only a hang reaches it.
-const DEADLINE: Duration = Duration::from_secs(30);
-
-/// A stream of server-sent events that is read one by one.
-struct Events {
-    response: Response<Body>,
-    text: String,
-}
-
-#[derive(Debug)]
-struct Event {
-    id: u64,
-    name: String,
-    data: Value,
-}
-
-impl Events {
-    async fn of(door: &Door, id: &str, seen: Option<u64>) -> Events {
-        let mut ask =
-            Ask::new(Method::GET, &format!("/v1/operations/{id}")).with("accept", "text/event-stream");
-        if let Some(seen) = seen {
-            ask = ask.with("last-event-id", &seen.to_string());
-        }
-        let response = door.router.clone().oneshot(ask.request()).await.unwrap();
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Events { response, text: String::new() }
-    }
-
-    /// The next event; `None` at the end of the stream.
-    async fn next(&mut self) -> Option<Event> {
-        loop {
-            if let Some((event, rest)) = self.text.split_once("\n\n") {
-                let (event, rest) = (event.to_owned(), rest.to_owned());
-                self.text = rest;
-                return Some(Event::parse(&event));
-            }
-            let frame = tokio::time::timeout(DEADLINE, self.response.body_mut().frame());
-            let bytes = frame.await.expect("the next event comes")?.unwrap().into_data().unwrap();
-            self.text.push_str(std::str::from_utf8(&bytes).unwrap());
-        }
-    }
-}
-
-impl Event {
-    fn parse(text: &str) -> Event {
-        let field = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-            line.unwrap_or_else(|| panic!("{name} in {text}")).to_owned()
-        };
-        Event {
-            id: field("id").parse().unwrap(),
-            name: field("event"),
-            data: serde_json::from_str(&field("data")).unwrap(),
-        }
-    }
+/// Follows an operation.
+async fn follow(door: &Door, id: &str, seen: Option<u64>) -> Events {
+    Events::open(door, &format!("/v1/operations/{id}"), seen).await
 }
 
 fn id_of(answer: &Answer) -> String {
@@ -90,13 +32,13 @@ async fn moved(door: &Door, id: &str, change: impl Fn(&mut Operation, jiff::Time
 async fn a_stream_tells_every_change_and_ends_with_the_operation() {
     let door = Door::new().await;
     let id = id_of(&door.environment("prod").await);
-    let mut events = Events::of(&door, &id, None).await;
+    let mut events = follow(&door, &id, None).await;
     let first = events.next().await.unwrap();
     assert_eq!(
         (first.name.as_str(), &first.data),
         ("put", &door.get(&format!("/v1/operations/{id}")).await.body)
     );
-    assert_eq!(first.data["revision"], first.id);
+    assert_eq!(first.data["revision"], first.id.unwrap());
 
     moved(&door, &id, |operation, now| {
         operation.prepare(["only"].into_iter());
@@ -124,13 +66,13 @@ async fn a_stream_tells_every_change_and_ends_with_the_operation() {
 async fn a_client_that_comes_back_is_told_only_what_it_missed() {
     let door = Door::new().await;
     let id = id_of(&door.environment("prod").await);
-    let seen = Events::of(&door, &id, None).await.next().await.unwrap().id;
-    let mut events = Events::of(&door, &id, Some(seen)).await;
+    let seen = follow(&door, &id, None).await.next().await.unwrap().id.unwrap();
+    let mut events = follow(&door, &id, Some(seen)).await;
     moved(&door, &id, |operation, _| operation.prepare(["only"].into_iter())).await;
     let next = events.next().await.unwrap();
-    assert!(next.id > seen && next.data["steps"][0]["state"] == "pending", "{next:?}");
+    assert!(next.id > Some(seen) && next.data["steps"][0]["state"] == "pending", "{next:?}");
     // From a future that never was: the cluster was restored, everything is news.
-    let mut events = Events::of(&door, &id, Some(1_000_000)).await;
+    let mut events = follow(&door, &id, Some(1_000_000)).await;
     assert_eq!(events.next().await.unwrap().id, next.id);
 }
 
@@ -147,7 +89,7 @@ async fn the_end_is_told_to_whoever_asks_after_it() {
     assert_eq!((&shown["state"], &shown["error"]["code"]), (&json!("failed"), &json!("SKP-2402")));
     assert_eq!(shown["error"]["detail"], "no quota");
     let revision = shown["revision"].as_u64().unwrap();
-    let mut events = Events::of(&door, &id, Some(revision)).await;
+    let mut events = follow(&door, &id, Some(revision)).await;
     assert_eq!(events.next().await.unwrap().data, shown);
     assert!(events.next().await.is_none());
 }
@@ -156,7 +98,7 @@ async fn the_end_is_told_to_whoever_asks_after_it() {
 async fn a_watcher_that_fell_behind_the_history_looks_again() {
     let door = Door::new().await;
     let id = id_of(&door.environment("prod").await);
-    let mut events = Events::of(&door, &id, None).await;
+    let mut events = follow(&door, &id, None).await;
     events.next().await.unwrap();
     moved(&door, &id, |operation, _| operation.prepare(["only"].into_iter())).await;
     door.ledger.feed().reset(door.ledger.view().revision());
@@ -183,4 +125,30 @@ async fn operations_are_listed_by_state() {
         assert_eq!(ids, expected, "{query}");
     }
     door.get("/v1/operations/op_1").await.is_problem(404, "SKP-1203");
+}
+
+#[tokio::test]
+async fn a_long_list_of_operations_comes_in_parts() {
+    let door = Door::new().await;
+    let mut made = vec![];
+    for number in 0..5 {
+        made.push(id_of(&door.environment(&format!("e{number}")).await));
+    }
+    let mut seen: Vec<String> = vec![];
+    let mut path = "/v1/operations?limit=2".to_owned();
+    loop {
+        let page = door.get(&path).await.body;
+        let items = page["items"].as_array().unwrap();
+        assert!((1..=2).contains(&items.len()), "{page}");
+        seen.extend(items.iter().map(|item| item["id"].as_str().unwrap().to_owned()));
+        match page["next_cursor"].as_str() {
+            Some(cursor) => path = format!("/v1/operations?limit=2&cursor={cursor}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, made);
+    // More than is given at once is asked for: as much as there is, and no error.
+    assert_eq!(door.get("/v1/operations?limit=5000").await.body["items"].as_array().unwrap().len(), 5);
+    let exactly = door.get("/v1/operations?limit=5").await.body;
+    assert!(exactly.get("next_cursor").is_none(), "{exactly}");
 }

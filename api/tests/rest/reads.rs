@@ -21,7 +21,7 @@ async fn every_answer_says_who_answered_and_how_new_it_is() {
 async fn the_manager_and_its_cluster_describe_themselves() {
     let door = Door::new().await;
     let meta = door.get("/v1/meta").await.body;
-    let expected = json!({"version": env!("CARGO_PKG_VERSION"), "cluster": "c1", "node": "m1", "epoch": 1, "revision": 1});
+    let expected = json!({"version": env!("CARGO_PKG_VERSION"), "cluster": "c1", "node": "m1", "epoch": 2, "revision": 1});
     assert_eq!(meta, expected);
     let cluster = door.get("/v1/cluster").await.body;
     assert_eq!((&cluster["leader"], &cluster["failure_tolerance"]), (&json!("m1"), &json!(0)));

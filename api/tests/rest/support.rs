@@ -10,12 +10,16 @@ use axum::body::Body;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use skep_api::{Api, Cluster, ClusterStatus, MemberAction, MemberRefusal, MemberStatus, Parts, Readiness};
+use skep_api::{
+    Api, Cluster, ClusterStatus, MadeSnapshot, MemberAction, MemberRefusal, MemberStatus, Metrics, Parts,
+    Readiness, SnapshotFailure, Snapshots,
+};
 use skep_drivers::DriverConfig;
 use skep_hub::{Hub, HubEvents, RegisterRefusal};
 use skep_ledger::{Ledger, MemoryLedger, Request as Change, TransactError, Tx, transact};
 use skep_model::environment::Environment;
 use skep_model::ids::{HostId, OperationId};
+use skep_model::snapshot::Snapshot;
 use skep_model::{Refusal, Ruling, access, environment, host};
 use skep_wire::channels::PeerChannels;
 use skep_wire::pki::{self, Identity};
@@ -50,6 +54,28 @@ pub struct Answer {
     pub body: Value,
 }
 
+/// Makes backups of four letters, and keeps none.
+struct Backups;
+
+#[async_trait]
+impl Snapshots for Backups {
+    async fn make(&self, fresh: bool) -> Result<MadeSnapshot, SnapshotFailure> {
+        let mut file = tempfile::tempfile().unwrap();
+        let text = if fresh { "made" } else { "old!" };
+        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+        std::io::Seek::rewind(&mut file).unwrap();
+        Ok(MadeSnapshot { file, revision: 7, epoch: 2, rows: 3, file_bytes: 4, sha256: "ab".into() })
+    }
+
+    async fn keep(&self) -> Result<Snapshot, SnapshotFailure> {
+        Err(SnapshotFailure::NoRecoveryKey)
+    }
+
+    fn open(&self, snapshot: &Snapshot) -> std::io::Result<std::fs::File> {
+        std::fs::File::open(&snapshot.path)
+    }
+}
+
 /// A request; sent with [`Door::send`].
 #[derive(Clone)]
 pub struct Ask {
@@ -75,10 +101,13 @@ impl Door {
         let spool = tempfile::tempdir().unwrap();
         let (id, hash) = access::parse(TOKEN).unwrap();
         rule(&*ledger, |tx| access::bootstrap(tx, &id, &hash)).await;
+        let wrapped = wrap(ledger.clone());
         let router = skep_api::router(Api::new(Parts {
-            ledger: wrap(ledger.clone()),
+            ledger: wrapped.clone(),
+            metrics: Arc::new(Metrics::new(wrapped)),
             cluster: manager.clone(),
             hub,
+            snapshots: Arc::new(Backups),
             drivers: drivers(),
             spool: spool.path().to_owned(),
         }));

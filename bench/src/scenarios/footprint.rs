@@ -101,7 +101,8 @@ pub(crate) async fn starts(cluster: &mut Cluster<Skep>, binary: &Path, effort: E
         }
         help_ms.push(rounded(begin.elapsed().as_secs_f64() * 1_000.0, 2));
     }
-    let (ready, help) = (median(&ready_s), median(&help_ms));
+    let help = median(&help_ms).map(|help| rounded(help, 2));
+    let ready = median(&ready_s).map(|ready| rounded(ready, 4));
     Ok(Finding {
         id: "P12",
         measured: json!({ "ready_s": ready, "help_ms": help }),

@@ -74,7 +74,7 @@ fn ms(duration: Duration) -> f64 {
 impl Handovers {
     fn detail(&self) -> Value {
         json!({
-            "pause_median_ms": median(&self.pauses_ms),
+            "pause_median_ms": median(&self.pauses_ms).map(|middle| rounded(middle, 1)),
             "pause_max_ms": largest(&self.pauses_ms),
             "pauses_ms": self.pauses_ms,
             "longest_wait_of_one_writer_ms": self.waits_ms,
@@ -88,7 +88,8 @@ impl Handovers {
 
 /// What both did.
 pub(crate) fn finding(skep: &Handovers, etcd: &Handovers) -> Finding {
-    let (middle, longest) = (median(&skep.pauses_ms), largest(&skep.pauses_ms));
+    let middle = median(&skep.pauses_ms).map(|middle| rounded(middle, 1));
+    let longest = largest(&skep.pauses_ms);
     println!("  leader told to leave: Skep paused {:?} ms, {} failed", skep.pauses_ms, skep.failed);
     println!("                        etcd paused {:?} ms, {} failed", etcd.pauses_ms, etcd.failed);
     let quick = middle.is_some_and(|middle| middle <= PAUSE_MEDIAN_MAX_MS)
