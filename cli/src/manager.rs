@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::client::Payload;
 use crate::cluster::MANAGER;
+use crate::exit;
 use crate::failure::Failure;
 use crate::flags::Output;
 use crate::noun::Noun;
@@ -57,8 +58,16 @@ pub struct JoinCommand {
 #[derive(Debug, Subcommand)]
 pub enum AutopilotVerb {
     /// Show it (the default)
+    #[command(
+        before_long_help = "Examples:\n  skep cluster autopilot get",
+        after_long_help = exit::help(exit::READS)
+    )]
     Get,
     /// Set it
+    #[command(
+        before_long_help = "Examples:\n  skep cluster autopilot set --remove-dead-after 10m\n  skep cluster autopilot set --remove-dead-after off",
+        after_long_help = exit::help(exit::WRITES)
+    )]
     Set {
         /// Remove a voter that has been dead for so long, if three voters stay and one more of them may fail: 10m, 1h,
         /// or off

@@ -44,6 +44,8 @@ proptest! {
     #[test]
     fn the_changes_alone_tell_which_objects_there_are(steps in steps(1..40)) {
         block_on(async {
+            // At one moment: older changes are forgotten after a while.
+            let steps: Vec<_> = steps.into_iter().map(|step| contract::Step { later_minutes: 0, ..step }).collect();
             let ledger = MemoryLedger::new();
             let mut ledgers = InMemory(ledger.clone());
             agrees_with_the_model(&mut ledgers, &steps).await;

@@ -185,15 +185,7 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
 
     let channels = PeerChannels::new(live.manager_client_config()?, identity.cluster.clone(), config.node);
     let agreement = Agreement::start()?;
-    let replica = agreement.handle()?.spawn(Replica::start(ReplicaConfig {
-        cluster: identity.cluster.clone(),
-        node: config.node,
-        dir: data.join("raft"),
-        founders: founders(data, config),
-        channels: channels.clone(),
-        timing: config.timing.into(),
-    }));
-    let replica = replica.await.context("starting the replica")?.map_err(with_way_out)?;
+    let replica = start_replica(data, config, &agreement, channels.clone(), &identity).await?;
     let ledger: Arc<dyn Ledger> = Arc::new(replica.clone());
 
     let (managers_changed, managers) = watch::channel(
@@ -262,6 +254,24 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
     members.drain();
     leave(&replica, api_port, Duration::from_secs(config.drain_delay_secs)).await;
     Ok(())
+}
+
+async fn start_replica(
+    data: &Path,
+    config: &ServerConfig,
+    agreement: &Agreement,
+    channels: PeerChannels,
+    identity: &Identity,
+) -> Result<Replica> {
+    let started = agreement.handle()?.spawn(Replica::start(ReplicaConfig {
+        cluster: identity.cluster.clone(),
+        node: config.node,
+        dir: data.join("raft"),
+        founders: founders(data, config),
+        channels,
+        timing: config.timing.into(),
+    }));
+    started.await.context("starting the replica")?.map_err(with_way_out)
 }
 
 /// Stops so that no request fails for it: first another manager leads, and this one goes on serving while load balancers

@@ -71,6 +71,19 @@ impl Replica {
     }
 }
 
+impl StartError {
+    /// Is it that what is on the disk is not what was written? The other replicas have what is right.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            StartError::Storage(error) => matches!(error, StorageError::Corrupt { .. }),
+            // openraft passes on only the words of what it read.
+            StartError::Raft(words) => words.contains("the data is damaged"),
+            // What is on the disk is right, only not any more, or it says itself what to do.
+            StartError::DataLost | StartError::Outdated(_) | StartError::Condemned(_) => false,
+        }
+    }
+}
+
 /// Has anything ever been kept here?
 pub(crate) fn is_empty(store: &Store) -> Result<bool, StorageError> {
     Ok(store.vote()?.is_none() && store.last_entry()?.is_none() && store.purged()?.is_none())

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -26,7 +26,7 @@ use crate::read_index::{ReadIndexes, Standing};
 use crate::recovery;
 use crate::snapshots::Arrivals;
 use crate::state_machine::StateMachine;
-use crate::status::{ClusterStatus, MemberStatus, resident_bytes, role};
+use crate::status::{About, ClusterStatus, MemberStatus, resident_bytes, role};
 use crate::types::{ManagerNode, Raft};
 use crate::vitals::Heard;
 
@@ -105,19 +105,6 @@ pub enum StartError {
     Condemned(String),
 }
 
-impl StartError {
-    /// Is it that what is on the disk is not what was written? The other replicas have what is right.
-    pub fn is_damage(&self) -> bool {
-        match self {
-            StartError::Storage(error) => matches!(error, StorageError::Corrupt { .. }),
-            // openraft passes on only the words of what it read.
-            StartError::Raft(words) => words.contains("the data is damaged"),
-            // What is on the disk is right, only not any more, or it says itself what to do.
-            StartError::DataLost | StartError::Outdated(_) | StartError::Condemned(_) => false,
-        }
-    }
-}
-
 /// No snapshot was taken, or the log is still there.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
@@ -153,16 +140,13 @@ struct Inner {
     founders: BTreeMap<u64, ManagerNode>,
     /// See `founding.rs`.
     takes_part: AtomicBool,
-    about: OnceLock<About>,
+    about: About,
     digests: Arc<Digests>,
     alarms: Alarms,
     arrivals: Arrivals,
     /// See `vitals.rs`.
     heard: Heard,
 }
-
-/// Adds to what this replica says about itself what only its process knows.
-type About = Box<dyn Fn(&mut MemberStatus) + Send + Sync>;
 
 impl Replica {
     /// Opens the data directory and takes part from now on.
@@ -213,7 +197,7 @@ impl Replica {
             standing,
             founders,
             takes_part,
-            about: OnceLock::new(),
+            about: About::default(),
             digests,
             alarms,
             arrivals,
@@ -232,11 +216,6 @@ impl Replica {
             (now.current_leader, now.current_term)
         };
         ClusterStatus::of(&self.0.network.cluster, leader, term, *self.0.feed.latest().borrow(), members)
-    }
-
-    /// From now on `about` has the last word on what this replica says about itself. Only the first call counts.
-    pub fn describe_with(&self, about: impl Fn(&mut MemberStatus) + Send + Sync + 'static) {
-        let _ = self.0.about.set(Box::new(about));
     }
 
     /// Does this replica know a leader?
@@ -283,6 +262,7 @@ impl Replica {
         if self.is_leader()
             && let Err(error) = self.transfer_leadership(None).await
         {
+            // Whoever is left elects somebody.
             tracing::warn!(%error, "this replica stops while it leads");
         }
         if let Err(error) = self.0.raft.shutdown().await {
@@ -342,6 +322,10 @@ impl Replica {
         &self.0.alarms
     }
 
+    pub(crate) fn about(&self) -> &About {
+        &self.0.about
+    }
+
     pub(crate) fn arrivals(&self) -> &Arrivals {
         &self.0.arrivals
     }
@@ -367,7 +351,7 @@ impl Replica {
         let node = self.0.network.node;
         let described = membership.get_node(&node).or_else(|| self.0.founders.get(&node)).cloned();
         let described = described.unwrap_or_default();
-        let mut status = MemberStatus {
+        self.0.about.completed(MemberStatus {
             name: described.name,
             id: node,
             role: role(membership, node).into(),
@@ -387,11 +371,7 @@ impl Replica {
             diverged: self.0.alarms.diverged(),
             snapshot_rows: self.0.arrivals.rows(),
             ..MemberStatus::default()
-        };
-        if let Some(about) = self.0.about.get() {
-            about(&mut status);
-        }
-        status
+        })
     }
 
     fn leader(&self) -> Option<u64> {

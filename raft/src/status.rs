@@ -1,8 +1,11 @@
 //! What managers know about themselves and each other, for people and for the start of a cluster.
 
+use std::sync::OnceLock;
+
 use openraft::Membership;
 use serde::{Deserialize, Serialize};
 
+use crate::replica::Replica;
 use crate::types::ManagerNode;
 
 /// One manager as it describes itself; what could not be asked is absent.
@@ -103,6 +106,28 @@ impl ClusterStatus {
             revision,
             members,
         }
+    }
+}
+
+/// Adds to what a replica says about itself what only its process knows.
+#[derive(Default)]
+pub(crate) struct About(OnceLock<Complete>);
+
+type Complete = Box<dyn Fn(&mut MemberStatus) + Send + Sync>;
+
+impl About {
+    pub(crate) fn completed(&self, mut status: MemberStatus) -> MemberStatus {
+        if let Some(complete) = self.0.get() {
+            complete(&mut status);
+        }
+        status
+    }
+}
+
+impl Replica {
+    /// From now on `complete` has the last word on what this replica says about itself. Only the first call counts.
+    pub fn describe_with(&self, complete: impl Fn(&mut MemberStatus) + Send + Sync + 'static) {
+        let _ = self.about().0.set(Box::new(complete));
     }
 }
 

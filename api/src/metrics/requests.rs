@@ -56,6 +56,10 @@ impl Requests {
             "Time until an answer began",
             self.durations.clone(),
         );
+        // There from the start, so that dashboards and alerts have something to ask for.
+        let route = "none".to_owned();
+        drop(self.answered.get_or_create(&Answered { method: "GET", route: route.clone(), code: 404 }));
+        drop(self.durations.get_or_create(&Route { route }));
     }
 }
 
