@@ -12,6 +12,7 @@
 //! | anything else                              | the answer says it     | that is the answer                                |
 
 mod download;
+mod trust;
 
 use std::io;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Certificate, Method, Response, Url, redirect};
+use reqwest::{Method, Response, Url};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
@@ -27,7 +28,7 @@ use uuid::Uuid;
 use crate::failure::{Failure, Refusal};
 use crate::flags::Consistency;
 use crate::screen::Screen;
-use crate::settings::{Secret, Settings, TokenSource, is_loopback};
+use crate::settings::{Settings, TokenSource};
 
 /// A manager that does not accept a connection in this time is treated as gone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -111,10 +112,10 @@ impl Client {
         }
         Ok(Client {
             shared: Arc::new(Shared {
-                http: http_client(settings)?,
+                http: trust::http_client(settings)?,
                 managers: settings.managers.clone(),
                 current: AtomicUsize::new(0),
-                authorization: settings.token.as_ref().map(authorization).transpose()?,
+                authorization: settings.token.as_ref().map(trust::authorization).transpose()?,
                 consistency: settings.consistency,
                 key: settings.idempotency_key.unwrap_or_else(Uuid::now_v7),
                 writes: AtomicUsize::new(0),
@@ -360,7 +361,7 @@ impl Exchange<'_> {
         if !self.call.query.is_empty() {
             request = request.query(self.call.query);
         }
-        if let Some(authorization) = &shared.authorization {
+        if let Some(trust::authorization) = &shared.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
         if let Some(key) = self.key {
@@ -507,57 +508,6 @@ impl Answer {
             }),
         }
     }
-}
-
-/// Trusts the given authority and no other; without one, what the system trusts.
-fn http_client(settings: &Settings) -> Result<reqwest::Client, Failure> {
-    let mut builder = reqwest::Client::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        // Managers never redirect; following one could only carry the token elsewhere.
-        .redirect(redirect::Policy::none())
-        .user_agent(concat!("skep/", env!("CARGO_PKG_VERSION")));
-    if let Some(path) = &settings.ca_file {
-        let pem = std::fs::read(path).map_err(|source| Failure::File {
-            doing: format!("read the CA file {}", path.display()),
-            source,
-        })?;
-        let certificates =
-            Certificate::from_pem_bundle(&pem).ok().filter(|found| !found.is_empty()).ok_or_else(|| {
-                Failure::usage(
-                    format!("{} holds no certificate", path.display()),
-                    "give the cluster's CA as PEM",
-                )
-            })?;
-        builder = builder.tls_certs_only(certificates);
-    }
-    // A proxy can only be in the way of an address that is this machine itself.
-    if settings.managers.iter().all(is_loopback) {
-        builder = builder.no_proxy();
-    }
-    builder.build().map_err(|error| {
-        Failure::usage(
-            format!("TLS cannot be set up: {}", reason(&error)),
-            "this system trusts no certificate authority; name one with --ca-file or SKEP_CA_FILE",
-        )
-    })
-}
-
-fn authorization(source: &TokenSource) -> Result<HeaderValue, Failure> {
-    let token = match source {
-        TokenSource::Value(secret) => secret.clone(),
-        TokenSource::File(path) => {
-            let text = std::fs::read_to_string(path).map_err(|source| Failure::File {
-                doing: format!("read the token file {}", path.display()),
-                source,
-            })?;
-            Secret::new(text)
-        }
-    };
-    let not_a_token = |_| Failure::usage("the token is not one line of plain text", "it looks like skp_…");
-    let mut value =
-        HeaderValue::from_str(&format!("Bearer {}", token.expose().trim())).map_err(not_a_token)?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 /// The manager's address with the path's segments, each percent-encoded: a name can never become a path.
