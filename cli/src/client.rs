@@ -28,7 +28,7 @@ use uuid::Uuid;
 use crate::failure::{Failure, Refusal};
 use crate::flags::Consistency;
 use crate::screen::Screen;
-use crate::settings::{Settings, TokenSource};
+use crate::settings::Settings;
 
 /// A manager that does not accept a connection in this time is treated as gone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -361,7 +361,7 @@ impl Exchange<'_> {
         if !self.call.query.is_empty() {
             request = request.query(self.call.query);
         }
-        if let Some(trust::authorization) = &shared.authorization {
+        if let Some(authorization) = &shared.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
         if let Some(key) = self.key {
