@@ -138,12 +138,6 @@ impl Replica {
         count
     }
 
-    /// Offers leadership to another manager, which takes it if it has the whole log. Answers whether the offer was
-    /// made; only a leader can make one.
-    pub async fn pass_leadership_to(&self, node: u64) -> bool {
-        self.is_leader() && self.raft().trigger().transfer_leader(node).await.is_ok()
-    }
-
     /// How long appends and syncs take.
     pub fn storage_meters(&self) -> &Meters {
         self.store().meters()
