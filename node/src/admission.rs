@@ -172,6 +172,7 @@ impl Members {
             ca_pem: identity.ca_pem,
             ca_key_pem: identity.ca_key_pem,
             registration_key: identity.registration_key.to_vec(),
+            lease_reads: self.config.lease_reads,
             timing: match self.config.timing {
                 TimingPreset::Lan => "lan".into(),
                 TimingPreset::Wan => "wan".into(),

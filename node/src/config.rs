@@ -30,6 +30,10 @@ pub(crate) struct ServerConfig {
     /// How long silence means that the leader is gone.
     #[serde(default)]
     pub(crate) timing: TimingPreset,
+    /// Readers trust the leader's lease instead of asking a follower: faster, and right only while the clocks of all
+    /// managers run equally fast. The same on all managers; change it while all of them are stopped.
+    #[serde(default)]
+    pub(crate) lease_reads: bool,
     /// How long a draining manager goes on serving, so that load balancers notice.
     #[serde(default = "drain_delay")]
     pub(crate) drain_delay_secs: u64,
@@ -193,6 +197,7 @@ mod tests {
             api_listen: "127.0.0.1:8443".parse().expect("is an address"),
             metrics_listen: Some("127.0.0.1:9464".parse().expect("is an address")),
             timing: TimingPreset::Lan,
+            lease_reads: false,
             drain_delay_secs: 10,
             local_root: local_root(),
             admin_token: Some(AdminToken { id: "a".into(), sha256: "00".into() }),

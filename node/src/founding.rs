@@ -191,6 +191,7 @@ pub(crate) fn found(out: &Path, founding: &Founding, managers: &[FoundingManager
             api_listen: listen(manager.api),
             metrics_listen: None,
             timing: founding.timing,
+            lease_reads: false,
             drain_delay_secs: founding.drain_delay_secs,
             local_root: founding.local_root.clone(),
             admin_token: Some(admin_token.clone()),

@@ -84,6 +84,7 @@ pub(crate) async fn join(data: &Path, joining: &Joining) -> Result<()> {
         api_listen: listen(joining.api_port),
         metrics_listen: None,
         timing: timing(&joined)?,
+        lease_reads: joined.lease_reads,
         drain_delay_secs: joined.drain_delay_secs,
         local_root: joining.local_root.clone(),
         admin_token: None,
@@ -135,6 +136,7 @@ pub(crate) async fn reset_from_peers(data: &Path, more_managers: &[String]) -> R
     let config = ServerConfig {
         node: joined.node,
         timing: timing(&joined)?,
+        lease_reads: joined.lease_reads,
         founders: vec![],
         joined: Some(myself(&joined, &request)),
         ..config

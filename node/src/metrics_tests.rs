@@ -28,6 +28,7 @@ async fn shown(dir: &Path) -> String {
         founders: BTreeMap::from([(1, me)]),
         channels: channels.clone(),
         timing: Timing::Lan,
+        lease_reads: false,
     };
     let replica = Replica::start(config).await.expect("starts");
     replica.found().await.expect("founds");

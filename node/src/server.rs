@@ -270,6 +270,7 @@ async fn start_replica(
         founders: founders(data, config),
         channels,
         timing: config.timing.into(),
+        lease_reads: config.lease_reads,
     }));
     started.await.context("starting the replica")?.map_err(with_way_out)
 }

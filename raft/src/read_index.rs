@@ -44,9 +44,9 @@ type Answer = Result<Revision, String>;
 pub(crate) struct ReadIndexes(mpsc::UnboundedSender<oneshot::Sender<Answer>>);
 
 impl ReadIndexes {
-    pub(crate) fn start(raft: Raft, network: Network, standing: Standing) -> ReadIndexes {
+    pub(crate) fn start(raft: Raft, network: Network, standing: Standing, lease: bool) -> ReadIndexes {
         let (readers, asked) = mpsc::unbounded_channel();
-        tokio::spawn(answer_together(Leader { raft, network, standing }, asked));
+        tokio::spawn(answer_together(Leader { raft, network, standing, lease }, asked));
         ReadIndexes(readers)
     }
 
@@ -77,6 +77,8 @@ struct Leader {
     raft: Raft,
     network: Network,
     standing: Standing,
+    /// See [`crate::ReplicaConfig::lease_reads`].
+    lease: bool,
 }
 
 impl Leader {
@@ -86,10 +88,13 @@ impl Leader {
         if leader != self.network.node {
             return self.ask(leader).await;
         }
-        if let Some(index) = self.confirmed_by_one().await {
+        if !self.lease
+            && let Some(index) = self.confirmed_by_one().await
+        {
             return Ok(index);
         }
-        let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
+        let policy = if self.lease { ReadPolicy::LeaseRead } else { ReadPolicy::ReadIndex };
+        let linearizer = self.raft.get_read_linearizer(policy).await;
         Ok(linearizer.map_err(|error| error.to_string())?.read_log_id().index())
     }
 

@@ -36,6 +36,26 @@ async fn a_write_at_any_replica_is_read_at_every_replica() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_leases_too_every_replica_reads_what_was_written_before_and_after_a_leader_is_lost() {
+    let mut cluster = Cluster::founded_with_leases().await;
+    let (old, _) = cluster.leader().await;
+    let survivor = cluster.others(old)[0];
+    for round in 0..5 {
+        for (writer, reader) in [(1, 2), (2, 3), (3, 1)] {
+            cluster.write(writer, "c", round).await;
+            assert_eq!(value(&cluster.fresh(reader).await, "c"), Some(round), "at node {reader}");
+        }
+    }
+    cluster.kill(old).await;
+    cluster.leader().await;
+    cluster.write(survivor, "c", 9).await;
+    cluster.start(old).await;
+    for reader in 1..=3 {
+        assert_eq!(value(&cluster.fresh(reader).await, "c"), Some(9), "at node {reader}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_request_changes_things_once() {
     let cluster = Cluster::founded().await;
     let request = Request::new();

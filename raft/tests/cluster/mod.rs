@@ -83,6 +83,7 @@ pub(crate) struct Cluster {
     founders: BTreeMap<u64, ManagerNode>,
     dirs: BTreeMap<u64, TempDir>,
     running: BTreeMap<u64, Node>,
+    lease_reads: bool,
 }
 
 /// A running replica.
@@ -103,7 +104,19 @@ impl Drop for Cluster {
 impl Cluster {
     /// Three replicas that have founded a cluster and know a leader.
     pub(crate) async fn founded() -> Cluster {
+        Cluster::of_three().await.found().await
+    }
+
+    /// The same, and their readers trust the leader's lease.
+    #[allow(dead_code, reason = "not every test program does")]
+    pub(crate) async fn founded_with_leases() -> Cluster {
         let mut cluster = Cluster::of_three().await;
+        cluster.lease_reads = true;
+        cluster.found().await
+    }
+
+    async fn found(mut self) -> Cluster {
+        let cluster = &mut self;
         for node in 1..=3 {
             cluster.start(node).await;
         }
@@ -112,7 +125,7 @@ impl Cluster {
             founded.expect("founded");
         }
         cluster.leader().await;
-        cluster
+        self
     }
 
     /// Three replicas-to-be, none of them started.
@@ -128,7 +141,7 @@ impl Cluster {
             dirs.insert(node, tempfile::tempdir().expect("a folder"));
         }
         let identity = Identity::create(CLUSTER, 1, &[]).expect("created");
-        Cluster { identity, founders, dirs, running: BTreeMap::new() }
+        Cluster { identity, founders, dirs, running: BTreeMap::new(), lease_reads: false }
     }
 
     /// Starts a replica on its folder and serves its peer port.
@@ -166,6 +179,7 @@ impl Cluster {
             founders: self.founders.clone(),
             channels: PeerChannels::new(tls, CLUSTER, node),
             timing: Timing::Lan,
+            lease_reads: self.lease_reads,
         }
     }
 
