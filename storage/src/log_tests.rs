@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{Saboteur, answer, append, entry, open};
+use crate::testing::{Saboteur, answer, append, entry, identity, open};
 
 const EVERYTHING: usize = usize::MAX;
 
@@ -58,6 +58,11 @@ fn a_callback_may_hold_the_last_handle() {
     store.append(entries(1..=1), report).expect("appended");
     drop(store);
     answer(&receiver).expect("durable");
+    // The sync thread closes the database, and a process that ends meanwhile takes its locks away under it.
+    while let Err(error) = Store::open(dir.path(), &identity()) {
+        assert!(matches!(error, StorageError::Locked { .. }), "{error}");
+        std::thread::yield_now();
+    }
 }
 
 #[test]
