@@ -22,6 +22,7 @@ mod leadership;
 mod log_store;
 mod members;
 mod network;
+mod pacing;
 mod pending;
 mod proposing;
 mod quorum;

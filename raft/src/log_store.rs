@@ -13,6 +13,7 @@ use skep_storage::{StorageError, Store};
 
 use crate::ballot::Ballot;
 use crate::codec;
+use crate::pacing::Pacing;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 
 /// Entries sent to a follower in one message stay well below the message limit of the peer link.
@@ -30,11 +31,12 @@ pub(crate) struct LogStore {
     store: Store,
     tail: Arc<Mutex<Tail>>,
     ballot: Ballot,
+    pacing: Pacing,
 }
 
 impl LogStore {
-    pub(crate) fn open(store: Store) -> io::Result<LogStore> {
-        let log = LogStore { store, tail: Arc::default(), ballot: Ballot::default() };
+    pub(crate) fn open(store: Store, pacing: Pacing) -> io::Result<LogStore> {
+        let log = LogStore { store, tail: Arc::default(), ballot: Ballot::default(), pacing };
         log.ballot.cast(log.vote()?);
         Ok(log)
     }
@@ -189,8 +191,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let sizes: Vec<usize> = encoded.iter().map(|(_, bytes)| bytes.len()).collect();
         let durable = move |result: Result<(), StorageError>| callback.io_completed(result.map_err(failed));
         self.store.append(encoded, durable).map_err(failed)?;
+        let last = entries.last().map(RaftEntry::index);
         let mut tail = self.tail();
         entries.into_iter().zip(sizes).for_each(|(entry, bytes)| tail.append(entry, bytes));
+        drop(tail);
+        last.into_iter().for_each(|last| self.pacing.appended(last));
         Ok(())
     }
 

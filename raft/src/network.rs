@@ -26,6 +26,7 @@ use tokio::sync::Notify;
 use tokio_stream::StreamExt as _;
 
 use crate::epoch::{Epoch, EpochChannel};
+use crate::pacing::Pacing;
 use crate::state_machine::StateFiles;
 use crate::types::{Appended, ManagerNode, TypeConfig, Vote};
 use crate::{codec, snapshots};
@@ -47,11 +48,12 @@ pub(crate) struct Network {
     pub(crate) node: u64,
     pub(crate) channels: PeerChannels,
     pub(crate) epoch: Epoch,
+    pub(crate) pacing: Pacing,
 }
 
 impl Network {
     pub(crate) fn new(cluster: String, node: u64, channels: PeerChannels, epoch: Epoch) -> Network {
-        Network { cluster, node, channels, epoch }
+        Network { cluster, node, channels, epoch, pacing: Pacing::new() }
     }
 
     pub(crate) fn client(&self, to: u64, purpose: Purpose) -> io::Result<RaftClient<EpochChannel>> {
@@ -127,13 +129,14 @@ impl Peer {
     /// One stream for as long as openraft has entries and the connection lasts.
     async fn append_stream<'s>(
         &self,
-        input: impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static,
+        input: impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin + Send + 'static,
     ) -> Result<BoxStream<'s, Result<Appended, RPCError<TypeConfig>>>, RPCError<TypeConfig>> {
         let mut client = self.network.client(self.target, self.purpose).map_err(unreachable)?;
         let (network, target) = (self.network.clone(), self.target);
         let unanswered = Arc::new(Unanswered::default());
         let sent = unanswered.clone();
-        let payloads = input.map_while(move |request| match codec::append_to_bytes(&request) {
+        let paced = self.network.pacing.paced(target, input);
+        let payloads = paced.map_while(move |request| match codec::append_to_bytes(&request) {
             Ok(body) => {
                 sent.add();
                 Some(network.payload(target, body))

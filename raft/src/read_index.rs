@@ -46,7 +46,10 @@ pub(crate) struct ReadIndexes(mpsc::UnboundedSender<oneshot::Sender<Answer>>);
 impl ReadIndexes {
     pub(crate) fn start(raft: Raft, network: Network, standing: Standing, lease: bool) -> ReadIndexes {
         let (readers, asked) = mpsc::unbounded_channel();
-        tokio::spawn(answer_together(Leader { raft, network, standing, lease }, asked));
+        tokio::spawn(answer_together(
+            Leader { raft, network, standing, lease, confirmed_last: AtomicU64::default() },
+            asked,
+        ));
         ReadIndexes(readers)
     }
 
@@ -79,6 +82,8 @@ struct Leader {
     standing: Standing,
     /// See [`crate::ReplicaConfig::lease_reads`].
     lease: bool,
+    /// The follower that confirmed last is asked first, so that a silent one delays one round of readers and not all.
+    confirmed_last: AtomicU64,
 }
 
 impl Leader {
@@ -115,9 +120,10 @@ impl Leader {
         if !voters.remove(&own) {
             return None;
         }
-        for follower in voters {
+        for follower in asked_first(voters, self.confirmed_last.load(Ordering::Relaxed)) {
             let asked = timeout(CONFIRM_MAX, self.follows(follower, own, term)).await;
             if asked == Ok(true) {
+                self.confirmed_last.store(follower, Ordering::Relaxed);
                 return self.standing.index_in(term, own);
             }
         }
@@ -161,6 +167,11 @@ fn voters_if_two_are_a_quorum(raft: &Raft) -> Option<BTreeSet<u64>> {
     }
 }
 
+fn asked_first(followers: BTreeSet<u64>, first: u64) -> impl Iterator<Item = u64> {
+    let known = followers.contains(&first).then_some(first);
+    known.into_iter().chain(followers.into_iter().filter(move |follower| *follower != first))
+}
+
 impl Replica {
     /// The index for a follower's readers; only the leader can say.
     pub(crate) async fn read_index_for(&self, request: ReadIndexRequest) -> Answer {
@@ -183,5 +194,18 @@ impl Replica {
     /// Does this replica follow that leader, and nobody later?
     pub(crate) fn confirms(&self, request: ConfirmRequest) -> bool {
         self.standing().ballot.follows(request.leader) == Some(request.term)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_confirmed_last_is_asked_first_and_the_others_after_it() {
+        let asked = |first| asked_first(BTreeSet::from([1, 2, 3]), first).collect::<Vec<_>>();
+        assert_eq!(asked(3), [3, 1, 2]);
+        assert_eq!(asked(1), [1, 2, 3]);
+        assert_eq!(asked(9), [1, 2, 3], "nobody yet, or one that is no voter any more");
     }
 }

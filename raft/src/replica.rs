@@ -172,7 +172,7 @@ impl Replica {
         let state_machine = StateMachine::open(store.clone()).map_err(raft_error)?;
         let feed = state_machine.feed().clone();
         let digests = state_machine.digests().clone();
-        let log = LogStore::open(store.clone()).map_err(raft_error)?;
+        let log = LogStore::open(store.clone(), network.pacing.clone()).map_err(raft_error)?;
         let standing = Standing {
             ballot: log.ballot().clone(),
             applied_term: state_machine.applied_term().clone(),

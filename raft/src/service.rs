@@ -131,11 +131,17 @@ impl RaftRpc for RaftService {
     }
 
     async fn propose(&self, request: Request<Payload>) -> Result<Response<Reply>, Status> {
-        let bytes = self.body(request.into_inner())?;
+        let payload = request.into_inner();
+        let from = payload.from;
+        let bytes = self.body(payload)?;
         // What is in the log must be applied by everybody, so what cannot be applied must not get there.
         Txn::decode(&bytes).map_err(|error| Status::failed_precondition(error.to_string()))?;
         match self.0.propose_here(bytes, TRY_MAX).await {
-            Ok(outcome) => Ok(Response::new(Reply { body: outcome.encode().into() })),
+            Ok(outcome) => {
+                // Its writer waits there to read what was written, or what has come between.
+                self.0.network().pacing.wanted_at(from, *self.0.changes().latest().borrow());
+                Ok(Response::new(Reply { body: outcome.encode().into() }))
+            }
             // Not "unavailable": the transport says that too, when nobody knows what became of a request.
             Err(Unavailable::NotStarted(why)) => Err(Status::failed_precondition(why)),
             Err(error) => Err(Status::unknown(error.to_string())),
@@ -146,7 +152,10 @@ impl RaftRpc for RaftService {
         &self,
         request: Request<ReadIndexRequest>,
     ) -> Result<Response<ReadIndexReply>, Status> {
-        let index = self.0.read_index_for(request.into_inner()).await.map_err(Status::unavailable)?;
+        let request = request.into_inner();
+        let node = request.node;
+        let index = self.0.read_index_for(request).await.map_err(Status::unavailable)?;
+        self.0.network().pacing.wanted_at(node, index);
         Ok(Response::new(ReadIndexReply { index }))
     }
 
