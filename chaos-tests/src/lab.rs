@@ -11,11 +11,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::process;
+
 /// From nothing to managers that answer; an earlier cluster of the name may be busy removing itself meanwhile.
 const START_MAX: Duration = Duration::from_secs(90);
-
-/// Whatever is waited for in a lab comes within this time or not at all.
-const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(20);
@@ -247,21 +246,8 @@ impl Lab {
     }
 
     /// Waits until `look` finds something; says what was missing otherwise.
-    pub fn wait_for<T>(&self, what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-        let deadline = Instant::now() + WAIT_MAX;
-        loop {
-            let found = look();
-            match found {
-                Ok(Some(found)) => return Ok(found),
-                Err(error) if Instant::now() > deadline => {
-                    return Err(error.context(format!("waiting for {what}")));
-                }
-                Ok(None) if Instant::now() > deadline => {
-                    bail!("waited {} s for {what}", WAIT_MAX.as_secs())
-                }
-                _ => std::thread::sleep(LOOK),
-            }
-        }
+    pub fn wait_for<T>(&self, what: &str, look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+        process::wait_for(what, look, String::new)
     }
 
     /// The cluster's name.

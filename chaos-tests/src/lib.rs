@@ -7,4 +7,5 @@
 pub mod lab;
 pub mod managers;
 pub mod membership;
+pub mod process;
 pub mod story;

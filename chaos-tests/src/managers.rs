@@ -2,23 +2,17 @@
 //!
 //! Why not `skep dev`: what is tried here happens to single managers, and `skep dev` would start them again.
 
-use std::fs::{self, File};
+use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::lab::{Ran, ran, skep};
-
-/// Whatever is waited for comes within this time or not at all.
-const WAIT_MAX: Duration = Duration::from_secs(60);
-
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(50);
+use crate::process::{self, Access, Process};
 
 /// Loopback networks tried before giving up: others run clusters on this machine as well.
 const NETWORKS_TRIED_MAX: u8 = 50;
@@ -28,10 +22,11 @@ const PORTS: [u16; 2] = [8443, 8444];
 
 /// A cluster of manager processes. Dropping it ends them and removes their folders.
 pub struct Managers {
+    /// First, so that they have ended when their folders go.
+    running: Vec<Option<Process>>,
     dir: tempfile::TempDir,
     binary: PathBuf,
     addresses: Vec<String>,
-    running: Vec<Option<Child>>,
 }
 
 impl Managers {
@@ -60,48 +55,30 @@ impl Managers {
 
     /// Starts a manager on its folder.
     pub fn start(&mut self, number: usize) -> Result<()> {
-        let log = File::options().create(true).append(true).open(self.log_path(number));
-        let log = log.context("opening a log")?;
-        let child = Command::new(&self.binary)
-            .args(["server", "--data-dir"])
-            .arg(self.data_dir(number))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .context("starting a manager")?;
-        self.running[number - 1] = Some(child);
+        let mut server = Command::new(&self.binary);
+        server.args(["server", "--data-dir"]).arg(self.data_dir(number));
+        self.running[number - 1] = Some(Process::start(server, &self.log_path(number))?);
         Ok(())
     }
 
     /// Ends a manager from one moment to the next.
     pub fn kill(&mut self, number: usize) -> Result<()> {
-        if let Some(mut child) = self.running[number - 1].take() {
-            child.kill().context("ending a manager")?;
-            child.wait().context("waiting for a manager")?;
-        }
-        Ok(())
+        self.running[number - 1].take().map_or(Ok(()), Process::kill)
     }
 
     /// Waits until a manager ends by itself.
     pub fn ended(&mut self, number: usize) -> Result<ExitStatus> {
-        let mut child = self.running[number - 1].take().context("it does not run")?;
-        let deadline = Instant::now() + WAIT_MAX;
-        loop {
-            if let Some(status) = child.try_wait().context("looking at a manager")? {
-                return Ok(status);
-            }
-            if Instant::now() > deadline {
-                self.running[number - 1] = Some(child);
-                bail!("m{number} has not ended within {} s: {}", WAIT_MAX.as_secs(), self.log(number)?);
-            }
-            std::thread::sleep(LOOK);
-        }
+        let log = self.log_path(number);
+        let running = self.running[number - 1].as_mut().context("it does not run")?;
+        let status =
+            process::wait_for(&format!("m{number} to end"), || running.ended(), || process::tails([&*log]))?;
+        self.running[number - 1] = None;
+        Ok(status)
     }
 
     /// The process of a manager.
     pub fn pid(&self, number: usize) -> Result<u32> {
-        Ok(self.running[number - 1].as_ref().context("it does not run")?.id())
+        Ok(self.running[number - 1].as_ref().context("it does not run")?.pid())
     }
 
     /// What a manager has said, in all its lives.
@@ -123,17 +100,15 @@ impl Managers {
 
     /// Runs a client command that may ask any manager.
     pub fn skep(&self, arguments: &[&str]) -> Result<Ran> {
-        let urls: Vec<String> =
-            self.addresses.iter().map(|address| format!("https://{address}:{}", PORTS[0])).collect();
         let founders = self.dir.path().join("founders");
-        let mut command = Command::new(&self.binary);
-        command
-            .args(arguments)
-            .env("SKEP_URL", urls.join(","))
-            .env("SKEP_CA_FILE", founders.join("m1/identity/ca.pem"))
-            .env("SKEP_TOKEN_FILE", founders.join("admin-token"))
-            .env_remove("SKEP_ENV");
-        ran(command)
+        let url = |address: &String| format!("https://{address}:{}", PORTS[0]);
+        Access {
+            binary: self.binary.clone(),
+            urls: self.addresses.iter().map(url).collect(),
+            ca: founders.join("m1/identity/ca.pem"),
+            token: founders.join("admin-token"),
+        }
+        .run(arguments)
     }
 
     /// Runs a client command again until it succeeds: for what a client would repeat as well.
@@ -173,18 +148,9 @@ impl Managers {
     }
 
     /// Waits until `look` finds something; says what was missing otherwise.
-    pub fn wait_for<T>(&self, what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-        let deadline = Instant::now() + WAIT_MAX;
-        loop {
-            match look() {
-                Ok(Some(found)) => return Ok(found),
-                Err(error) if Instant::now() > deadline => {
-                    return Err(error.context(format!("waiting for {what}")));
-                }
-                Ok(None) if Instant::now() > deadline => bail!("waited {} s for {what}", WAIT_MAX.as_secs()),
-                _ => std::thread::sleep(LOOK),
-            }
-        }
+    pub fn wait_for<T>(&self, what: &str, look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+        let logs: Vec<PathBuf> = (1..=self.running.len()).map(|number| self.log_path(number)).collect();
+        process::wait_for(what, look, || process::tails(logs.iter().map(PathBuf::as_path)))
     }
 
     /// `skep init` writes for machines of their own; here they share one.
@@ -199,16 +165,6 @@ impl Managers {
 
     fn log_path(&self, number: usize) -> PathBuf {
         self.dir.path().join(format!("m{number}.log"))
-    }
-}
-
-impl Drop for Managers {
-    fn drop(&mut self) {
-        for child in self.running.iter_mut().flatten() {
-            // It may have ended by itself.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
     }
 }
 

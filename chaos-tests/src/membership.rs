@@ -5,29 +5,24 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::lab::{Ran, ran, skep};
-
-/// Whatever is waited for comes within this time or not at all; elections, snapshots and slow machines included.
-const WAIT_MAX: Duration = Duration::from_secs(90);
-
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(50);
+use crate::process::{self, Access, Process};
 
 /// A cluster whose managers come and go. Dropping it ends all of them.
 pub struct Managers {
+    /// First, so that they have ended when their folders go.
+    running: BTreeMap<String, Process>,
     dir: TempDir,
     binary: PathBuf,
-    running: BTreeMap<String, Child>,
     urls: Arc<Mutex<Vec<String>>>,
 }
 
@@ -74,15 +69,8 @@ impl Managers {
 
     /// Starts a manager on its folder.
     pub fn start(&mut self, name: &str, more: &[&str]) -> Result<()> {
-        let (mut command, api) = self.server(name, more)?;
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.log(name));
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log.context("opening a log")?)
-            .spawn()
-            .with_context(|| format!("starting {name}"))?;
-        self.running.insert(name.to_owned(), child);
+        let (command, api) = self.server(name, more)?;
+        self.running.insert(name.to_owned(), Process::start(command, &self.log(name))?);
         let mut urls = self.urls.lock().unwrap_or_else(PoisonError::into_inner);
         if !urls.contains(&api) {
             urls.push(api);
@@ -114,16 +102,13 @@ impl Managers {
 
     /// Ends a manager without a warning.
     pub fn kill(&mut self, name: &str) -> Result<()> {
-        let mut child = self.running.remove(name).with_context(|| format!("{name} does not run"))?;
-        child.kill().with_context(|| format!("killing {name}"))?;
-        child.wait().with_context(|| format!("waiting for {name}")).map(drop)
+        self.running.remove(name).with_context(|| format!("{name} does not run"))?.kill()
     }
 
     /// Waits until a manager has ended by itself.
     pub fn ended(&mut self, name: &str) -> Result<ExitStatus> {
         let status = self.wait_for(&format!("{name} to end"), |managers| {
-            let child = managers.running.get_mut(name).context("it does not run")?;
-            child.try_wait().context("waiting for a manager")
+            managers.running.get_mut(name).context("it does not run")?.ended()
         })?;
         self.running.remove(name);
         Ok(status)
@@ -232,29 +217,8 @@ impl Managers {
         what: &str,
         mut look: impl FnMut(&mut Managers) -> Result<Option<T>>,
     ) -> Result<T> {
-        let deadline = Instant::now() + WAIT_MAX;
-        loop {
-            match look(self) {
-                Ok(Some(found)) => return Ok(found),
-                Err(error) if Instant::now() > deadline => {
-                    return Err(error.context(format!("waiting for {what}{}", self.logs())));
-                }
-                Ok(None) if Instant::now() > deadline => {
-                    bail!("waited {} s for {what}{}", WAIT_MAX.as_secs(), self.logs())
-                }
-                _ => std::thread::sleep(LOOK),
-            }
-        }
-    }
-
-    /// The end of every log, for the message of a failed test.
-    fn logs(&self) -> String {
-        let tail = |name: &String| {
-            let said = self.said(name);
-            let lines: Vec<_> = said.lines().rev().take(15).collect();
-            format!("\n--- {name}\n{}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
-        };
-        self.running.keys().map(tail).collect()
+        let logs: Vec<PathBuf> = self.running.keys().map(|name| self.log(name)).collect();
+        process::wait_for(what, || look(self), || process::tails(logs.iter().map(PathBuf::as_path)))
     }
 }
 
@@ -263,16 +227,6 @@ impl Writer {
     pub fn stop(self) -> Result<Vec<String>> {
         self.stop.store(true, Ordering::SeqCst);
         self.writing.join().map_err(|_| anyhow::anyhow!("the writer panicked"))?
-    }
-}
-
-impl Drop for Managers {
-    fn drop(&mut self) {
-        for child in self.running.values_mut() {
-            // It may have ended by itself.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
     }
 }
 
@@ -293,13 +247,7 @@ fn import(binary: &Path, dir: &Path, urls: &Mutex<Vec<String>>, name: &str) -> R
 }
 
 fn client(binary: &Path, dir: &Path, urls: &Mutex<Vec<String>>, arguments: &[&str]) -> Result<Ran> {
-    let urls = urls.lock().unwrap_or_else(PoisonError::into_inner).join(",");
-    let mut command = Command::new(binary);
-    command
-        .args(arguments)
-        .env_remove("SKEP_ENV")
-        .env("SKEP_URL", urls)
-        .env("SKEP_CA_FILE", dir.join("m1/identity/ca.pem"))
-        .env("SKEP_TOKEN_FILE", dir.join("m1/admin-token"));
-    ran(command)
+    let urls = urls.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let (ca, token) = (dir.join("m1/identity/ca.pem"), dir.join("m1/admin-token"));
+    Access { binary: binary.to_owned(), urls, ca, token }.run(arguments)
 }

@@ -1,85 +1,55 @@
 //! A cluster is saved, lost with everything on it, and restored on new addresses: the same objects in a new epoch.
 
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
 use skep_chaos_tests::lab::{Ran, ran, skep};
+use skep_chaos_tests::process::{self, Access, Process};
 use tempfile::TempDir;
-
-/// From the start of the processes to an answer of a leader.
-const READY_MAX: Duration = Duration::from_secs(60);
-
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// Managers as an operator runs them: data folders that a command wrote, and `skep server` on each.
 struct Managers {
-    out: PathBuf,
-    names: Vec<String>,
-    urls: String,
-    running: Vec<Child>,
+    access: Access,
+    logs: Vec<PathBuf>,
+    running: Vec<Process>,
 }
 
 impl Managers {
     /// Starts every data folder in `out` at the address that it was written for.
     fn start(out: &Path, names: &[&str]) -> Managers {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let urls: Vec<String> = names.iter().map(|name| settle(&out.join(name))).collect();
-        let mut managers = Managers { out: out.to_owned(), names, urls: urls.join(","), running: vec![] };
-        for name in managers.names.clone() {
-            let log = fs::File::create(out.join(&name).join("log")).expect("makes a log");
-            let mut server = Command::new(skep().expect("skep is built"));
-            server.arg("server").arg("--data-dir").arg(out.join(&name));
-            server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-            managers.running.push(server.spawn().expect("starts"));
-        }
-        managers.ready();
+        let urls = names.iter().map(|name| settle(&out.join(name))).collect();
+        let (ca, token) = (out.join(names[0]).join("identity/ca.pem"), out.join("admin-token"));
+        let access = Access { binary: skep().expect("skep is built"), urls, ca, token };
+        let start = |name: &&str| {
+            let mut server = Command::new(&access.binary);
+            server.arg("server").arg("--data-dir").arg(out.join(name));
+            Process::start(server, &out.join(name).join("log")).expect("starts")
+        };
+        let running = names.iter().map(start).collect();
+        let logs = names.iter().map(|name| out.join(name).join("log")).collect();
+        let managers = Managers { access, logs, running };
+        managers.wait_for("a leader that answers", || {
+            let ran = managers.skep(&["cluster", "status", "-o", "json"]);
+            let status: Value = serde_json::from_str(&ran.stdout).unwrap_or_default();
+            ran.code == 0 && !status["leader"].is_null() && managers.skep(&["env", "ls"]).code == 0
+        });
         managers
     }
 
-    fn ready(&self) {
-        let deadline = Instant::now() + READY_MAX;
-        loop {
-            let ran = self.skep(&["cluster", "status", "-o", "json"]);
-            let status: Value = serde_json::from_str(&ran.stdout).unwrap_or_default();
-            if ran.code == 0 && !status["leader"].is_null() && self.skep(&["env", "ls"]).code == 0 {
-                return;
-            }
-            assert!(Instant::now() < deadline, "no manager answers: {ran:?}\n{}", self.logs());
-            std::thread::sleep(LOOK);
-        }
-    }
-
-    fn token_file(&self) -> PathBuf {
-        self.out.join("admin-token")
+    fn wait_for(&self, what: &str, mut so: impl FnMut() -> bool) {
+        process::wait_for(what, || Ok(so().then_some(())), || self.tails()).expect("comes true");
     }
 
     fn skep(&self, arguments: &[&str]) -> Ran {
-        self.skep_as(&self.token_file(), arguments)
-    }
-
-    fn skep_as(&self, token: &Path, arguments: &[&str]) -> Ran {
-        let mut command = Command::new(skep().expect("skep is built"));
-        command
-            .args(arguments)
-            .env("SKEP_URL", &self.urls)
-            .env("SKEP_CA_FILE", self.out.join(&self.names[0]).join("identity/ca.pem"))
-            .env("SKEP_TOKEN_FILE", token)
-            .env_remove("SKEP_TOKEN")
-            .env_remove("SKEP_RECOVERY_KEY_FILE");
-        ran(command).expect("runs")
+        self.access.run(arguments).expect("runs")
     }
 
     fn succeed(&self, arguments: &[&str]) -> String {
         let ran = self.skep(arguments);
-        assert_eq!(ran.code, 0, "skep {}: {}\n{}", arguments.join(" "), ran.stderr, self.logs());
+        assert_eq!(ran.code, 0, "skep {}: {}{}", arguments.join(" "), ran.stderr, self.tails());
         ran.stdout
     }
 
@@ -87,29 +57,13 @@ impl Managers {
         serde_json::from_str(&self.succeed(&[arguments, &["-o", "json"]].concat())).expect("is JSON")
     }
 
-    fn logs(&self) -> String {
-        let log = |name: &String| {
-            let mut text = String::new();
-            let file = fs::File::open(self.out.join(name).join("log"));
-            let _ = file.and_then(|mut file| file.read_to_string(&mut text));
-            format!("--- {name}\n{text}")
-        };
-        self.names.iter().map(log).collect()
+    fn tails(&self) -> String {
+        process::tails(self.logs.iter().map(PathBuf::as_path))
     }
 
     /// Without a warning, all at once.
     fn kill_all(&mut self) {
-        for child in &mut self.running {
-            let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
-            child.wait().expect("has ended");
-        }
         self.running.clear();
-    }
-}
-
-impl Drop for Managers {
-    fn drop(&mut self) {
-        self.kill_all();
     }
 }
 
@@ -239,7 +193,8 @@ fn a_cluster_that_was_lost_with_everything_on_it_comes_back_from_file_and_key() 
         .filter(|it| it["metadata"]["name"] != "after-the-backup")
         .collect();
     assert_eq!(after.as_array().expect("a list").iter().collect::<Vec<_>>(), expected);
-    assert_eq!(restored.skep_as(&safe.join("admin-token"), &["env", "ls"]).code, 0, "the old token is valid");
+    let old = Access { token: safe.join("admin-token"), ..restored.access.clone() };
+    assert_eq!(old.run(&["env", "ls"]).expect("runs").code, 0, "the old token is valid");
 
     // It goes on as a cluster: writes, and a backup of its own for the same key.
     restored.succeed(&["env", "create", "afterwards", "--template", "default"]);
@@ -298,12 +253,10 @@ fn backups_are_kept_listed_fetched_and_removed_and_nothing_is_overwritten() {
     assert_eq!((refused.code, refused.stderr.contains("SKP-1202")), (2, true), "{refused:?}");
 
     managers.succeed(&["snapshot", "rm", &id, "--yes"]);
-    let deadline = Instant::now() + READY_MAX;
-    while path.exists() || !managers.json(&["snapshot", "ls"])["items"].as_array().expect("a list").is_empty()
-    {
-        assert!(Instant::now() < deadline, "the backup is still there\n{}", managers.logs());
-        std::thread::sleep(LOOK);
-    }
+    managers.wait_for("the backup to go", || {
+        let listed = managers.json(&["snapshot", "ls"]);
+        !path.exists() && listed["items"].as_array().expect("a list").is_empty()
+    });
 }
 
 #[test]
