@@ -1,5 +1,7 @@
 //! `skep host`: the machines of an environment.
 
+use std::collections::BTreeMap;
+
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -23,6 +25,7 @@ pub(crate) const HOST: Noun = Noun {
         Column::wide("ID", Show::Text("/metadata/id")),
         Column::new("STATE", Show::State("/status/state")),
         Column::new("SWARM", Show::With(swarm)),
+        Column::wide("LABELS", Show::With(labels)),
         Column::new("ADDRESS", Show::Text("/status/address")),
         Column::new("CPU", Show::Text("/status/inventory/cpus")),
         Column::new("MEM", Show::Bytes("/status/inventory/memory_bytes")),
@@ -65,6 +68,41 @@ pub enum Verb {
         /// The host's name or id
         name: String,
     },
+    /// Let hosts keep their tasks and take no more
+    #[command(
+        before_long_help = "Examples:\n  skep host cordon web-1\n  skep host cordon web-1 web-2",
+        after_long_help = exit::help(exit::WAITS_FOR_SEVERAL)
+    )]
+    Cordon(Names),
+    /// Let hosts take tasks again, after cordon or evacuate
+    #[command(
+        before_long_help = "Examples:\n  skep host uncordon web-1",
+        after_long_help = exit::help(exit::WAITS_FOR_SEVERAL)
+    )]
+    Uncordon(Names),
+    /// Move all tasks away from hosts and wait until the last one is gone
+    #[command(
+        long_about = "Move all tasks away from hosts and wait until the last one is gone\n\nThe hosts stay nodes of the \
+                      swarm and take no tasks until they are uncordoned: for work on the machine itself.",
+        before_long_help = "Examples:\n  skep host evacuate web-1\n  skep host evacuate web-1 --detach",
+        after_long_help = exit::help(exit::WAITS_FOR_SEVERAL)
+    )]
+    Evacuate(Names),
+    /// Set or remove labels of a host's node
+    #[command(
+        long_about = "Set or remove labels of a host's node\n\nServices choose nodes by labels: a placement constraint \
+                      like node.labels.rack==b. A label set here comes back when the host joins the swarm again; labels \
+                      that others have set stay.",
+        before_long_help = "Examples:\n  skep host label web-1 rack=b zone=eu-1\n  skep host label web-1 zone-",
+        after_long_help = exit::help(exit::WAITS_FOR_SEVERAL)
+    )]
+    Label {
+        /// The host's name or id
+        name: String,
+        /// KEY=VALUE sets a label, KEY- removes it
+        #[arg(required = true, value_name = "KEY=VALUE|KEY-", value_parser = label)]
+        labels: Vec<(String, Option<String>)>,
+    },
     /// Take hosts out of the swarm and give their machines back
     #[command(
         before_long_help = "Examples:\n  skep host rm web-1\n  skep host rm web-1 web-2 --yes",
@@ -75,6 +113,14 @@ pub enum Verb {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
+}
+
+/// Which hosts.
+#[derive(Debug, Args)]
+pub struct Names {
+    /// The hosts' names or ids
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
 }
 
 /// What is to be created.
@@ -96,6 +142,10 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
         Verb::Ls => HOST.list(&[], session).await,
         Verb::Create(wish) => create(wish, session).await,
         Verb::Inspect { name } => HOST.inspect(&name, session).await,
+        Verb::Cordon(Names { names }) => act(&names, "cordon", "cordoned", session).await,
+        Verb::Uncordon(Names { names }) => act(&names, "uncordon", "uncordoned", session).await,
+        Verb::Evacuate(Names { names }) => act(&names, "evacuate", "evacuated", session).await,
+        Verb::Label { name, labels } => set_labels(name, labels, session).await,
         Verb::Rm { names } => targets::remove(&HOST, &names, about, session).await,
     }
 }
@@ -112,6 +162,41 @@ async fn create(wish: Create, session: &Session) -> Result<(), Failure> {
     session.finish(&HOST, "created", started).await
 }
 
+async fn act(names: &[String], action: &str, done: &str, session: &Session) -> Result<(), Failure> {
+    let client = session.client()?;
+    let started = targets::start(names, async |name| {
+        let path = HOST.at(&[HOST.named(name)?, "actions", action], session)?;
+        client.write(Method::POST, &path, &[], Payload::Nothing).await
+    })
+    .await?;
+    session.finish(&HOST, done, started).await
+}
+
+async fn set_labels(
+    name: String,
+    labels: Vec<(String, Option<String>)>,
+    session: &Session,
+) -> Result<(), Failure> {
+    let client = session.client()?;
+    let labels: BTreeMap<String, Option<String>> = labels.into_iter().collect();
+    let body = json!({"spec": {"labels": labels}});
+    let started = targets::start(&[name], async |name| {
+        let path = HOST.at(&[HOST.named(name)?], session)?;
+        client.write(Method::PATCH, &path, &[], Payload::Json(&body)).await
+    })
+    .await?;
+    session.finish(&HOST, "labelled", started).await
+}
+
+/// `KEY=VALUE`, or `KEY-` for a label that is to go.
+fn label(text: &str) -> Result<(String, Option<String>), String> {
+    match (text.split_once('='), text.strip_suffix('-')) {
+        (Some((key, value)), _) if !key.is_empty() => Ok((key.to_owned(), Some(value.to_owned()))),
+        (None, Some(key)) if !key.is_empty() => Ok((key.to_owned(), None)),
+        _ => Err("expected KEY=VALUE to set a label or KEY- to remove it".to_owned()),
+    }
+}
+
 /// What a person should know before the host goes.
 fn about(name: &str, host: &Value) -> String {
     let state = text_at(host, "/status/state").unwrap_or_else(|| "unknown".into());
@@ -126,6 +211,13 @@ fn swarm(host: &Value) -> Option<String> {
     Some(if leads { format!("{role}*leader") } else { role })
 }
 
+/// `rack=b,zone=eu-1`.
+fn labels(host: &Value) -> Option<String> {
+    let labels = host.pointer("/spec/labels")?.as_object().filter(|labels| !labels.is_empty())?;
+    let label = |(key, value): (&String, &Value)| format!("{key}={}", value.as_str().unwrap_or_default());
+    Some(labels.iter().map(label).collect::<Vec<_>>().join(","))
+}
+
 /// The manager that the agent is connected to.
 fn agent(host: &Value) -> Option<String> {
     match host.pointer("/status/agent/connected")?.as_bool()? {
@@ -137,6 +229,14 @@ fn agent(host: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_label_is_set_or_removed() {
+        assert_eq!(label("rack=b=c-"), Ok(("rack".into(), Some("b=c-".into()))));
+        assert_eq!(label("rack="), Ok(("rack".into(), Some(String::new()))));
+        assert_eq!(label("rack-"), Ok(("rack".into(), None)));
+        assert!(label("rack").is_err() && label("=b").is_err() && label("-").is_err());
+    }
     use crate::table::{Look, render};
 
     #[test]

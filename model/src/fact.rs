@@ -25,6 +25,8 @@ pub enum Fact {
     LeftSwarm(EnvironmentId, HostId),
     /// No task runs on the host any more.
     Evacuated(EnvironmentId, HostId),
+    /// The host's node is as it was wished in this generation, with these labels written.
+    NodeUpdated(EnvironmentId, HostId, u64, Vec<String>),
     /// `create-environment` is through.
     EnvironmentOpened(EnvironmentId),
     /// Removal is wished for a host, with the operation that does it and the one that waits for it.
@@ -58,10 +60,14 @@ pub fn record(tx: &mut Tx<'_>, fact: &Fact) -> Ruling<()> {
         }
         Fact::SwarmSeen(environment, swarm, nodes) => swarm_seen(tx, environment, swarm, nodes),
         Fact::LeftSwarm(environment, id) => {
-            with_host(tx, environment, id, |host| host.membership = None)?;
+            with_host(tx, environment, id, |host| member_of(host, None))?;
             swarm_without_members(tx, environment)
         }
         Fact::Evacuated(environment, id) => with_host(tx, environment, id, |host| host.evacuated = true),
+        Fact::NodeUpdated(environment, id, generation, written) => with_host(tx, environment, id, |host| {
+            host.placement.applied = *generation;
+            host.placement.written = written.clone();
+        }),
         Fact::EnvironmentOpened(id) => with_environment(tx, id, |environment| environment.opened = true),
         Fact::HostRemovalWished(environment, id, operation, parent) => {
             wish_host_gone(tx, environment, id, operation, parent)
@@ -149,7 +155,7 @@ fn swarm_seen(
 ) -> Ruling<()> {
     for stored in tx.list::<Host>(environment.as_str())? {
         let seen = nodes.iter().find(|(id, _)| *id == stored.id).map(|(_, membership)| membership.clone());
-        with_host(tx, environment, &stored.id, |host| host.membership = seen)?;
+        with_host(tx, environment, &stored.id, |host| member_of(host, seen))?;
     }
     let ready = |(_, membership): &&(HostId, Membership)| membership.ready;
     let swarm = Swarm {
@@ -158,6 +164,17 @@ fn swarm_seen(
         managers: nodes.iter().filter(ready).filter(|(_, node)| node.role == host::Role::Manager).count(),
     };
     with_environment(tx, environment, |environment| environment.swarm = Some(swarm))
+}
+
+/// Another node has nothing of what was written into the one before it.
+fn member_of(host: &mut Host, seen: Option<Membership>) {
+    let node =
+        |membership: &Option<Membership>| membership.as_ref().map(|membership| membership.node.clone());
+    if node(&host.membership) != node(&seen) {
+        host.placement.applied = 0;
+        host.placement.written.clear();
+    }
+    host.membership = seen;
 }
 
 fn swarm_without_members(tx: &mut Tx<'_>, environment: &EnvironmentId) -> Ruling<()> {

@@ -15,6 +15,7 @@ use crate::environment::Environment;
 use crate::ids::{EnvironmentId, HostId, OperationId};
 use crate::name::Name;
 use crate::operation::{Operation, Subject, workflow};
+use crate::placement::{Availability, Placement};
 use crate::{CLUSTER, Refusal, Ruling, operation};
 
 /// Hosts in one environment; Docker's own advice for one swarm.
@@ -45,6 +46,9 @@ pub struct Host {
     pub agent: Agent,
     /// Told by the agent.
     pub inventory: Option<Inventory>,
+    /// Wished for its node in the swarm.
+    #[serde(default)]
+    pub placement: Placement,
     /// Seen in the swarm.
     pub membership: Option<Membership>,
     /// No task of the swarm was left on it when it was last looked at.
@@ -122,8 +126,9 @@ pub struct Membership {
     pub leader: bool,
     /// Does the swarm see it ready?
     pub ready: bool,
-    /// Is it drained?
-    pub drained: bool,
+    /// Which tasks does it take?
+    #[serde(default)]
+    pub availability: Availability,
 }
 
 /// A node's role in its swarm.
@@ -227,6 +232,7 @@ pub fn wish(
         registration: None,
         agent: Agent::default(),
         inventory: None,
+        placement: Placement::default(),
         membership: None,
         evacuated: false,
     };
@@ -424,8 +430,11 @@ impl Host {
             Some(membership) if !membership.ready => {
                 ("joining", "the swarm does not see it ready yet".into())
             }
-            Some(membership) if membership.drained => ("drained", "takes no tasks".into()),
-            Some(_) => ("active", String::new()),
+            Some(membership) => match membership.availability {
+                Availability::Active => ("active", String::new()),
+                Availability::Pause => ("cordoned", "keeps its tasks and takes no more".into()),
+                Availability::Drain => ("drained", "takes no tasks".into()),
+            },
         }
     }
 }

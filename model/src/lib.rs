@@ -15,6 +15,7 @@ pub mod ids;
 pub mod manager;
 pub mod name;
 pub mod operation;
+pub mod placement;
 pub mod recipe;
 pub mod refusal;
 pub mod resource;

@@ -26,6 +26,8 @@ pub mod workflow {
     pub const CREATE_ENVIRONMENT: &str = "create-environment";
     /// Makes a machine and brings it into the environment's swarm.
     pub const CREATE_HOST: &str = "create-host";
+    /// Brings what is wished for a host's node into the swarm.
+    pub const UPDATE_HOST: &str = "update-host";
     /// Makes the ready hosts of an environment into one swarm.
     pub const FORM_SWARM: &str = "form-swarm";
     /// Makes a recipe into running services.

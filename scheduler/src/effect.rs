@@ -74,6 +74,17 @@ pub enum Effect {
         /// Its name.
         name: Name,
     },
+    /// A node takes tasks and has labels as wished.
+    UpdateNode {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// Which.
+        host: HostId,
+        /// Its name.
+        name: Name,
+        /// Which of its wishes.
+        generation: u64,
+    },
     /// Do tasks still run on a drained node?
     ObserveEvacuation {
         /// Of which environment.
@@ -174,6 +185,9 @@ impl fmt::Display for Effect {
             Effect::SetRole { name, role, .. } => write!(f, "make {name} a {role} of the swarm"),
             Effect::ObserveSwarm { .. } => write!(f, "wait until the swarm sees its nodes ready"),
             Effect::DrainNode { name, .. } => write!(f, "drain {name}"),
+            Effect::UpdateNode { name, .. } => {
+                write!(f, "bring availability and labels of {name} into the swarm")
+            }
             Effect::ObserveEvacuation { name, .. } => write!(f, "wait until no task runs on {name}"),
             Effect::LeaveSwarm { name, .. } => write!(f, "take {name} out of the swarm"),
             Effect::EnsureNetworks { stack, .. } => write!(f, "create the networks of {stack}"),

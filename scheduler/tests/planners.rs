@@ -6,6 +6,7 @@ use skep_model::environment::{self, EnvironmentWish};
 use skep_model::fact::{self, Fact};
 use skep_model::host::{self, Inventory, Machine, Membership, Role};
 use skep_model::ids::{EnvironmentId, HostId, OperationId};
+use skep_model::placement::Availability;
 use skep_scheduler::plan::{self, Picture};
 use uuid::Uuid;
 
@@ -34,7 +35,13 @@ async fn a_swarm_with_a_silent_manager() -> std::sync::Arc<MemoryLedger> {
             let node = format!("node-{number}");
             members.push((
                 id.clone(),
-                Membership { node, role, leader: number == 0, ready: true, drained: false },
+                Membership {
+                    node,
+                    role,
+                    leader: number == 0,
+                    ready: true,
+                    availability: Availability::Active,
+                },
             ));
         }
         fact::record(tx, &Fact::SwarmSeen(environment.clone(), "swarm".into(), members))?;

@@ -1,4 +1,4 @@
-//! Hosts: list, show, wish, remove.
+//! Hosts: list, show, wish, place, remove.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use skep_ledger::{Key, Revision, Stored, View};
 use skep_model::ids::{HostId, OperationId};
-use skep_model::{CLUSTER, Ruling, environment, host, operation};
+use skep_model::{CLUSTER, Ruling, environment, host, operation, placement};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -24,7 +24,12 @@ use crate::problem::{Refused, Reply};
 use crate::rest::{self, List, Listed, Metadata, driver};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, remove))
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(show, update, remove))
+        .routes(routes!(cordon))
+        .routes(routes!(uncordon))
+        .routes(routes!(evacuate))
 }
 
 /// A machine in an environment.
@@ -47,12 +52,16 @@ struct HostSpec {
     role: &'static str,
     /// What the driver was told.
     options: BTreeMap<String, String>,
+    /// Which tasks its node takes: `active`, `pause` (cordoned) or `drain` (evacuated).
+    availability: Availability,
+    /// The labels of its node in the swarm, as `node.labels.KEY` in placement constraints.
+    labels: BTreeMap<String, String>,
 }
 
 /// What became of it.
 #[derive(Debug, Serialize, ToSchema)]
 struct HostStatus {
-    /// `creating`, `unreachable`, `engine-down`, `joining`, `drained`, `active` or `removing`.
+    /// `creating`, `unreachable`, `engine-down`, `joining`, `cordoned`, `drained`, `active` or `removing`.
     state: &'static str,
     /// Why.
     message: String,
@@ -113,6 +122,43 @@ struct HostInventory {
     features: BTreeMap<String, bool>,
 }
 
+/// Which tasks a node takes, in Docker's words.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Availability {
+    /// Takes tasks.
+    Active,
+    /// Keeps its tasks and takes no more.
+    Pause,
+    /// Takes no tasks and gives those away that it has.
+    Drain,
+}
+
+impl From<placement::Availability> for Availability {
+    fn from(availability: placement::Availability) -> Availability {
+        match availability {
+            placement::Availability::Active => Availability::Active,
+            placement::Availability::Pause => Availability::Pause,
+            placement::Availability::Drain => Availability::Drain,
+        }
+    }
+}
+
+/// What is to be changed about a host; what is not named stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct HostPatch {
+    spec: HostSpecPatch,
+}
+
+/// What is to be changed about the wish.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct HostSpecPatch {
+    /// Labels to set; null removes one.
+    labels: BTreeMap<String, Option<String>>,
+}
+
 /// A new host.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -139,7 +185,13 @@ impl Host {
                 created_at: Some(stored.created_at),
                 updated_at: Some(stored.removal.unwrap_or(stored.created_at)),
             },
-            spec: HostSpec { driver: stored.driver.clone(), role: "auto", options: stored.options.clone() },
+            spec: HostSpec {
+                driver: stored.driver.clone(),
+                role: "auto",
+                options: stored.options.clone(),
+                availability: stored.placement.availability.into(),
+                labels: stored.placement.labels.clone(),
+            },
             status: HostStatus::new(stored, operation),
         })
     }
@@ -244,6 +296,68 @@ async fn create(
         driver.clone()?;
         let environment = environment::usable(tx, &environment)?;
         Ok(host::wish(tx, &environment, &wish, None)?.into())
+    })
+    .await
+}
+
+/// Sets and removes labels of a host's node.
+#[utoipa::path(patch, path = "/v1/environments/{environment}/hosts/{host}", operation_id = "update_host",
+    params(Changing, Keyed, Within, ("host" = String, Path, description = "Its name or id")),
+    request_body = HostPatch, responses(Begun))]
+async fn update(
+    State(api): State<Api>,
+    Place(place): Place<(Reference, Reference)>,
+    Asked { change, wish }: Asked<HostPatch>,
+) -> Reply<Response> {
+    place_as(&api, &place, &placement::Change::Labels(wish.spec.labels), &change).await
+}
+
+/// Lets a host keep its tasks and take no more.
+#[utoipa::path(post, path = "/v1/environments/{environment}/hosts/{host}/actions/cordon",
+    operation_id = "cordon_host",
+    params(Changing, Keyed, Within, ("host" = String, Path, description = "Its name or id")), responses(Begun))]
+async fn cordon(
+    State(api): State<Api>,
+    Place(place): Place<(Reference, Reference)>,
+    change: Change,
+) -> Reply<Response> {
+    place_as(&api, &place, &placement::Change::Availability(placement::Availability::Pause), &change).await
+}
+
+/// Lets a host take tasks again.
+#[utoipa::path(post, path = "/v1/environments/{environment}/hosts/{host}/actions/uncordon",
+    operation_id = "uncordon_host",
+    params(Changing, Keyed, Within, ("host" = String, Path, description = "Its name or id")), responses(Begun))]
+async fn uncordon(
+    State(api): State<Api>,
+    Place(place): Place<(Reference, Reference)>,
+    change: Change,
+) -> Reply<Response> {
+    place_as(&api, &place, &placement::Change::Availability(placement::Availability::Active), &change).await
+}
+
+/// Lets a host take no tasks and moves those away that it has; the operation ends when the last one is gone.
+#[utoipa::path(post, path = "/v1/environments/{environment}/hosts/{host}/actions/evacuate",
+    operation_id = "evacuate_host",
+    params(Changing, Keyed, Within, ("host" = String, Path, description = "Its name or id")), responses(Begun))]
+async fn evacuate(
+    State(api): State<Api>,
+    Place(place): Place<(Reference, Reference)>,
+    change: Change,
+) -> Reply<Response> {
+    place_as(&api, &place, &placement::Change::Availability(placement::Availability::Drain), &change).await
+}
+
+async fn place_as(
+    api: &Api,
+    (environment, host): &(Reference, Reference),
+    wished: &placement::Change,
+    change: &Change,
+) -> Reply<Response> {
+    let id = OperationId::new(Uuid::now_v7());
+    api.start(change, |tx| {
+        let environment = environment::usable(tx, environment)?;
+        Ok(placement::wish(tx, &environment, host, wished, id.clone())?.into())
     })
     .await
 }

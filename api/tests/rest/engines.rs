@@ -16,6 +16,7 @@ use skep_hub::{Hub, HubEvents, RegisterRefusal};
 use skep_model::fact::{self, Fact};
 use skep_model::host::{self, Inventory, Machine, Membership, Role};
 use skep_model::ids::HostId;
+use skep_model::placement::Availability;
 use skep_wire::accept::{Accepted, accept};
 use skep_wire::pki::{self, Authority, Identity};
 use skep_wire::proto::agent::{RegisterRequest, Report};
@@ -109,7 +110,10 @@ impl Site {
         let member = |(at, host): (usize, &Host)| {
             let role = if at == 0 { Role::Manager } else { Role::Worker };
             let node = format!("node-{at}");
-            (host.id.clone(), Membership { node, role, leader: at == 0, ready: true, drained: false })
+            (
+                host.id.clone(),
+                Membership { node, role, leader: at == 0, ready: true, availability: Availability::Active },
+            )
         };
         let nodes: Vec<_> = self.hosts.iter().enumerate().map(member).collect();
         let seen = Fact::SwarmSeen(environment.clone(), "swarm-1".into(), nodes);

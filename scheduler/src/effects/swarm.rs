@@ -14,6 +14,7 @@ use skep_model::fact::Fact;
 use skep_model::host::{Host, Membership, Role};
 use skep_model::ids::HostId;
 use skep_model::name::Name;
+use skep_model::placement::Availability;
 
 use super::{Site, docker_failed, not_found};
 use crate::world::EffectError;
@@ -120,6 +121,30 @@ pub(super) async fn drain(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectE
     observe_through(site, &manager).await
 }
 
+/// Brings what is wished for a node into the swarm. Labels that others have set stay.
+pub(super) async fn update_node(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
+    let manager = site.manager(None)?;
+    let wished = &host.placement;
+    let availability = match wished.availability {
+        Availability::Active => NodeSpecAvailabilityEnum::ACTIVE,
+        Availability::Pause => NodeSpecAvailabilityEnum::PAUSE,
+        Availability::Drain => NodeSpecAvailabilityEnum::DRAIN,
+    };
+    update(&manager, host, |spec| {
+        let before = spec.clone();
+        spec.availability = Some(availability);
+        let labels = spec.labels.get_or_insert_default();
+        labels.retain(|key, _| !wished.written.contains(key));
+        labels.extend(wished.labels.clone());
+        *spec != before
+    })
+    .await?;
+    let written = wished.labels.keys().cloned().collect();
+    let mut facts = observe_through(site, &manager).await?;
+    facts.push(Fact::NodeUpdated(host.environment.clone(), host.id.clone(), wished.generation, written));
+    Ok(facts)
+}
+
 /// Says when no task runs on a node any more.
 pub(super) async fn observe_evacuation(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
     let filters = [("node".to_owned(), vec![node(host)?.to_owned()])];
@@ -199,7 +224,11 @@ fn membership(host: &Host, nodes: &[Node]) -> Option<Membership> {
         },
         leader: node.manager_status.as_ref().and_then(|status| status.leader).unwrap_or(false),
         ready: ready(node),
-        drained: spec.and_then(|spec| spec.availability) == Some(NodeSpecAvailabilityEnum::DRAIN),
+        availability: match spec.and_then(|spec| spec.availability) {
+            Some(NodeSpecAvailabilityEnum::DRAIN) => Availability::Drain,
+            Some(NodeSpecAvailabilityEnum::PAUSE) => Availability::Pause,
+            _ => Availability::Active,
+        },
     })
 }
 

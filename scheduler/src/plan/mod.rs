@@ -3,6 +3,7 @@
 //! Most operations are started by the request that wishes for something, in the same transaction. Planners start
 //! what nobody asks for by name: a swarm that no longer fits its hosts, a removal that was left unfinished.
 
+mod host;
 mod removal;
 mod swarm;
 
@@ -22,7 +23,7 @@ const RESTART_PAUSE_SECS: i64 = 30;
 pub type Planner = fn(&Picture) -> Result<Vec<Decision>, ReadError>;
 
 /// All planners. None depends on what another decides in the same pass, so their order does not matter.
-pub const PLANNERS: &[Planner] = &[swarm::plan, removal::plan];
+pub const PLANNERS: &[Planner] = &[swarm::plan, host::plan, removal::plan];
 
 /// Start this, because of that.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 
 use skep_model::host::{Host, Role};
 use skep_model::operation::workflow;
+use skep_model::placement::Availability;
 
 use crate::{At, Effect, Late, Next, Step, Workflow};
 
@@ -40,7 +41,7 @@ fn evacuate(at: &At) -> Next {
         return Next::Done;
     }
     let (environment, id, name) = (host.environment.clone(), host.id.clone(), host.name.clone());
-    if membership.drained {
+    if membership.availability == Availability::Drain {
         Next::Do(Effect::ObserveEvacuation { environment, host: id, name })
     } else {
         Next::Do(Effect::DrainNode { environment, host: id, name })

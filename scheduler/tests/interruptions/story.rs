@@ -9,6 +9,7 @@ use skep_model::environment::{self, Environment, EnvironmentWish};
 use skep_model::host::{self, Inventory};
 use skep_model::ids::{EnvironmentId, HostId, OperationId, StackId};
 use skep_model::operation::{Operation, State};
+use skep_model::placement::{self, Availability, Change};
 use skep_model::resource::CloudResource;
 use skep_model::stack::{self, Stack, StackWish};
 use skep_model::{CLUSTER, Ruling};
@@ -92,6 +93,22 @@ impl Story {
         self.chapter("a stack", |tx| stack::deploy(tx, "prod", &first).map(drop)).await;
         let second = self.stack_wish(RECIPE_CHANGED);
         self.chapter("the stack changed", |tx| stack::deploy(tx, "prod", &second).map(drop)).await;
+        let (evacuation, labels) = (OperationId::new(self.mint()), OperationId::new(self.mint()));
+        self.chapter("a host labelled and evacuated", |tx| {
+            let environment = environment::usable(tx, "prod")?;
+            let rack = Change::Labels([("rack".to_owned(), Some("b".to_owned()))].into());
+            placement::wish(tx, &environment, "prod-1", &rack, labels.clone())?;
+            let drain = Change::Availability(Availability::Drain);
+            placement::wish(tx, &environment, "prod-1", &drain, evacuation.clone()).map(drop)
+        })
+        .await;
+        let back = OperationId::new(self.mint());
+        self.chapter("the host takes tasks again", |tx| {
+            let environment = environment::usable(tx, "prod")?;
+            let active = Change::Availability(Availability::Active);
+            placement::wish(tx, &environment, "prod-1", &active, back.clone()).map(drop)
+        })
+        .await;
         let removal = OperationId::new(self.mint());
         self.chapter("a host removed", |tx| {
             let environment = environment::usable(tx, "prod")?;
@@ -275,10 +292,11 @@ impl Story {
         for host in &hosts {
             let role = host.membership.as_ref().map(|membership| membership.role);
             lines.push(format!(
-                "host {} {} {role:?} {:?}",
+                "host {} {} {role:?} {:?} {:?}",
                 host.name,
                 host.state().0,
-                host.machine.is_some()
+                host.machine.is_some(),
+                host.placement.written
             ));
         }
         for stack in stacks {

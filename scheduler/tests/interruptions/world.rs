@@ -10,6 +10,7 @@ use skep_model::fact::Fact;
 use skep_model::host::{Host, Machine, Membership, Role};
 use skep_model::ids::{EnvironmentId, HostId};
 use skep_model::operation::Operation;
+use skep_model::placement::Availability;
 use skep_model::stack::{ServiceSeen, Stack};
 use skep_scheduler::{Effect, EffectError, World, effects};
 
@@ -141,8 +142,16 @@ impl SimulatedWorld {
             }
             Effect::ObserveSwarm { environment } => vec![state.seen(environment)],
             Effect::DrainNode { environment, host, .. } => {
-                state.change(environment, host, |node| node.drained = true);
+                state.change(environment, host, |node| node.availability = Availability::Drain);
                 vec![state.seen(environment)]
+            }
+            Effect::UpdateNode { environment, host, generation, .. } => {
+                let wished =
+                    hosts(view).into_iter().find(|known| known.id == *host).expect("is there").placement;
+                state.change(environment, host, |node| node.availability = wished.availability);
+                let written = wished.labels.keys().cloned().collect();
+                let updated = Fact::NodeUpdated(environment.clone(), host.clone(), *generation, written);
+                vec![state.seen(environment), updated]
             }
             Effect::ObserveEvacuation { environment, host, .. } => {
                 vec![Fact::Evacuated(environment.clone(), host.clone())]
@@ -186,7 +195,13 @@ impl State {
     fn enter(&mut self, environment: &EnvironmentId, host: &HostId, role: Role) {
         let nodes = self.swarms.entry(environment.clone()).or_default();
         let leader = nodes.is_empty();
-        let node = Membership { node: format!("node-{host}"), role, leader, ready: true, drained: false };
+        let node = Membership {
+            node: format!("node-{host}"),
+            role,
+            leader,
+            ready: true,
+            availability: Availability::Active,
+        };
         nodes.entry(host.clone()).or_insert(node);
     }
 
