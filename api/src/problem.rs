@@ -260,6 +260,8 @@ const REFUSED_WITH: &[(&str, StatusCode)] = &[
     ("SKP-1301", StatusCode::CONFLICT),
     ("SKP-1302", StatusCode::CONFLICT),
     ("SKP-1303", StatusCode::CONFLICT),
+    ("SKP-1305", StatusCode::CONFLICT),
+    ("SKP-1306", StatusCode::CONFLICT),
     ("SKP-1401", StatusCode::CONFLICT),
     ("SKP-1501", StatusCode::FORBIDDEN),
     ("SKP-1502", StatusCode::FORBIDDEN),
@@ -384,6 +386,16 @@ fn params(refusal: &Refusal) -> Vec<(&'static str, Value)> {
             [("what", json!(what)), ("name", json!(name))].into_iter().chain(scope).collect()
         }
         Refusal::BeingRemoved { what, name } => vec![("what", json!(what)), ("name", json!(name))],
+        Refusal::HasQuorum { environment, reachable, managers } => {
+            vec![
+                ("environment", json!(environment)),
+                ("reachable", json!(reachable)),
+                ("managers", json!(managers)),
+            ]
+        }
+        Refusal::CannotRescue { host, candidates, .. } => {
+            vec![("host", json!(host)), ("candidates", json!(candidates))]
+        }
         Refusal::NoHosts { environment } => vec![("environment", json!(environment))],
         Refusal::HostPortTaken { port, by } => vec![("port", json!(port)), ("by", json!(by))],
         Refusal::TooMany { what, limit } => vec![("what", json!(what)), ("limit", json!(limit))],

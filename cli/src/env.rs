@@ -58,6 +58,22 @@ pub enum Verb {
         /// The environment's name or id
         name: String,
     },
+    /// Begin a swarm that has lost its quorum anew on one of its managers
+    #[command(
+        long_about = "Begin a swarm that has lost its quorum anew on one of its managers\n\nFor when most of the swarm's \
+                      managers are lost and do not come back. Services, networks, secrets and labels stay as that manager \
+                      knows them; what only the lost ones knew is gone. The other hosts are taken in again, those that \
+                      come back later as well.",
+        before_long_help = "Examples:\n  skep env rescue prod --from prod-2\n  skep env rescue prod --from prod-2 --confirm prod     in scripts",
+        after_long_help = exit::help(exit::WAITS)
+    )]
+    Rescue {
+        /// The environment's name or id
+        name: String,
+        /// A manager of the swarm that can be reached (see: skep host ls)
+        #[arg(long, value_name = "HOST")]
+        from: String,
+    },
     /// Destroy an environment with its hosts and stacks
     #[command(
         before_long_help = "Examples:\n  skep env rm test\n  skep env rm test --confirm test     in scripts",
@@ -93,6 +109,7 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
         Verb::Ls => ENV.list(&[], session).await,
         Verb::Create(wish) => create(wish, session).await,
         Verb::Inspect { name } => ENV.inspect(&name, session).await,
+        Verb::Rescue { name, from } => rescue(ENV.named(&name)?, &from, session).await,
         Verb::Rm { name } => remove(ENV.named(&name)?, session).await,
     }
 }
@@ -105,6 +122,18 @@ async fn create(wish: Create, session: &Session) -> Result<(), Failure> {
     let path = ENV.at(&[], session)?;
     let operation = session.client()?.write(Method::POST, &path, &[], Payload::Json(&body)).await;
     session.finish(&ENV, "created", vec![Started { name: wish.name, operation }]).await
+}
+
+async fn rescue(name: &str, from: &str, session: &Session) -> Result<(), Failure> {
+    let what = format!(
+        "The swarm of environment {name} is begun anew on {from} with what that host knows; what only lost managers knew is \
+         gone, and they are taken out"
+    );
+    session.confirm_by_name(&what, name).await?;
+    let path = ENV.at(&[name, "actions", "rescue"], session)?;
+    let operation =
+        session.client()?.write(Method::POST, &path, &[], Payload::Json(&json!({"from": from}))).await;
+    session.finish(&ENV, "rescued", vec![Started { name: name.to_owned(), operation }]).await
 }
 
 async fn remove(name: &str, session: &Session) -> Result<(), Failure> {

@@ -35,6 +35,9 @@ pub struct Environment {
     /// The host on which the swarm is begun. Written before that is tried, so that a second try, by whomever,
     /// begins no second swarm elsewhere.
     pub seed: Option<HostId>,
+    /// The last operation that has seen the swarm's managers agree after they could not.
+    #[serde(default)]
+    pub rescued_by: Option<OperationId>,
     /// The swarm, once there is one.
     pub swarm: Option<Swarm>,
 }
@@ -116,6 +119,7 @@ pub fn wish(tx: &mut Tx<'_>, wish: &EnvironmentWish) -> Ruling<Operation> {
         removal: None,
         opened: false,
         seed: None,
+        rescued_by: None,
         swarm: None,
     };
     tx.put(&environment);
@@ -163,6 +167,35 @@ fn removal_of(tx: &mut Tx<'_>, environment: &Environment) -> Ruling<Option<Opera
             && operation.subject.id == environment.id.as_str()
             && !operation.ended()
     }))
+}
+
+/// Asks for a swarm that has lost its quorum to be begun anew on one of its managers. What that manager knows of services
+/// and labels stays; what only the lost ones knew is gone.
+pub fn rescue(tx: &mut Tx<'_>, environment: &str, from: &str, id: OperationId) -> Ruling<Operation> {
+    let environment = usable(tx, environment)?;
+    let from = host::named(tx, &environment, from)?;
+    let hosts: Vec<Host> =
+        tx.list::<Host>(environment.id.as_str())?.into_iter().map(|stored| stored.record).collect();
+    let managers: Vec<&Host> = hosts.iter().filter(|host| host.is_swarm_manager()).collect();
+    let reachable: Vec<&Host> = managers.iter().copied().filter(|host| host.is_ready()).collect();
+    if !reachable.iter().any(|host| host.id == from.id) {
+        let why = match from.is_swarm_manager() {
+            true => format!("it is {}: {}", from.state().0, from.state().1),
+            false => "it is no manager of the swarm".to_owned(),
+        };
+        let candidates = reachable.iter().map(|host| host.name.to_string()).collect();
+        return Err(Refusal::CannotRescue { host: from.name.to_string(), why, candidates });
+    }
+    if reachable.len() > managers.len() / 2 {
+        return Err(Refusal::HasQuorum {
+            environment: environment.name.to_string(),
+            reachable: reachable.len(),
+            managers: managers.len(),
+        });
+    }
+    plant(tx, &environment.id, &from.id)?;
+    let subject = swarm(&environment);
+    operation::start(tx, id, workflow::RESCUE_SWARM, subject, Some(&environment), None)
 }
 
 /// Decides where the swarm is begun.
@@ -220,6 +253,11 @@ pub fn subject(environment: &Environment) -> Subject {
     Subject::new("environment", &environment.id, &environment.name)
 }
 
+/// Its swarm as the subject of an operation.
+pub fn swarm(environment: &Environment) -> Subject {
+    Subject::new("swarm", &environment.id, &environment.name)
+}
+
 fn not_found(reference: &str) -> Refusal {
     Refusal::NotFound { what: "environment", name: reference.to_owned(), scope: None }
 }
@@ -240,3 +278,7 @@ impl Environment {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "environment_tests.rs"]
+mod tests;

@@ -21,6 +21,8 @@ pub enum Fact {
     MachineGone(EnvironmentId, HostId),
     /// The swarm as one of its managers sees it: every node that is a host of ours.
     SwarmSeen(EnvironmentId, String, Vec<(HostId, Membership)>),
+    /// The swarm's managers can agree again, thanks to this operation.
+    SwarmRescued(EnvironmentId, OperationId),
     /// The host is in no swarm.
     LeftSwarm(EnvironmentId, HostId),
     /// No task runs on the host any more.
@@ -59,6 +61,9 @@ pub fn record(tx: &mut Tx<'_>, fact: &Fact) -> Ruling<()> {
             with_host(tx, environment, id, |host| host.machine = None)
         }
         Fact::SwarmSeen(environment, swarm, nodes) => swarm_seen(tx, environment, swarm, nodes),
+        Fact::SwarmRescued(id, operation) => {
+            with_environment(tx, id, |environment| environment.rescued_by = Some(operation.clone()))
+        }
         Fact::LeftSwarm(environment, id) => {
             with_host(tx, environment, id, |host| member_of(host, None))?;
             swarm_without_members(tx, environment)

@@ -30,6 +30,8 @@ pub mod workflow {
     pub const UPDATE_HOST: &str = "update-host";
     /// Makes the ready hosts of an environment into one swarm.
     pub const FORM_SWARM: &str = "form-swarm";
+    /// Begins a swarm that has lost its quorum anew on one of its managers.
+    pub const RESCUE_SWARM: &str = "rescue-swarm";
     /// Makes a recipe into running services.
     pub const DEPLOY_STACK: &str = "deploy-stack";
     /// Removes a stack's services and networks.

@@ -63,6 +63,28 @@ pub enum Refusal {
         /// Its name.
         environment: String,
     },
+    /// The swarm's managers can agree, or soon will.
+    #[error(
+        "the swarm of environment '{environment}' has not lost its quorum: {reachable} of {managers} managers can be reached"
+    )]
+    HasQuorum {
+        /// The environment.
+        environment: String,
+        /// Managers whose engines answer.
+        reachable: usize,
+        /// All that there are.
+        managers: usize,
+    },
+    /// A swarm can be begun anew only by who knows it.
+    #[error("host '{host}' cannot rescue the swarm: {why}")]
+    CannotRescue {
+        /// The host.
+        host: String,
+        /// What is missing.
+        why: String,
+        /// Hosts that can.
+        candidates: Vec<String>,
+    },
     /// A published port that another stack has on every host.
     #[error("port {port} on the hosts of the environment is already published by {by}")]
     HostPortTaken {
@@ -120,6 +142,8 @@ impl Refusal {
         ("SKP-1301", "NAME_TAKEN"),
         ("SKP-1302", "BEING_REMOVED"),
         ("SKP-1303", "NO_HOSTS"),
+        ("SKP-1305", "SWARM_HAS_QUORUM"),
+        ("SKP-1306", "CANNOT_RESCUE"),
         ("SKP-1401", "LIMIT_REACHED"),
         ("SKP-1501", "JOIN_TOKEN_USELESS"),
         ("SKP-1502", "MANAGER_REMOVED"),
@@ -139,6 +163,8 @@ impl Refusal {
             Refusal::NameTaken { .. } => "SKP-1301",
             Refusal::BeingRemoved { .. } => "SKP-1302",
             Refusal::NoHosts { .. } => "SKP-1303",
+            Refusal::HasQuorum { .. } => "SKP-1305",
+            Refusal::CannotRescue { .. } => "SKP-1306",
             Refusal::TooMany { .. } => "SKP-1401",
             Refusal::JoinTokenUseless => "SKP-1501",
             Refusal::ManagerRemoved { .. } => "SKP-1502",
@@ -170,6 +196,13 @@ impl Refusal {
                 Some(format!("add one: skep host create host-1 --driver local -e {environment}"))
             }
             Refusal::HostPortTaken { .. } => Some("publish another port, or remove the other stack".into()),
+            Refusal::HasQuorum { environment, .. } => {
+                Some(format!("see what its hosts lack: skep host ls -e {environment}"))
+            }
+            Refusal::CannotRescue { candidates, .. } if candidates.is_empty() => {
+                Some("start the machine of one of the swarm's managers first".into())
+            }
+            Refusal::CannotRescue { candidates, .. } => Some(format!("these can: {}", candidates.join(", "))),
             Refusal::JoinTokenUseless => {
                 Some("make a new one on a manager of the cluster: skep cluster join-command".into())
             }

@@ -42,6 +42,15 @@ pub enum Effect {
         /// Its name.
         name: Name,
     },
+    /// The swarm's managers can agree again, be it that one of them decides alone.
+    RescueSwarm {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// Which manager.
+        host: HostId,
+        /// Its name.
+        name: Name,
+    },
     /// Hosts are in the swarm.
     JoinSwarm {
         /// Of which environment.
@@ -178,6 +187,9 @@ impl fmt::Display for Effect {
             Effect::EnsureMachine { name, driver, .. } => write!(f, "ask {driver} for machine {name}"),
             Effect::ReleaseMachine { name, driver, .. } => write!(f, "give machine {name} back to {driver}"),
             Effect::InitSwarm { name, .. } => write!(f, "begin the swarm on {name}"),
+            Effect::RescueSwarm { name, .. } => {
+                write!(f, "begin the swarm anew on {name} with what it knows")
+            }
             Effect::JoinSwarm { joins, .. } => {
                 let joins: Vec<_> = joins.iter().map(|(_, name, role)| format!("{name} ({role})")).collect();
                 write!(f, "join {} to the swarm", joins.join(", "))

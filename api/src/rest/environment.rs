@@ -24,7 +24,7 @@ use crate::problem::{Refused, Reply};
 use crate::rest::{self, List, Listed, Metadata, driver};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, remove))
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, remove)).routes(routes!(rescue))
 }
 
 /// An isolated swarm with its hosts and stacks.
@@ -214,6 +214,27 @@ async fn create(State(api): State<Api>, Asked { change, wish }: Asked<Environmen
         Ok(Started::with_children(environment::wish(tx, &wish)?, children.clone()))
     })
     .await
+}
+
+/// From which host a swarm is rescued.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RescueWish {
+    /// The name or id of a manager of the swarm that can be reached.
+    from: String,
+}
+
+/// Begins a swarm that has lost its quorum anew on one of its managers, with what that one knows, and takes the others in
+/// again. Refused while most of its managers can be reached.
+#[utoipa::path(post, path = "/v1/environments/{environment}/actions/rescue", operation_id = "rescue_environment",
+    params(Changing, Keyed, Within), request_body = RescueWish, responses(Begun))]
+async fn rescue(
+    State(api): State<Api>,
+    Place(reference): Place<Reference>,
+    Asked { change, wish }: Asked<RescueWish>,
+) -> Reply<Response> {
+    let id = OperationId::new(Uuid::now_v7());
+    api.start(&change, |tx| Ok(environment::rescue(tx, &reference, &wish.from, id.clone())?.into())).await
 }
 
 /// Asks for an environment to be removed with everything in it.

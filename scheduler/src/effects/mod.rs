@@ -77,6 +77,10 @@ impl World for RealWorld {
                 let site = site(environment)?;
                 swarm::init(&site, site.host(host)?).await
             }
+            Effect::RescueSwarm { environment, host, .. } => {
+                let site = site(environment)?;
+                swarm::rescue(&site, site.host(host)?, &operation.id).await
+            }
             Effect::JoinSwarm { environment, joins } => swarm::join(&site(environment)?, joins).await,
             Effect::SetRole { environment, host, role, .. } => {
                 let site = site(environment)?;

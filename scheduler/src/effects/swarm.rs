@@ -4,6 +4,7 @@
 //! that a swarm tells of a node is what the node said of itself when it joined.
 
 use bollard::Docker;
+use bollard::errors::Error as DockerError;
 use bollard::models::{
     LocalNodeState, Node, NodeSpecAvailabilityEnum, NodeSpecRoleEnum, NodeState, SwarmInitRequest,
     SwarmJoinRequest, TaskState,
@@ -12,7 +13,7 @@ use bollard::query_parameters::{DeleteNodeOptions, LeaveSwarmOptions, ListTasksO
 use futures::future::join_all;
 use skep_model::fact::Fact;
 use skep_model::host::{Host, Membership, Role};
-use skep_model::ids::HostId;
+use skep_model::ids::{HostId, OperationId};
 use skep_model::name::Name;
 use skep_model::placement::Availability;
 
@@ -25,7 +26,7 @@ const SWARM_PORT: u16 = 2377;
 /// Begins the swarm on a host, or finds that the host is in one.
 pub(super) async fn init(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
     let docker = site.docker(host);
-    if local_state(&docker).await?.0 != LocalNodeState::ACTIVE {
+    if local_state(&docker).await?.state != LocalNodeState::ACTIVE {
         let request = SwarmInitRequest {
             listen_addr: Some(format!("0.0.0.0:{SWARM_PORT}")),
             advertise_addr: Some(address(host)?.to_owned()),
@@ -34,6 +35,42 @@ pub(super) async fn init(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectEr
         docker.init_swarm(request).await.map_err(docker_failed("beginning the swarm"))?;
     }
     observe_through(site, &docker).await
+}
+
+/// Lets one manager decide alone, if the swarm's managers cannot agree. Nodes, services, secrets and networks stay as it
+/// knows them (`docker swarm init --force-new-cluster`).
+pub(super) async fn rescue(
+    site: &Site,
+    host: &Host,
+    operation: &OperationId,
+) -> Result<Vec<Fact>, EffectError> {
+    let docker = site.docker(host);
+    match docker.list_nodes(None).await {
+        Ok(_) => {}
+        Err(error) if has_no_leader(&error) => {
+            let request = SwarmInitRequest {
+                listen_addr: Some(format!("0.0.0.0:{SWARM_PORT}")),
+                advertise_addr: Some(address(host)?.to_owned()),
+                force_new_cluster: Some(true),
+                ..SwarmInitRequest::default()
+            };
+            docker.init_swarm(request).await.map_err(docker_failed("beginning the swarm anew"))?;
+        }
+        Err(error) => return Err(docker_failed("asking the swarm's manager for its nodes")(error)),
+    }
+    let mut facts = observe_through(site, &docker).await?;
+    facts.push(Fact::SwarmRescued(site.environment.id.clone(), operation.clone()));
+    Ok(facts)
+}
+
+/// The engine's words when too few managers are there to agree; it has no code for it.
+fn has_no_leader(error: &DockerError) -> bool {
+    match error {
+        DockerError::DockerResponseServerError { message, .. } => {
+            message.contains("does not have a leader") || message.contains("deadline exceeded")
+        }
+        _ => false,
+    }
 }
 
 /// Joins hosts, all at once; those that are in it already are left alone.
@@ -46,12 +83,14 @@ pub(super) async fn join(site: &Site, joins: &[(HostId, Name, Role)]) -> Result<
         .into_iter()
         .filter_map(|host| Some(format!("{}:{SWARM_PORT}", host.machine.as_ref()?.address)))
         .collect();
+    let nodes = manager.list_nodes(None).await.map_err(docker_failed("listing the nodes"))?;
+    let members: Vec<_> = nodes.into_iter().filter_map(|node| node.id).collect();
     let joined = joins.iter().map(|(id, _, role)| {
         let token = match role {
             Role::Manager => tokens.manager.clone(),
             Role::Worker => tokens.worker.clone(),
         };
-        join_one(site, id, token, remote_addrs.clone(), swarm.id.as_deref())
+        join_one(site, id, token, remote_addrs.clone(), swarm.id.as_deref(), &members)
     });
     let joined = join_all(joined).await;
     let seen = observe_through(site, &manager).await?;
@@ -72,18 +111,20 @@ async fn join_one(
     join_token: Option<String>,
     remote_addrs: Vec<String>,
     swarm: Option<&str>,
+    members: &[String],
 ) -> Result<(), EffectError> {
     let host = site.host(id)?;
     let docker = site.docker(host);
-    match local_state(&docker).await? {
-        (LocalNodeState::ACTIVE, cluster) if cluster.is_none() || cluster.as_deref() == swarm => {
-            return Ok(());
-        }
-        (LocalNodeState::ACTIVE, _) => {
+    let local = local_state(&docker).await?;
+    match local.state {
+        LocalNodeState::ACTIVE if local.swarm.as_deref().is_some_and(|found| Some(found) != swarm) => {
             return Err(EffectError::lasting(format!("{} is a node of another swarm", host.name)));
         }
+        LocalNodeState::ACTIVE if members.contains(&local.node) => return Ok(()),
+        // It was taken out while it could not be reached, and does not know.
+        LocalNodeState::ACTIVE => leave_here(&docker).await?,
         // An earlier join is still under way in the engine.
-        (LocalNodeState::PENDING, _) => return Ok(()),
+        LocalNodeState::PENDING => return Ok(()),
         _ => {}
     }
     let request = SwarmJoinRequest {
@@ -165,9 +206,8 @@ pub(super) async fn observe_evacuation(site: &Site, host: &Host) -> Result<Vec<F
 pub(super) async fn leave(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
     if host.agent.connected && host.agent.engine_up {
         let docker = site.docker(host);
-        if local_state(&docker).await?.0 != LocalNodeState::INACTIVE {
-            let options = LeaveSwarmOptions { force: true };
-            docker.leave_swarm(Some(options)).await.map_err(docker_failed("leaving the swarm"))?;
+        if local_state(&docker).await?.state != LocalNodeState::INACTIVE {
+            leave_here(&docker).await?;
         }
     }
     if !site.managers(Some(host)).is_empty() {
@@ -183,11 +223,28 @@ pub(super) async fn leave(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectE
     Ok(vec![Fact::LeftSwarm(host.environment.clone(), host.id.clone())])
 }
 
-async fn local_state(docker: &Docker) -> Result<(LocalNodeState, Option<String>), EffectError> {
+async fn leave_here(docker: &Docker) -> Result<(), EffectError> {
+    let options = LeaveSwarmOptions { force: true };
+    docker.leave_swarm(Some(options)).await.map_err(docker_failed("leaving the swarm"))
+}
+
+/// What an engine believes of itself.
+struct Local {
+    state: LocalNodeState,
+    /// Its node's id, empty without one.
+    node: String,
+    /// Only managers know it.
+    swarm: Option<String>,
+}
+
+async fn local_state(docker: &Docker) -> Result<Local, EffectError> {
     let info = docker.info().await.map_err(docker_failed("asking the engine about its swarm"))?;
     let swarm = info.swarm.unwrap_or_default();
-    let state = swarm.local_node_state.unwrap_or(LocalNodeState::INACTIVE);
-    Ok((state, swarm.cluster.and_then(|cluster| cluster.id)))
+    Ok(Local {
+        state: swarm.local_node_state.unwrap_or(LocalNodeState::INACTIVE),
+        node: swarm.node_id.unwrap_or_default(),
+        swarm: swarm.cluster.and_then(|cluster| cluster.id),
+    })
 }
 
 async fn observe_through(site: &Site, manager: &Docker) -> Result<Vec<Fact>, EffectError> {

@@ -1,16 +1,16 @@
 //! Starts `form-swarm` wherever ready hosts and swarm disagree.
 
 use skep_ledger::ReadError;
-use skep_model::environment::Environment;
+use skep_model::environment::{self, Environment};
 use skep_model::host::Host;
-use skep_model::operation::{Subject, workflow};
+use skep_model::operation::workflow;
 
 use super::{Decision, Picture};
 
 pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
     let mut decisions = vec![];
     for environment in picture.environments.iter().filter(|environment| environment.removal.is_none()) {
-        let subject = Subject::new("swarm", &environment.id, &environment.name);
+        let subject = environment::swarm(environment);
         if !picture.free(&subject) {
             continue;
         }

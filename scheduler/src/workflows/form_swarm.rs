@@ -41,7 +41,7 @@ fn init(at: &At) -> Next {
     }
 }
 
-fn join(at: &At) -> Next {
+pub(super) fn join(at: &At) -> Next {
     let mut managers = managers(at).count();
     let mut joins = vec![];
     for host in at.hosts.iter().filter(|host| host.is_ready() && host.membership.is_none()) {
@@ -57,7 +57,7 @@ fn join(at: &At) -> Next {
     }
 }
 
-fn roles(at: &At) -> Next {
+pub(super) fn roles(at: &At) -> Next {
     let now = managers(at).count();
     let worker = at.hosts.iter().find(|host| host.is_active() && !host.is_swarm_manager());
     let surplus =
@@ -69,7 +69,7 @@ fn roles(at: &At) -> Next {
     }
 }
 
-fn verify(at: &At) -> Next {
+pub(super) fn verify(at: &At) -> Next {
     // A host that has become ready meanwhile is the next run's business.
     let unready = |host: &&Host| host.is_ready() && host.membership.is_some() && !host.is_active();
     match (&at.environment, at.hosts.iter().find(unready)) {

@@ -7,6 +7,7 @@ mod form_swarm;
 mod remove_environment;
 mod remove_host;
 mod remove_stack;
+mod rescue_swarm;
 mod update_host;
 
 use skep_model::host::{Host, Role};
@@ -18,6 +19,7 @@ pub const WORKFLOWS: &[Workflow] = &[
     create_environment::WORKFLOW,
     create_host::WORKFLOW,
     form_swarm::WORKFLOW,
+    rescue_swarm::WORKFLOW,
     update_host::WORKFLOW,
     deploy_stack::WORKFLOW,
     remove_stack::WORKFLOW,

@@ -109,6 +109,14 @@ impl Story {
             placement::wish(tx, &environment, "prod-1", &active, back.clone()).map(drop)
         })
         .await;
+        self.engines(Err("connection refused".into())).await;
+        let rescue = OperationId::new(self.mint());
+        self.chapter("the swarm rescued", |tx| {
+            environment::rescue(tx, "prod", "prod-2", rescue.clone()).map(drop)
+        })
+        .await;
+        self.engines(Ok(())).await;
+        self.chapter("the lost managers are back", |_| Ok(())).await;
         let removal = OperationId::new(self.mint());
         self.chapter("a host removed", |tx| {
             let environment = environment::usable(tx, "prod")?;
@@ -123,6 +131,17 @@ impl Story {
             environment::remove(tx, "prod", removal.clone()).map(drop)
         })
         .await;
+    }
+
+    /// The engines of two of the three swarm managers die, or are there again.
+    async fn engines(&mut self, state: Result<(), String>) {
+        let lost = hosts(&self.ledger.view()).into_iter().filter(|host| host.name.as_str() != "prod-2");
+        for host in lost.filter(|host| host.agent.connected) {
+            let told = transact(&*self.ledger, Request::new(), |tx| {
+                host::reported(tx, host.id.as_str(), "m1", "s1", None, state.clone())
+            });
+            told.await.expect("agents are heard");
+        }
     }
 
     fn end(self) -> Told {

@@ -130,6 +130,13 @@ impl SimulatedWorld {
                 }
                 vec![state.seen(environment)]
             }
+            Effect::RescueSwarm { environment, host, .. } => {
+                for (id, node) in state.swarms.entry(environment.clone()).or_default() {
+                    node.leader = id == host;
+                    node.ready = node.leader || node.role == Role::Worker;
+                }
+                vec![state.seen(environment), Fact::SwarmRescued(environment.clone(), operation.id.clone())]
+            }
             Effect::JoinSwarm { environment, joins } => {
                 for (host, _, role) in joins {
                     state.enter(environment, host, *role);

@@ -1,0 +1,65 @@
+//! Begins a swarm that has lost its quorum anew on one of its managers, and takes the others in again.
+//!
+//! The lost managers are taken out first, on both sides as far as they can be reached: an engine that still believes in
+//! the old quorum cannot join. Those that come back later are taken in by `form-swarm`.
+
+use skep_model::host::Host;
+use skep_model::operation::workflow;
+
+use super::form_swarm;
+use crate::{At, Effect, Late, Next, Step, Workflow};
+
+/// Time to part with one lost manager after the other; one that cannot be parted with is left to `form-swarm`.
+const PART_MAX_SECS: i64 = 300;
+
+/// Time for machines that are on their way back.
+const REJOIN_MAX_SECS: i64 = 300;
+
+pub(super) const WORKFLOW: Workflow = Workflow {
+    name: workflow::RESCUE_SWARM,
+    steps: &[
+        Step::new("rescue", rescue),
+        Step::new("part", part).within(PART_MAX_SECS, Late::GoOn),
+        Step::new("join", form_swarm::join).within(REJOIN_MAX_SECS, Late::GoOn),
+        Step::new("roles", form_swarm::roles).within(REJOIN_MAX_SECS, Late::GoOn),
+        Step::new("verify", form_swarm::verify).within(REJOIN_MAX_SECS, Late::GoOn),
+    ],
+};
+
+fn rescue(at: &At) -> Next {
+    let Some(environment) = at.environment.as_ref().filter(|_| !at.environment_goes()) else {
+        return Next::Turn("the environment is being removed".into());
+    };
+    if environment.rescued_by.as_ref() == Some(&at.operation.id) {
+        return Next::Done;
+    }
+    match rescuer(at) {
+        Some(host) if host.is_ready() => Next::Do(Effect::RescueSwarm {
+            environment: environment.id.clone(),
+            host: host.id.clone(),
+            name: host.name.clone(),
+        }),
+        Some(host) => Next::Wait(format!("{} is {}", host.name, host.state().0)),
+        None => Next::Turn("the host that was to rescue the swarm is gone".into()),
+    }
+}
+
+fn part(at: &At) -> Next {
+    let lost = |host: &&Host| {
+        let is_rescuer = rescuer(at).is_some_and(|rescuer| rescuer.id == host.id);
+        !is_rescuer && host.is_swarm_manager() && host.membership.as_ref().is_some_and(|node| !node.ready)
+    };
+    match at.hosts.iter().find(lost) {
+        None => Next::Done,
+        Some(host) => Next::Do(Effect::LeaveSwarm {
+            environment: host.environment.clone(),
+            host: host.id.clone(),
+            name: host.name.clone(),
+        }),
+    }
+}
+
+fn rescuer(at: &At) -> Option<&Host> {
+    let seed = at.environment.as_ref()?.seed.as_ref()?;
+    at.hosts.iter().find(|host| host.id == *seed)
+}
