@@ -231,18 +231,29 @@ impl Lab {
         sockets.filter(|socket| socket.exists()).last().with_context(|| format!("{host_id} has no engine"))
     }
 
-    /// Processes of engines that belong to this cluster's hosts, counted in /proc.
+    /// How many engines of this cluster's hosts run.
     pub fn engines(&self) -> usize {
+        self.engine_processes().count()
+    }
+
+    /// Ends a host's engine without a warning; its agent stays.
+    pub fn sigkill_engine(&self, host_id: &str) -> Result<()> {
+        let engine = self.engine_processes().find(|(_, line)| line.contains(host_id));
+        let (pid, _) = engine.with_context(|| format!("{host_id} has no engine"))?;
+        kill(Pid::from_raw(pid), Signal::SIGKILL).with_context(|| format!("killing the engine of {host_id}"))
+    }
+
+    /// Processes of engines that belong to this cluster's hosts and their command lines, as /proc has them.
+    fn engine_processes(&self) -> impl Iterator<Item = (i32, String)> {
         let ours = self.dir.join("hosts").display().to_string();
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-        processes
-            .filter(|entry| {
-                let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-                let line = String::from_utf8_lossy(&line);
-                let program = line.split('\0').next().unwrap_or_default();
-                program.ends_with("dockerd") && line.contains(&ours)
-            })
-            .count()
+        processes.filter_map(move |entry| {
+            let line = fs::read(entry.path().join("cmdline")).ok()?;
+            let line = String::from_utf8_lossy(&line).into_owned();
+            let program = line.split('\0').next().unwrap_or_default();
+            let is_ours = program.ends_with("dockerd") && line.contains(&ours);
+            Some((entry.file_name().to_str()?.parse().ok()?, line)).filter(|_| is_ours)
+        })
     }
 
     /// Waits until `look` finds something; says what was missing otherwise.

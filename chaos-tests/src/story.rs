@@ -52,6 +52,7 @@ pub const STAGES: &[Stage] = &[
     Stage { title: "an image is loaded into every host", measures: false, tell: load_image },
     Stage { title: "a recipe with three replicas runs and answers", measures: false, tell: deploy },
     Stage { title: "every replica tells the same state", measures: false, tell: read_everywhere },
+    Stage { title: "a host is evacuated and takes tasks again", measures: false, tell: evacuate },
     Stage { title: "a host is removed and the swarm goes on", measures: false, tell: remove_host },
     Stage { title: "a manager's memory", measures: true, tell: memory },
     Stage { title: "leader killed, until the next accepted write", measures: true, tell: failover },
@@ -250,6 +251,25 @@ fn read_everywhere(story: &mut Story) -> Result<String> {
     ensure!(told.len() == 3, "{} managers were asked", told.len());
     ensure!(told.iter().all(|one| *one == told[0]), "the managers tell different things: {told:#?}");
     Ok("hosts and stacks are the same on each".into())
+}
+
+fn evacuate(story: &mut Story) -> Result<String> {
+    let name = format!("{ENVIRONMENT}-2");
+    story.lab.succeed(&["host", "label", &name, "rack=b", "-e", ENVIRONMENT])?;
+    story.lab.succeed(&["host", "evacuate", &name, "-e", ENVIRONMENT])?;
+    let hosts = story.hosts(ENVIRONMENT)?;
+    let host = hosts.iter().find(|host| host["metadata"]["name"] == *name).context("the host is gone")?;
+    ensure!(host["status"]["state"] == "drained", "it is {}", host["status"]["state"]);
+    let left = story.lab.docker(id(host)?, &["ps", "--quiet"])?;
+    ensure!(left.trim().is_empty(), "containers still run on {name}: {left}");
+    let format = "{{.Spec.Availability}} {{.Spec.Labels.rack}}";
+    let node = ["node", "inspect", &name, "--format", format];
+    let shown = story.lab.docker(id(&hosts[0])?, &node)?;
+    ensure!(shown.trim() == "drain b", "docker node inspect shows: {shown}");
+    story.lab.succeed(&["host", "uncordon", &name, "-e", ENVIRONMENT])?;
+    let shown = story.lab.docker(id(&hosts[0])?, &node)?;
+    ensure!(shown.trim() == "active b", "docker node inspect shows: {shown}");
+    Ok(format!("no container was left on {name} while it was drained; it kept its label"))
 }
 
 fn remove_host(story: &mut Story) -> Result<String> {
