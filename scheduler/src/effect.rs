@@ -74,6 +74,15 @@ pub enum Effect {
         /// Its name.
         name: Name,
     },
+    /// A drained node takes tasks again.
+    ReturnNode {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// Which.
+        host: HostId,
+        /// Its name.
+        name: Name,
+    },
     /// Do tasks still run on a drained node?
     ObserveEvacuation {
         /// Of which environment.
@@ -174,6 +183,7 @@ impl fmt::Display for Effect {
             Effect::SetRole { name, role, .. } => write!(f, "make {name} a {role} of the swarm"),
             Effect::ObserveSwarm { .. } => write!(f, "wait until the swarm sees its nodes ready"),
             Effect::DrainNode { name, .. } => write!(f, "drain {name}"),
+            Effect::ReturnNode { name, .. } => write!(f, "let {name} take tasks again"),
             Effect::ObserveEvacuation { name, .. } => write!(f, "wait until no task runs on {name}"),
             Effect::LeaveSwarm { name, .. } => write!(f, "take {name} out of the swarm"),
             Effect::EnsureNetworks { stack, .. } => write!(f, "create the networks of {stack}"),

@@ -87,6 +87,10 @@ impl World for RealWorld {
                 let site = site(environment)?;
                 swarm::drain(&site, site.host(host)?).await
             }
+            Effect::ReturnNode { environment, host, .. } => {
+                let site = site(environment)?;
+                swarm::take_back(&site, site.host(host)?).await
+            }
             Effect::ObserveEvacuation { environment, host, .. } => {
                 let site = site(environment)?;
                 swarm::observe_evacuation(&site, site.host(host)?).await

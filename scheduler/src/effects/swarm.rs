@@ -120,6 +120,14 @@ pub(super) async fn drain(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectE
     observe_through(site, &manager).await
 }
 
+/// Lets a drained node take tasks again.
+pub(super) async fn take_back(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
+    let manager = site.manager(None)?;
+    let active = NodeSpecAvailabilityEnum::ACTIVE;
+    update(&manager, host, |spec| spec.availability.replace(active) != Some(active)).await?;
+    observe_through(site, &manager).await
+}
+
 /// Says when no task runs on a node any more.
 pub(super) async fn observe_evacuation(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
     let filters = [("node".to_owned(), vec![node(host)?.to_owned()])];
