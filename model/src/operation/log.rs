@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use skep_ledger::{Record, Stored, Tx, View};
 
-use super::{Direction, Hold, Operation, State, StepRecord, StepState, queue};
+use super::{Direction, Hold, Operation, Planned, State, StepRecord, StepState, queue};
 use crate::ids::OperationId;
 use crate::{CLUSTER, Ruling};
 
@@ -125,8 +125,10 @@ fn lines(before: Option<&Operation>, after: &Operation, now: Timestamp) -> Vec<S
     if before.direction != after.direction && after.direction == Direction::Back {
         said.push(plain(format!("turned around: {}", after.failure.as_deref().unwrap_or_default())));
     }
-    let steps = before.steps.iter().zip(&after.steps).filter_map(|(before, after)| step(before, after, now));
-    said.extend(steps);
+    let ahead = StepRecord::ahead(Planned::from(""));
+    for (index, after) in after.steps.iter().enumerate() {
+        said.extend(step(before.steps.get(index).unwrap_or(&ahead), after, now));
+    }
     if after.ended() && !before.ended() {
         said.push(plain(match after.state {
             State::Succeeded => "succeeded".into(),

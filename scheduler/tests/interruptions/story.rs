@@ -155,7 +155,8 @@ impl Story {
         if !here || self.cancelled.is_some() {
             return;
         }
-        let cancelled = transact(&*self.ledger, Request::new(), |tx| operation::cancel(tx, id.as_str(), "ann"));
+        let cancelled =
+            transact(&*self.ledger, Request::new(), |tx| operation::cancel(tx, id.as_str(), "ann"));
         self.cancelled = Some(cancelled.await.map(|_| id.clone()).map_err(|refusal| refusal.to_string()));
     }
 

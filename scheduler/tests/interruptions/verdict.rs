@@ -87,7 +87,10 @@ mod tests {
         verdicts.hear("short", &short, vec!["another".into()]);
         let panicked = std::panic::catch_unwind(|| verdicts.pronounce()).expect_err("two are wrong");
         let text = panicked.downcast_ref::<String>().expect("is text");
-        assert!(text.starts_with("2 of 2 stories went wrong. The shortest:\nchapter 'an environment"), "{text}");
+        assert!(
+            text.starts_with("2 of 2 stories went wrong. The shortest:\nchapter 'an environment"),
+            "{text}"
+        );
         assert!(text.ends_with("short:\nanother"), "{text}");
     }
 }
