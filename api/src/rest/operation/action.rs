@@ -7,7 +7,7 @@ use serde::Serialize;
 use skep_ledger::Tx;
 use skep_model::ids::OperationId;
 use skep_model::{CLUSTER, Ruling, operation};
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use crate::Api;
 use crate::change::{Begun, Change, Changing, Keyed, Started};
 use crate::dress::At;
 use crate::extract::{Place, Reference};
-use crate::problem::{Problem, Reply};
+use crate::problem::{Refused, Reply};
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -49,27 +49,17 @@ struct StepFate {
     what: String,
 }
 
-/// What a cancellation is answered with, for the description of the API.
-#[derive(IntoResponses)]
-#[expect(dead_code, clippy::large_enum_variant, reason = "only describes an answer")]
-enum Turned {
-    /// Accepted: follow the operation
-    #[response(status = 202)]
-    Accepted(Operation),
-    /// Dry run: what would be given back, and what would stay
-    #[response(status = 200)]
-    Rehearsed(OperationTurnaround),
-    /// Refused
-    #[response(status = "default", content_type = "application/problem+json")]
-    Refused(Problem),
-}
-
 /// Gives an operation up: what it made is given back, as far as there is a way.
 ///
 /// A dry run lists what will be given back and what will stay. Refused for operations that have ended, that give back
 /// already, or whose current work cannot be taken back; one that waits for its turn is simply over.
 #[utoipa::path(post, path = "/v1/operations/{operation}/actions/cancel", operation_id = "cancel_operation",
-    params(Changing, Keyed, ("operation" = String, Path, description = "Its id")), responses(Turned))]
+    params(Changing, Keyed, ("operation" = String, Path, description = "Its id")),
+    responses(
+    (status = 202, body = Operation, description = "Accepted: follow the operation"),
+    (status = 200, body = OperationTurnaround, description = "Dry run: what would be given back, and what would stay"),
+    Refused,
+))]
 async fn cancel(State(api): State<Api>, Place(id): Place<Reference>, change: Change) -> Reply<Response> {
     let rule = |tx: &mut Tx<'_>| operation::cancel(tx, &id, change.by());
     if !change.is_dry_run() {
