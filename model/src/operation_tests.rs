@@ -178,7 +178,7 @@ async fn asking_twice_or_too_late_is_refused_with_the_reason() {
         change(&ledger, |tx| pause(tx, id(1).as_str(), "bob")).await,
         change(&ledger, |tx| resume(tx, id(1).as_str())).await,
     ] {
-        assert_eq!(refused.expect_err("has ended").code(), "SKP-1306");
+        assert_eq!(refused.expect_err("has ended").code(), "SKP-1308");
     }
 }
 

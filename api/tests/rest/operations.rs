@@ -204,7 +204,7 @@ async fn a_cancellation_is_rehearsed_in_words_then_turns_the_operation_around_on
     assert_eq!((&shown["state"], &shown["cancelled"]["by"]), (&json!("cancelling"), &json!("admin")));
     assert_eq!(door.get("/v1/operations?state=cancelling").await.body["items"][0]["id"], id);
     let again = door.send(&ask(&id, "cancel")).await;
-    again.is_problem(409, "SKP-1306");
+    again.is_problem(409, "SKP-1308");
     assert!(again.detail().contains("gives back already what it made"), "{again:?}");
     moved(&door, &id, |operation, now| {
         operation.keep(now);
@@ -216,7 +216,7 @@ async fn a_cancellation_is_rehearsed_in_words_then_turns_the_operation_around_on
     let states: Vec<_> = ended["steps"].as_array().unwrap().iter().map(|step| &step["state"]).collect();
     assert_eq!(states, ["undone", "kept", "failed"]);
     assert_eq!(ended["state"], "cancelled");
-    door.send(&ask(&id, "pause")).await.is_problem(409, "SKP-1306");
+    door.send(&ask(&id, "pause")).await.is_problem(409, "SKP-1308");
     door.send(&ask("op_1", "cancel")).await.is_problem(404, "SKP-1203");
 }
 
@@ -227,10 +227,10 @@ async fn a_paused_operation_says_who_and_since_when_until_it_is_resumed() {
     let paused = door.send(&ask(&id, "pause")).await.body;
     assert_eq!((&paused["state"], &paused["paused"]["by"]), (&json!("paused"), &json!("admin")));
     assert!(paused["paused"]["at"].is_string() && paused["deadline"].is_string(), "{paused}");
-    door.send(&ask(&id, "retry")).await.is_problem(409, "SKP-1306");
+    door.send(&ask(&id, "retry")).await.is_problem(409, "SKP-1308");
     let resumed = door.send(&ask(&id, "resume")).await.body;
     assert_eq!((&resumed["state"], &resumed["paused"]), (&json!("running"), &json!(null)));
-    door.send(&ask(&id, "resume")).await.is_problem(409, "SKP-1306");
+    door.send(&ask(&id, "resume")).await.is_problem(409, "SKP-1308");
 }
 
 #[tokio::test]
@@ -253,7 +253,7 @@ async fn a_waiting_operation_is_tried_at_once_and_a_failed_one_as_another() {
     assert_ne!(again.body["id"], json!(id));
     assert_eq!((&again.body["retry_of"], &again.body["type"]), (&json!(id), &json!("create-environment")));
     let busy = door.send(&ask(&id, "retry")).await;
-    busy.is_problem(409, "SKP-1305");
+    busy.is_problem(409, "SKP-1307");
     assert_eq!(busy.body["params"]["operation"], again.body["id"]);
 }
 
