@@ -82,6 +82,7 @@ pub(crate) struct Change {
     id: [u8; 16],
     dry_run: bool,
     body: BodyHash,
+    by: String,
 }
 
 type BodyHash = [u8; SHA256_OUTPUT_LEN];
@@ -145,7 +146,12 @@ impl Change {
             Some(key) => request_id(&[&principal, parts.method.as_str(), parts.uri.path(), &key]),
             None => Uuid::now_v7().into_bytes(),
         };
-        Ok(Change { id, dry_run, body: hash(body) })
+        Ok(Change { id, dry_run, body: hash(body), by: principal })
+    }
+
+    /// Who asks.
+    pub(crate) fn by(&self) -> &str {
+        &self.by
     }
 
     pub(crate) fn is_dry_run(&self) -> bool {

@@ -262,7 +262,10 @@ const REFUSED_WITH: &[(&str, StatusCode)] = &[
     ("SKP-1303", StatusCode::CONFLICT),
     ("SKP-1305", StatusCode::CONFLICT),
     ("SKP-1306", StatusCode::CONFLICT),
+    ("SKP-1307", StatusCode::CONFLICT),
+    ("SKP-1308", StatusCode::CONFLICT),
     ("SKP-1401", StatusCode::CONFLICT),
+    ("SKP-1406", StatusCode::CONFLICT),
     ("SKP-1501", StatusCode::FORBIDDEN),
     ("SKP-1502", StatusCode::FORBIDDEN),
     ("SKP-2001", StatusCode::UNPROCESSABLE_ENTITY),
@@ -399,6 +402,16 @@ fn params(refusal: &Refusal) -> Vec<(&'static str, Value)> {
         Refusal::NoHosts { environment } => vec![("environment", json!(environment))],
         Refusal::HostPortTaken { port, by } => vec![("port", json!(port)), ("by", json!(by))],
         Refusal::TooMany { what, limit } => vec![("what", json!(what)), ("limit", json!(limit))],
+        Refusal::OperationInProgress { subject, operation } => {
+            vec![("subject", json!(subject)), ("operation", json!(operation))]
+        }
+        Refusal::WrongState { what, cannot, state, why } => {
+            let params = [("what", what.as_str()), ("cannot", *cannot), ("state", state), ("why", why)];
+            params.into_iter().map(|(name, value)| (name, json!(value))).collect()
+        }
+        Refusal::QueueFull { subject, limit, operation } => {
+            vec![("subject", json!(subject)), ("limit", json!(limit)), ("operation", json!(operation))]
+        }
         Refusal::ManagerRemoved { number } => vec![("number", json!(number))],
         Refusal::JoinTokenUseless
         | Refusal::InvalidRecipe { .. }

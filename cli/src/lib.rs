@@ -22,6 +22,7 @@ mod input;
 mod manager;
 mod noun;
 mod operation;
+mod operation_log;
 mod options;
 mod progress;
 mod reference;

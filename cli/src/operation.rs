@@ -1,12 +1,15 @@
 //! `skep operation`: what the cluster is doing and has done.
 
 use clap::{Subcommand, ValueEnum};
+use reqwest::Method;
 use serde_json::Value;
 
+use crate::client::Payload;
 use crate::exit;
 use crate::failure::Failure;
 use crate::flags::Output;
 use crate::noun::{Noun, Verbs};
+use crate::operation_log;
 use crate::session::{self, Session};
 use crate::table::{Column, Show};
 use crate::value::{list_at, text_at};
@@ -53,6 +56,57 @@ pub enum Verb {
         /// The operation's id
         id: String,
     },
+    /// Give an operation up: what it made is given back, as far as there is a way
+    #[command(
+        before_long_help = "Examples:\n  skep op cancel op_0198f2c1 --dry-run\n  skep op cancel op_0198f2c1 --yes",
+        after_long_help = exit::help(exit::WAITS)
+    )]
+    Cancel {
+        /// The operation's id
+        id: String,
+        /// Only show what would be given back and what would stay
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Try again: at once if it waits, as a new operation if it has failed
+    #[command(
+        before_long_help = "Examples:\n  skep op retry op_0198f2c1\n  skep op retry op_0198f2c1 --detach",
+        after_long_help = exit::help(exit::WAITS)
+    )]
+    Retry {
+        /// The operation's id
+        id: String,
+    },
+    /// Let an operation do nothing new until it is resumed
+    #[command(
+        before_long_help = "Examples:\n  skep op pause op_0198f2c1",
+        after_long_help = exit::help(exit::WRITES)
+    )]
+    Pause {
+        /// The operation's id
+        id: String,
+    },
+    /// Let a paused operation go on
+    #[command(
+        before_long_help = "Examples:\n  skep op resume op_0198f2c1",
+        after_long_help = exit::help(exit::WRITES)
+    )]
+    Resume {
+        /// The operation's id
+        id: String,
+    },
+    /// Show what an operation has done, line by line
+    #[command(
+        before_long_help = "Examples:\n  skep op logs op_0198f2c1\n  skep op logs op_0198f2c1 --follow",
+        after_long_help = exit::help(exit::READS)
+    )]
+    Logs {
+        /// The operation's id
+        id: String,
+        /// Go on until the operation has ended
+        #[arg(short, long)]
+        follow: bool,
+    },
     /// Follow an operation to its end
     #[command(
         before_long_help = "Examples:\n  skep op watch op_0198f2c1\n  skep op watch op_0198f2c1 --progress json",
@@ -70,8 +124,11 @@ pub enum State {
     Queued,
     Running,
     Waiting,
+    Paused,
+    Cancelling,
     Succeeded,
     Failed,
+    Cancelled,
 }
 
 pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), Failure> {
@@ -83,6 +140,11 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
         }
         Verb::Inspect { id } => OPERATION.inspect(&id, session).await,
         Verb::Watch { id } => watch(OPERATION.named(&id)?, session).await,
+        Verb::Cancel { id, dry_run } => cancel(OPERATION.named(&id)?, dry_run, session).await,
+        Verb::Retry { id } => retry(OPERATION.named(&id)?, session).await,
+        Verb::Pause { id } => act(OPERATION.named(&id)?, "pause", "paused", session).await,
+        Verb::Resume { id } => act(OPERATION.named(&id)?, "resume", "resumed", session).await,
+        Verb::Logs { id, follow } => operation_log::print(OPERATION.named(&id)?, follow, session).await,
     }
 }
 
@@ -102,6 +164,76 @@ async fn watch(id: &str, session: &Session) -> Result<(), Failure> {
     Ok(())
 }
 
+async fn asked(id: &str, action: &str, query: &[(&str, &str)], session: &Session) -> Result<Value, Failure> {
+    let path = OPERATION.at(&[id, "actions", action], session)?;
+    session.client()?.write(Method::POST, &path, query, Payload::Nothing).await
+}
+
+async fn act(id: &str, action: &str, done: &str, session: &Session) -> Result<(), Failure> {
+    let operation = asked(id, action, &[], session).await?;
+    session.print_done(&OPERATION, &operation, done);
+    Ok(())
+}
+
+async fn cancel(id: &str, dry_run: bool, session: &Session) -> Result<(), Failure> {
+    let plan = asked(id, "cancel", &[("dry_run", "true")], session).await?;
+    if dry_run && session.output(Output::Table) == Output::Json {
+        session.print_json(&plan);
+        return Ok(());
+    }
+    let words = about_cancellation(id, &plan);
+    if dry_run {
+        session.screen.result(&format!("{words}\n"));
+        return Ok(());
+    }
+    session.confirm(&words).await?;
+    let operation = asked(id, "cancel", &[], session).await?;
+    if session.settings.detach {
+        session.print_done(&OPERATION, &operation, "is being cancelled");
+        return Ok(());
+    }
+    let ended = session::watch(session, operation).await?;
+    if ended["state"] != "cancelled" {
+        return Err(Failure::OperationFailed(Box::new(ended)));
+    }
+    session.print_done(&OPERATION, &ended, "cancelled");
+    Ok(())
+}
+
+/// What a person should know before an operation is turned around.
+fn about_cancellation(id: &str, plan: &Value) -> String {
+    let operation = &plan["operation"];
+    let text = |pointer: &str| text_at(operation, pointer).unwrap_or_default();
+    let mut lines = vec![format!("Cancelling {} of {} ({id})", text("/type"), text("/target"))];
+    for (pointer, title) in [("/gives_back", "Given back"), ("/stays", "Kept")] {
+        let fates = list_at(plan, pointer);
+        let what = fates.iter().map(|fate| {
+            let text = |pointer: &str| text_at(fate, pointer).unwrap_or_default();
+            format!("    {}: {}", text("/step"), text("/what"))
+        });
+        lines.push(format!("  {title}:{}", if fates.is_empty() { " nothing" } else { "" }));
+        lines.extend(what);
+    }
+    lines.join("\n")
+}
+
+async fn retry(id: &str, session: &Session) -> Result<(), Failure> {
+    let operation = asked(id, "retry", &[], session).await?;
+    let again = text_at(&operation, "/id").unwrap_or_default();
+    let words =
+        if again == id { "is tried at once".to_owned() } else { format!("is tried again as {again}") };
+    if session.settings.detach || again == id {
+        match session.output(Output::Table) {
+            Output::Json => session.print_json(&operation),
+            Output::Name => session.screen.result(&format!("{again}\n")),
+            _ => session.screen.result(&format!("{} {words}\n", OPERATION.reference(id))),
+        }
+        return Ok(());
+    }
+    session.screen.note(&format!("{} {words}", OPERATION.reference(id)));
+    watch(&again, session).await
+}
+
 /// The step it is at, and how far that is.
 fn step(operation: &Value) -> Option<String> {
     let steps = list_at(operation, "/steps");
@@ -119,6 +251,20 @@ fn managers(operation: &Value) -> Option<String> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_person_sees_what_is_given_back_and_what_is_kept() {
+        let plan = json!({
+            "operation": {"type": "create-host", "target": "host/web-1"},
+            "gives_back": [{"step": "machine", "what": "the machine is given back to its driver"}],
+            "stays": []
+        });
+        assert_eq!(
+            about_cancellation("op_1", &plan),
+            "Cancelling create-host of host/web-1 (op_1)\n  Given back:\n    \
+             machine: the machine is given back to its driver\n  Kept: nothing"
+        );
+    }
 
     #[test]
     fn the_cells_of_an_operation() {

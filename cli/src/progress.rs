@@ -354,6 +354,8 @@ fn sign(state: &str, frame: usize) -> char {
         "succeeded" | "done" => '✓',
         "failed" | "cancelled" => '✗',
         "undone" => '↶',
+        "kept" => '=',
+        "paused" => '⏸',
         "pending" | "queued" => '·',
         _ => SPINNER[frame % SPINNER.len()],
     }

@@ -338,3 +338,88 @@ async fn the_topic_of_exit_codes_needs_no_server() {
     assert!(outcome.out.contains("    9  outcome unknown"), "{}", outcome.out);
     assert_eq!(support::skep_with(&[], "help nothing").await.code, 2);
 }
+
+/// What a dry run of a cancellation answers.
+fn cancellation() -> Value {
+    json!({
+        "operation": operation("op_1", "host/web-1", "cancelling", "failed", 6),
+        "gives_back": [{"step": "machine", "what": "the machine is given back to its driver"}],
+        "stays": [{"step": "swarm", "what": "hosts that have joined stay in the swarm"}],
+    })
+}
+
+#[tokio::test]
+async fn a_cancellation_shows_what_is_given_back_before_it_begins() {
+    let manager = Manager::start(|_, seen| match (seen.wants_events, seen.target.contains("dry_run=true")) {
+        (true, _) => Reply::Events(vec![put(&operation("op_1", "host/web-1", "cancelled", "undone", 8))]),
+        (_, true) => Reply::Json(200, cancellation()),
+        _ => Reply::Json(202, operation("op_1", "host/web-1", "cancelling", "failed", 6)),
+    })
+    .await;
+    let shown = skep(&[manager.url()], "op cancel op_1 --dry-run").await;
+    assert_eq!(shown.code, 0, "{shown:?}");
+    for line in [
+        "Given back:\n    machine: the machine is given back",
+        "Kept:\n    swarm: hosts that have joined stay",
+    ] {
+        assert!(shown.out.contains(line), "{}", shown.out);
+    }
+    assert_eq!(manager.requests(), ["POST /v1/operations/op_1/actions/cancel?dry_run=true"]);
+    // Without a terminal nobody can be asked, so --yes must be there.
+    let unasked = skep(&[manager.url()], "op cancel op_1").await;
+    assert_eq!((unasked.code, manager.requests().len()), (2, 2), "{unasked:?}");
+    assert!(unasked.err.contains("machine: the machine is given back"), "{}", unasked.err);
+    let done = skep(&[manager.url()], "op cancel op/op_1 --yes").await;
+    assert_eq!((done.code, done.out.as_str()), (0, "op/op_1 cancelled\n"), "{done:?}");
+}
+
+#[tokio::test]
+async fn a_failed_operation_is_tried_again_as_another_which_is_followed() {
+    let manager = Manager::start(|_, seen| match seen.wants_events {
+        true => Reply::Events(vec![put(&operation("op_2", "host/web-1", "succeeded", "done", 9))]),
+        false => Reply::Json(202, operation("op_2", "host/web-1", "running", "pending", 8)),
+    })
+    .await;
+    let outcome = skep(&[manager.url()], "op retry op_1").await;
+    assert_eq!((outcome.code, outcome.out.as_str()), (0, "op_2 host/web-1 succeeded\n"), "{outcome:?}");
+    assert!(outcome.err.contains("op/op_1 is tried again as op_2"), "{}", outcome.err);
+    let outcome = skep(&[manager.url()], "op retry op_2").await;
+    assert_eq!((outcome.code, outcome.out.as_str()), (0, "op/op_2 is tried at once\n"), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn an_operation_is_paused_and_resumed() {
+    let manager =
+        Manager::start(|_, _| Reply::Json(202, operation("op_1", "host/a", "paused", "running", 7))).await;
+    assert_eq!(skep(&[manager.url()], "op pause op_1").await.out, "op/op_1 paused\n");
+    assert_eq!(skep(&[manager.url()], "op resume op_1").await.out, "op/op_1 resumed\n");
+    let asked = ["POST /v1/operations/op_1/actions/pause", "POST /v1/operations/op_1/actions/resume"];
+    assert_eq!(manager.requests(), asked);
+}
+
+#[tokio::test]
+async fn the_log_of_an_operation_is_followed_over_streams_that_break_off() {
+    let line = |number: u64, text: &str| {
+        let line =
+            json!({"number": number, "at": "2026-11-20T10:00:01Z", "step": null, "node": null, "text": text});
+        format!("event: line\ndata: {line}\n\n")
+    };
+    let running = put(&operation("op_1", "host/a", "running", "running", 6));
+    let ended = put(&operation("op_1", "host/a", "succeeded", "done", 8));
+    let manager = Manager::start(move |number, seen| match (seen.wants_events, number) {
+        (false, _) => Reply::Json(
+            200,
+            json!({"revision": 7, "items": [
+            {"number": 0, "at": "2026-11-20T10:00:01Z", "step": "machine", "node": "m1", "text": "undone"}]}),
+        ),
+        (true, 0) => Reply::Events(vec![line(0, "asked for"), running.clone(), line(1, "began")]),
+        (true, _) => Reply::Events(vec![line(1, "began"), line(2, "done"), ended.clone()]),
+    })
+    .await;
+    let followed = skep(&[manager.url()], "op logs op_1 --follow").await;
+    let at = "2026-11-20T10:00:01Z";
+    assert_eq!(followed.out, format!("{at} asked for\n{at} began\n{at} done\n"), "{followed:?}");
+    assert_eq!(manager.seen()[1].last_event.as_deref(), Some("6"), "it goes on after what it has seen");
+    let listed = skep(&[manager.url()], "op logs op_1").await;
+    assert_eq!((listed.code, listed.out.as_str()), (0, "2026-11-20T10:00:01Z m1 machine: undone\n"));
+}

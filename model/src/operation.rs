@@ -5,20 +5,39 @@
 //!
 //! ```text
 //!   queued ─► running ⇄ waiting ─► succeeded
-//!                 └──turn──► running (back) ─► failed
+//!                 └──turn──► running (back) ─► failed, or cancelled if somebody asked for it
 //! ```
 //!
-//! One operation at a time is active for a subject; others queue behind it.
+//! One operation at a time is active for a subject; others queue behind it (`queue`). What people may ask of an
+//! operation stands in `ask`, what it says about itself in `log`, how long it is remembered in `history`. Every state
+//! but the last ones has a deadline ([`Operation::deadline`]) and a way out ([`Operation::ways_out`]).
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use skep_ledger::{Record, Tx, View};
+use skep_ledger::Record;
 
-use crate::environment::Environment;
+use crate::CLUSTER;
 use crate::ids::{EnvironmentId, OperationId};
-use crate::{CLUSTER, Ruling};
+
+mod ask;
+pub mod history;
+mod log;
+mod queue;
+
+pub use ask::{Turnaround, WayOut, cancel, pause, resume, retry, turnaround};
+pub use log::{LINES_PER_OPERATION_MAX, Line, log, save};
+pub use queue::{Active, QUEUED_PER_SUBJECT_MAX, Rest, active, start};
+
+/// A step that does not say how long it may take may take this long.
+const STEP_DEADLINE: SignedDuration = SignedDuration::from_mins(10);
+
+/// In the queue, waiting for a free slot, or unknown to the managers that lead: a day later nobody wants it any more.
+pub const WAITING_FOR_OTHERS_MAX: SignedDuration = SignedDuration::from_hours(24);
+
+/// Paused for longer, it was forgotten; its subject would be in its hands for ever.
+pub const PAUSED_MAX: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// The workflows by name; `scheduler` holds what they do, and a test there compares the two lists.
 pub mod workflow {
@@ -40,6 +59,8 @@ pub mod workflow {
     pub const REMOVE_HOST: &str = "remove-host";
     /// Removes an environment with everything in it.
     pub const REMOVE_ENVIRONMENT: &str = "remove-environment";
+    /// Those that take something away that somebody wished gone.
+    pub const REMOVALS: &[&str] = &[REMOVE_STACK, REMOVE_HOST, REMOVE_ENVIRONMENT];
 }
 
 /// What an operation is about.
@@ -67,6 +88,8 @@ pub enum State {
     Succeeded,
     /// It was turned around, or could not go on; the failure says why.
     Failed,
+    /// Somebody asked for it to be given up, and everything that can be given back was given back.
+    Cancelled,
 }
 
 /// Which way it goes through its steps.
@@ -93,6 +116,59 @@ pub enum StepState {
     Failed,
     /// What it made was given back.
     Undone,
+    /// What it made stays: there is no way to give it back.
+    Kept,
+}
+
+/// A step that lies ahead, as its workflow describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// The step's name.
+    pub name: String,
+    /// What happens to what it makes when the operation is turned around; `None` if nothing does.
+    pub undo: Option<String>,
+    /// What stays of it otherwise; empty if it makes nothing.
+    pub keeps: String,
+    /// Once begun, it cannot be taken back.
+    pub for_good: bool,
+    /// How long it may take.
+    pub deadline_secs: i64,
+}
+
+impl From<&str> for Planned {
+    fn from(name: &str) -> Planned {
+        let deadline_secs = STEP_DEADLINE.as_secs();
+        Planned { name: name.into(), undo: None, keeps: String::new(), for_good: false, deadline_secs }
+    }
+}
+
+/// Who asked for something, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The principal.
+    pub by: String,
+    /// The time.
+    pub at: Timestamp,
+}
+
+/// Why an operation's clock stands still.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hold {
+    /// Somebody paused it.
+    Paused(Asked),
+    /// As many effects of its kind are in flight as may be; since when it waits.
+    Slot(Timestamp),
+}
+
+impl Hold {
+    /// Since when.
+    pub fn since(&self) -> Timestamp {
+        match self {
+            Hold::Paused(asked) => asked.at,
+            Hold::Slot(since) => *since,
+        }
+    }
 }
 
 /// One step of an operation.
@@ -116,6 +192,18 @@ pub struct StepRecord {
     pub message: String,
     /// The manager that tried last.
     pub owner: String,
+    /// What happens to what it made when the operation is turned around; `None` if nothing does.
+    #[serde(default)]
+    pub undo: Option<String>,
+    /// What stays of it otherwise; empty if it makes nothing.
+    #[serde(default)]
+    pub keeps: String,
+    /// Once begun, it cannot be taken back.
+    #[serde(default)]
+    pub for_good: bool,
+    /// How long it may take, in either direction.
+    #[serde(default)]
+    pub deadline_secs: i64,
 }
 
 /// One run of a workflow.
@@ -154,6 +242,24 @@ pub struct Operation {
     pub ended_at: Option<Timestamp>,
     /// Which manager tried how often.
     pub attempts_by_node: BTreeMap<String, u32>,
+    /// Since when its current step has been tried in its current direction, without the time that it was held.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// Why its clock stands still.
+    #[serde(default)]
+    pub hold: Option<Hold>,
+    /// Who asked for it to be given up.
+    #[serde(default)]
+    pub cancelled: Option<Asked>,
+    /// What could not be given back, and where it is.
+    #[serde(default)]
+    pub left: Vec<String>,
+    /// The failed operation that this one takes up again.
+    #[serde(default)]
+    pub retry_of: Option<OperationId>,
+    /// How many lines its log has had.
+    #[serde(default)]
+    pub lines: u64,
 }
 
 impl Record for Operation {
@@ -163,25 +269,6 @@ impl Record for Operation {
     }
     fn id(&self) -> String {
         self.id.to_string()
-    }
-}
-
-/// The operation that a subject is in the hands of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Active {
-    /// `kind/id` of the subject.
-    pub subject: String,
-    /// The operation.
-    pub operation: OperationId,
-}
-
-impl Record for Active {
-    const TABLE: &'static str = "active-operation";
-    fn partition(&self) -> &str {
-        CLUSTER
-    }
-    fn id(&self) -> String {
-        self.subject.clone()
     }
 }
 
@@ -203,76 +290,10 @@ impl std::fmt::Display for Subject {
     }
 }
 
-/// Starts an operation, or queues it behind the one its subject is in the hands of.
-pub fn start(
-    tx: &mut Tx<'_>,
-    id: OperationId,
-    workflow: &str,
-    subject: Subject,
-    environment: Option<&Environment>,
-    parent: Option<OperationId>,
-) -> Ruling<Operation> {
-    let busy = tx.get::<Active>(CLUSTER, &subject.index())?.is_some();
-    let now = tx.now();
-    let operation = Operation {
-        id,
-        workflow: workflow.to_owned(),
-        environment: environment.map(|environment| (environment.id.clone(), environment.name.to_string())),
-        parent,
-        state: if busy { State::Queued } else { State::Running },
-        direction: Direction::Forward,
-        step: 0,
-        steps: vec![],
-        message: if busy { "another operation on it goes first".into() } else { String::new() },
-        failure: None,
-        turned_at: None,
-        created_at: now,
-        started_at: (!busy).then_some(now),
-        ended_at: None,
-        attempts_by_node: BTreeMap::new(),
-        subject,
-    };
-    if !busy {
-        tx.put(&Active { subject: operation.subject.index(), operation: operation.id.clone() });
-    }
-    tx.put(&operation);
-    Ok(operation)
-}
-
-/// Takes a queued operation up if its subject is free by now.
-pub fn activate(tx: &mut Tx<'_>, id: &OperationId) -> Ruling<()> {
-    let Some(mut operation) = tx.get::<Operation>(CLUSTER, id.as_str())? else {
-        return Ok(());
-    };
-    let free = tx.get::<Active>(CLUSTER, &operation.subject.index())?.is_none();
-    if operation.state == State::Queued && free {
-        operation.record.state = State::Running;
-        operation.record.message = String::new();
-        operation.record.started_at = Some(tx.now());
-        tx.put(&Active { subject: operation.subject.index(), operation: id.clone() });
-        tx.put(&operation.record);
-    }
-    Ok(())
-}
-
-/// Stores a moved operation; one that has come to its end lets go of its subject.
-pub fn save(tx: &mut Tx<'_>, operation: &Operation) -> Ruling<()> {
-    if operation.ended() {
-        tx.delete::<Active>(CLUSTER, &operation.subject.index());
-    }
-    tx.put(operation);
-    Ok(())
-}
-
-/// The operation that a subject is in the hands of.
-pub fn active(view: &View, kind: &str, id: &str) -> Ruling<Option<OperationId>> {
-    Ok(view.get::<Active>(CLUSTER, &format!("{kind}/{id}"))?.map(|active| active.record.operation))
-}
-
 impl Operation {
     /// Has it come to its end?
     pub fn ended(&self) -> bool {
-        matches!(self.state, State::Succeeded | State::Failed)
+        matches!(self.state, State::Succeeded | State::Failed | State::Cancelled)
     }
 
     /// The step it is at, unless it has ended.
@@ -280,33 +301,37 @@ impl Operation {
         if self.ended() { None } else { self.steps.get(self.step) }
     }
 
-    /// Since when the current step has been tried in the current direction, if it has been.
-    pub fn trying_since(&self) -> Option<Timestamp> {
-        match self.direction {
-            Direction::Forward => self.current()?.started_at,
-            Direction::Back => self.turned_at,
+    /// Who has paused it, and since when.
+    pub fn paused(&self) -> Option<&Asked> {
+        match &self.hold {
+            Some(Hold::Paused(asked)) if !self.ended() => Some(asked),
+            _ => None,
         }
     }
 
+    /// When it must have moved; it is moved then whatever happens. `None` once it has ended.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        if self.ended() {
+            return None;
+        }
+        let since = self.since.or(self.started_at).unwrap_or(self.created_at);
+        Some(match (&self.hold, self.state, self.steps.get(self.step)) {
+            (Some(Hold::Paused(asked)), ..) => asked.at + PAUSED_MAX,
+            (Some(Hold::Slot(since)), ..) => *since + WAITING_FOR_OTHERS_MAX,
+            (None, State::Queued, _) => self.created_at + WAITING_FOR_OTHERS_MAX,
+            (None, _, None) => since + WAITING_FOR_OTHERS_MAX,
+            (None, _, Some(step)) => since + step.limit(),
+        })
+    }
+
     /// Writes down the steps that lie ahead.
-    pub fn prepare<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
-        self.steps = names
-            .map(|name| StepRecord {
-                name: name.to_owned(),
-                state: StepState::Pending,
-                attempt: 0,
-                failures: 0,
-                started_at: None,
-                ended_at: None,
-                retry_at: None,
-                message: String::new(),
-                owner: String::new(),
-            })
-            .collect();
+    pub fn prepare<P: Into<Planned>>(&mut self, steps: impl Iterator<Item = P>) {
+        self.steps = steps.map(|step| StepRecord::ahead(step.into())).collect();
     }
 
     /// Something is about to be tried for the current step.
     pub fn begin(&mut self, doing: &str, owner: &str, now: Timestamp) {
+        self.let_go(now);
         self.state = State::Running;
         self.message = doing.to_owned();
         *self.attempts_by_node.entry(owner.to_owned()).or_default() += 1;
@@ -336,6 +361,7 @@ impl Operation {
 
     /// The step's condition does not hold yet, and nothing of ours would change that.
     pub fn wait(&mut self, why: &str, now: Timestamp) {
+        self.let_go(now);
         self.state = State::Waiting;
         self.message = why.to_owned();
         let step = &mut self.steps[self.step];
@@ -344,29 +370,84 @@ impl Operation {
         step.message = why.to_owned();
     }
 
+    /// Something could be done, but as much of its kind is being done as may be. The step's clock stands still.
+    pub fn wait_for_slot(&mut self, why: &str, now: Timestamp) {
+        self.wait(why, now);
+        self.hold = Some(Hold::Slot(now));
+    }
+
+    /// Nothing new is done until it is resumed. The step's clock stands still.
+    pub fn pause(&mut self, by: &str, now: Timestamp) {
+        self.let_go(now);
+        self.hold = Some(Hold::Paused(Asked { by: by.to_owned(), at: now }));
+    }
+
+    /// Its clock goes on, from where it stood.
+    pub fn let_go(&mut self, now: Timestamp) {
+        if let Some(hold) = self.hold.take() {
+            let since = self.since.or(self.started_at).unwrap_or(self.created_at);
+            self.since = Some(since + now.duration_since(hold.since().max(since)));
+        }
+    }
+
     /// The current step's condition holds (going back: nothing of it is left).
     pub fn advance(&mut self, now: Timestamp) {
-        let back = self.direction == Direction::Back;
+        let state = if self.goes_back() { StepState::Undone } else { StepState::Done };
+        self.leave_step(state, "", now);
+    }
+
+    /// Going back: what the current step made stays. One that has made nothing keeps the reason why it did not.
+    pub fn keep(&mut self, now: Timestamp) {
+        let step = &self.steps[self.step];
+        let (state, message) = match step.has_made_something() {
+            true => (StepState::Kept, step.keeps.clone()),
+            false => (step.state, step.message.clone()),
+        };
+        self.leave_step(state, &message, now);
+    }
+
+    /// Going back: what the current step made could not be given back; others are, the end tells.
+    pub fn leave(&mut self, why: &str, now: Timestamp) {
+        let step = &self.steps[self.step];
+        let kept = if step.keeps.is_empty() { &step.name } else { &step.keeps };
+        self.left.push(format!("{}: {kept} ({why})", step.name));
+        self.leave_step(StepState::Failed, why, now);
+    }
+
+    fn leave_step(&mut self, state: StepState, message: &str, now: Timestamp) {
+        self.let_go(now);
+        self.since = Some(now);
+        let back = self.goes_back();
         let step = &mut self.steps[self.step];
         step.started_at.get_or_insert(now);
         step.ended_at = Some(now);
         step.retry_at = None;
-        step.message = String::new();
-        step.state = if back { StepState::Undone } else { StepState::Done };
+        step.failures = 0;
+        step.message = message.to_owned();
+        step.state = state;
         self.state = State::Running;
         match (back, self.step) {
             (false, at) if at + 1 < self.steps.len() => self.step += 1,
-            (false, _) => self.end(State::Succeeded, now),
-            (true, 0) => self.end(State::Failed, now),
+            (false, _) => return self.end(State::Succeeded, now),
+            (true, 0) => return self.end(State::Failed, now),
             (true, _) => self.step -= 1,
         }
+        let next = &self.steps[self.step].name;
+        self.message = if back { format!("giving back: {next}") } else { format!("next: {next}") };
+    }
+
+    fn goes_back(&self) -> bool {
+        self.direction == Direction::Back
     }
 
     /// It cannot be brought about: what was made is given back, from the current step backwards.
     pub fn turn(&mut self, why: &str, now: Timestamp) {
+        self.let_go(now);
+        self.since = Some(now);
         self.direction = Direction::Back;
         self.turned_at = Some(now);
         self.failure = Some(why.to_owned());
+        self.state = State::Running;
         self.message = format!("giving up: {why}");
         let step = &mut self.steps[self.step];
         step.message = why.to_owned();
@@ -376,88 +457,70 @@ impl Operation {
         step.retry_at = None;
     }
 
-    /// It ends here, unfinished; nothing more is given back.
+    /// It ends here, unfinished; nothing more is given back, and it says what is left.
     pub fn abandon(&mut self, why: &str, now: Timestamp) {
         self.failure.get_or_insert_with(|| why.to_owned());
-        let step = &mut self.steps[self.step];
-        step.state = StepState::Failed;
-        step.ended_at = Some(now);
-        step.message = why.to_owned();
+        let left =
+            self.steps.iter().filter(|step| step.has_made_something() && step.state != StepState::Undone);
+        self.left.extend(left.map(|step| format!("{}: {}", step.name, step.keeps)));
+        if let Some(step) = self.steps.get_mut(self.step) {
+            step.state = StepState::Failed;
+            step.ended_at = Some(now);
+            step.message = why.to_owned();
+        }
         self.end(State::Failed, now);
     }
 
     fn end(&mut self, state: State, now: Timestamp) {
-        self.state = state;
+        self.state = match state {
+            State::Failed if self.cancelled.is_some() && self.left.is_empty() => State::Cancelled,
+            state => state,
+        };
+        self.hold = None;
         self.ended_at = Some(now);
-        self.message = match (&self.failure, state) {
-            (Some(failure), State::Failed) => failure.clone(),
+        if !self.left.is_empty() {
+            let failure = self.failure.take().unwrap_or_default();
+            self.failure = Some(format!("{failure}; left behind: {}", self.left.join("; ")));
+        }
+        self.message = match (&self.failure, self.state) {
+            (Some(failure), State::Failed | State::Cancelled) => failure.clone(),
             _ => "done".into(),
         };
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use skep_ledger::{Ledger, MemoryLedger, Request, transact};
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::Refusal;
-
-    fn operation(steps: &[&str]) -> Operation {
-        let view = MemoryLedger::new().view();
-        let mut tx = Tx::new(&view, Timestamp::UNIX_EPOCH);
-        let id = OperationId::new(Uuid::nil());
-        let subject = Subject::new("host", "host_1", "web-1");
-        let mut operation = start(&mut tx, id, "w", subject, None, None).expect("starts");
-        operation.prepare(steps.iter().copied());
-        operation
-    }
-
-    #[test]
-    fn it_goes_forward_to_success() {
-        let mut operation = operation(&["a", "b"]);
-        operation.advance(Timestamp::UNIX_EPOCH);
-        assert_eq!(operation.current().expect("goes on").name, "b");
-        operation.advance(Timestamp::UNIX_EPOCH);
-        assert_eq!((operation.state, operation.message.as_str()), (State::Succeeded, "done"));
-    }
-
-    #[test]
-    fn turned_around_it_undoes_from_the_current_step_and_fails_with_the_reason() {
-        let mut operation = operation(&["a", "b", "c"]);
-        operation.advance(Timestamp::UNIX_EPOCH);
-        operation.turn("no quota", Timestamp::UNIX_EPOCH);
-        operation.advance(Timestamp::UNIX_EPOCH);
-        operation.advance(Timestamp::UNIX_EPOCH);
-        let states: Vec<_> = operation.steps.iter().map(|step| step.state).collect();
-        assert_eq!(states, [StepState::Undone, StepState::Undone, StepState::Pending]);
-        assert_eq!((operation.state, operation.message.as_str()), (State::Failed, "no quota"));
-    }
-
-    #[tokio::test]
-    async fn a_second_operation_on_a_subject_queues_until_the_first_has_ended() {
-        let ledger = MemoryLedger::new();
-        let subject = || Subject::new("host", "host_1", "web-1");
-        let ids = [OperationId::new(Uuid::from_u128(1)), OperationId::new(Uuid::from_u128(2))];
-        let mut states = vec![];
-        for id in &ids {
-            let started =
-                transact(&*ledger, Request::new(), |tx| start(tx, id.clone(), "w", subject(), None, None));
-            states.push(started.await.expect("starts").answer.state);
+impl StepRecord {
+    fn ahead(planned: Planned) -> StepRecord {
+        StepRecord {
+            name: planned.name,
+            state: StepState::Pending,
+            attempt: 0,
+            failures: 0,
+            started_at: None,
+            ended_at: None,
+            retry_at: None,
+            message: String::new(),
+            owner: String::new(),
+            undo: planned.undo,
+            keeps: planned.keeps,
+            for_good: planned.for_good,
+            deadline_secs: planned.deadline_secs,
         }
-        assert_eq!(states, [State::Running, State::Queued]);
-        transact(&*ledger, Request::new(), |tx| {
-            let mut first = tx.get::<Operation>(CLUSTER, ids[0].as_str())?.expect("exists").record;
-            first.prepare(["only"].into_iter());
-            first.advance(tx.now());
-            save(tx, &first)?;
-            activate(tx, &ids[1])
-        })
-        .await
-        .map_err(|error: skep_ledger::TransactError<Refusal>| error.to_string())
-        .expect("commits");
-        let second = ledger.view().get::<Operation>(CLUSTER, ids[1].as_str()).expect("reads");
-        assert_eq!(second.expect("exists").state, State::Running);
+    }
+
+    /// Was anything done for it? A step that only looks or waits, or finds everything as it should be, makes nothing.
+    pub fn has_made_something(&self) -> bool {
+        self.attempt > 0 && !self.keeps.is_empty()
+    }
+
+    fn limit(&self) -> SignedDuration {
+        match self.deadline_secs {
+            ..=0 => STEP_DEADLINE,
+            secs => SignedDuration::from_secs(secs),
+        }
     }
 }
+
+#[cfg(test)]
+#[path = "operation_tests.rs"]
+mod tests;

@@ -57,6 +57,36 @@ pub enum Refusal {
         /// Its name.
         name: String,
     },
+    /// Another operation has the thing in its hands.
+    #[error("{subject} is in the hands of {operation}")]
+    OperationInProgress {
+        /// Kind and name of the thing.
+        subject: String,
+        /// The operation.
+        operation: String,
+    },
+    /// It cannot be done to a thing as it is now.
+    #[error("{what} is {state} and cannot be {cannot}: {why}")]
+    WrongState {
+        /// What it would have been done to.
+        what: String,
+        /// What would have been done.
+        cannot: &'static str,
+        /// How the thing is.
+        state: String,
+        /// Why not, and what can be done instead.
+        why: String,
+    },
+    /// Too many operations wait for the same thing.
+    #[error("{limit} operations wait already for {subject}, which is in the hands of {operation}")]
+    QueueFull {
+        /// Kind and name of the thing.
+        subject: String,
+        /// How many may wait.
+        limit: usize,
+        /// The operation that they wait for.
+        operation: String,
+    },
     /// There is no machine to do it on.
     #[error("environment '{environment}' has no hosts: services have nowhere to run")]
     NoHosts {
@@ -144,7 +174,10 @@ impl Refusal {
         ("SKP-1303", "NO_HOSTS"),
         ("SKP-1305", "SWARM_HAS_QUORUM"),
         ("SKP-1306", "CANNOT_RESCUE"),
+        ("SKP-1307", "OPERATION_IN_PROGRESS"),
+        ("SKP-1308", "WRONG_STATE"),
         ("SKP-1401", "LIMIT_REACHED"),
+        ("SKP-1406", "QUEUE_FULL"),
         ("SKP-1501", "JOIN_TOKEN_USELESS"),
         ("SKP-1502", "MANAGER_REMOVED"),
         ("SKP-2001", "DRIVER_REFUSED"),
@@ -165,7 +198,10 @@ impl Refusal {
             Refusal::NoHosts { .. } => "SKP-1303",
             Refusal::HasQuorum { .. } => "SKP-1305",
             Refusal::CannotRescue { .. } => "SKP-1306",
+            Refusal::OperationInProgress { .. } => "SKP-1307",
+            Refusal::WrongState { .. } => "SKP-1308",
             Refusal::TooMany { .. } => "SKP-1401",
+            Refusal::QueueFull { .. } => "SKP-1406",
             Refusal::JoinTokenUseless => "SKP-1501",
             Refusal::ManagerRemoved { .. } => "SKP-1502",
             Refusal::Driver { .. } => "SKP-2001",
@@ -203,6 +239,9 @@ impl Refusal {
                 Some("start the machine of one of the swarm's managers first".into())
             }
             Refusal::CannotRescue { candidates, .. } => Some(format!("these can: {}", candidates.join(", "))),
+            Refusal::OperationInProgress { operation, .. } | Refusal::QueueFull { operation, .. } => Some(
+                format!("wait for it: skep op watch {operation}; or give it up: skep op cancel {operation}"),
+            ),
             Refusal::JoinTokenUseless => {
                 Some("make a new one on a manager of the cluster: skep cluster join-command".into())
             }

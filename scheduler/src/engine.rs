@@ -7,19 +7,26 @@
 //! ```
 //! A leader may die between any two arrows. Whoever leads next asks the same step again; the effect looks before it
 //! acts, so nothing is done twice. The engine keeps nothing in memory that matters.
+//!
+//! An operation is moved in time whatever happens ([`Operation::deadline`]): a step that takes too long is turned
+//! around, an undoing that takes too long leaves behind what it could not give back, and whoever waits for others for
+//! too long is given up.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use skep_ledger::{Ledger, ReadError, Request, Term, TransactError, Tx, Unavailable, transact};
 use skep_model::fact::{self, Fact};
 use skep_model::ids::OperationId;
-use skep_model::operation::{self, Direction, Operation, State};
+use skep_model::operation::{self, Direction, Operation, Rest, State};
 use skep_model::{CLUSTER, Refusal, Ruling};
 
-use crate::workflow::{At, Late, Next, Step};
+use crate::slots::{Slot, Slots};
+use crate::workflow::{At, Late, Next, Step, Workflow};
 use crate::world::{EffectError, World};
 use crate::{Effect, workflows};
 
@@ -45,6 +52,7 @@ pub struct Engine {
     term: Term,
     /// How often in a row an operation's effect changed nothing; only spaces out the looking.
     looks: Mutex<BTreeMap<OperationId, u32>>,
+    slots: Arc<Slots>,
 }
 
 /// What came of one turn.
@@ -54,6 +62,8 @@ pub enum Turned {
     Moved,
     /// Turn again when something has changed, or at the latest after this time.
     Waits(Option<Duration>),
+    /// Turn again when an effect of another operation is over, or something has changed.
+    WaitsForSlot,
     /// It has come to its end.
     Ended,
 }
@@ -78,7 +88,13 @@ pub enum Stop {
 impl Engine {
     /// An engine for one term.
     pub fn new(ledger: Arc<dyn Ledger>, world: Arc<dyn World>, node: &str, term: Term) -> Engine {
-        Engine { ledger, world, node: node.to_owned(), term, looks: Mutex::default() }
+        let (looks, slots) = Default::default();
+        Engine { ledger, world, node: node.to_owned(), term, looks, slots }
+    }
+
+    /// How many effects of a kind are in flight.
+    pub(crate) fn slots(&self) -> &Arc<Slots> {
+        &self.slots
     }
 
     /// The term it works in.
@@ -101,50 +117,61 @@ impl Engine {
         if operation.ended() {
             return Ok(Turned::Ended);
         }
+        let now = self.ledger.now();
+        let deadline = operation.deadline().unwrap_or(now);
+        let late = now >= deadline;
+        let waits = Ok(Turned::Waits(Some(between(now, deadline))));
+        if let Some(asked) = operation.paused() {
+            let why = format!("paused by {} for so long that it was forgotten", asked.by);
+            return if late { self.abandon(&operation, &why).await } else { waits };
+        }
         if operation.state == State::Queued {
-            self.write(|tx| operation::activate(tx, id)).await?;
-            let now = self.ledger.view().get::<Operation>(CLUSTER, id.as_str())?;
-            let queued = now.is_some_and(|operation| operation.state == State::Queued);
-            return Ok(if queued { Turned::Waits(None) } else { Turned::Moved });
+            let why = "its turn has not come for a day";
+            return if late { self.abandon(&operation, why).await } else { waits };
         }
-        let Some(workflow) = workflows::named(&operation.workflow) else {
-            return self.wait(&operation, "this version does not know the workflow").await;
+        let unknown = match workflows::named(&operation.workflow) {
+            None => "this version does not know the workflow",
+            Some(workflow) if operation.steps.is_empty() => return self.prepare(&operation, workflow).await,
+            Some(workflow) => match workflow.steps.get(operation.step) {
+                Some(step) => return self.ask(step, At::look(&view, operation)?, late).await,
+                None => "this version does not know the step",
+            },
         };
-        if operation.steps.is_empty() {
-            let names = || workflow.steps.iter().map(|step| step.name);
-            return self.change(&operation, |operation, _| operation.prepare(names())).await;
+        match late {
+            true => self.abandon(&operation, unknown).await,
+            false => self.wait(&operation, unknown).await.and(waits),
         }
-        let Some(step) = workflow.steps.get(operation.step) else {
-            return self.wait(&operation, "this version does not know the step").await;
-        };
-        let at = At::look(&view, operation)?;
-        self.ask(step, at).await
     }
 
-    async fn ask(&self, step: &Step, at: At) -> Result<Turned, Stop> {
+    async fn prepare(&self, operation: &Operation, workflow: &Workflow) -> Result<Turned, Stop> {
+        let steps = || workflow.steps.iter().map(Step::planned);
+        self.change(operation, |operation, _| operation.prepare(steps())).await
+    }
+
+    async fn abandon(&self, operation: &Operation, why: &str) -> Result<Turned, Stop> {
+        self.change(operation, |operation, now| operation.abandon(why, now)).await
+    }
+
+    async fn ask(&self, step: &Step, at: At, late: bool) -> Result<Turned, Stop> {
         let now = self.ledger.now();
         let record = &at.operation.steps[at.operation.step];
-        if let Some(retry_at) = record.retry_at.filter(|retry_at| *retry_at > now) {
+        if let Some(retry_at) = record.retry_at.filter(|retry_at| *retry_at > now && !late) {
             return Ok(Turned::Waits(Some(between(now, retry_at))));
         }
-        let back = at.operation.direction == Direction::Back;
-        let next = match (back, step.undo) {
-            (false, _) => (step.next)(&at),
-            (true, Some(undo)) => undo(&at),
-            (true, None) => Next::Done,
-        };
-        let since = at.operation.trying_since().unwrap_or(now);
-        let deadline = since + SignedDuration::from_secs(step.deadline_secs);
-        let late = now >= deadline;
-        match next {
-            Next::Done => self.change(&at.operation, |operation, now| operation.advance(now)).await,
-            _ if late => self.late(step, &at.operation).await,
-            Next::Do(effect) => self.perform(step, &at, effect).await,
-            Next::Turn(why) if !back => {
-                self.change(&at.operation, |operation, now| operation.turn(&why, now)).await
+        let operation = &at.operation;
+        let forward = operation.direction == Direction::Forward;
+        match asked(step, &at) {
+            None => self.change(operation, |operation, now| operation.keep(now)).await,
+            Some(Next::Done) => self.change(operation, |operation, now| operation.advance(now)).await,
+            Some(Next::Turn(why)) if forward => {
+                self.change(operation, |operation, now| operation.turn(&why, now)).await
             }
-            Next::Turn(why) | Next::Wait(why) => {
-                self.wait(&at.operation, &why).await.map(|_| Turned::Waits(Some(between(now, deadline))))
+            Some(Next::Turn(_)) => self.change(operation, |operation, now| operation.keep(now)).await,
+            Some(_) if late => self.late(step, operation).await,
+            Some(Next::Do(effect)) => self.perform(step, &at, effect).await,
+            Some(Next::Wait(why)) => {
+                let deadline = operation.deadline().unwrap_or(now);
+                self.wait(operation, &why).await.map(|_| Turned::Waits(Some(between(now, deadline))))
             }
         }
     }
@@ -152,13 +179,16 @@ impl Engine {
     /// The step has had its time.
     async fn late(&self, step: &Step, operation: &Operation) -> Result<Turned, Stop> {
         let record = &operation.steps[operation.step];
-        let why = format!("not done within {} s: {}", step.deadline_secs, record.message);
+        let why = match &operation.hold {
+            Some(_) => format!("no free slot within a day: {}", record.message),
+            None => format!("not done within {} s: {}", step.deadline_secs, record.message),
+        };
         self.change(operation, |operation, now| {
             match (operation.direction, step.late) {
                 (Direction::Forward, Late::GoOn) => operation.advance(now),
                 (Direction::Forward, Late::Turn) => operation.turn(&why, now),
-                // What could not be given back stays in the cloud ledger, where it is seen.
-                (Direction::Back, _) => operation.abandon(&why, now),
+                // What could not be given back stays in the cloud ledger too, where it is seen.
+                (Direction::Back, _) => operation.leave(&why, now),
             }
         })
         .await
@@ -167,19 +197,46 @@ impl Engine {
     async fn perform(&self, step: &Step, at: &At, effect: Effect) -> Result<Turned, Stop> {
         let operation = &at.operation;
         let doing = effect.to_string();
+        let slot = match self.slots.take(&effect) {
+            Ok(slot) => slot,
+            Err(why) => return self.wait_for_slot(operation, &why).await,
+        };
         if effect.observes() {
             self.wait(operation, &doing).await?;
-        } else {
-            let begun = self.write(|tx| {
-                effect.intend(tx)?;
-                self.record(tx, operation, |operation, now| operation.begin(&doing, &self.node, now))
-            });
-            begun.await?;
+        } else if !self.begin(operation, &effect, &doing).await? {
+            // Cancelled, paused or moved meanwhile: nothing new is done.
+            return Ok(Turned::Moved);
         }
+        self.bring_about(step, operation, &effect, slot).await
+    }
+
+    /// Writes down what is about to be tried. `false` if the operation is not as it was when this was decided.
+    async fn begin(&self, operation: &Operation, effect: &Effect, doing: &str) -> Result<bool, Stop> {
+        self.write(|tx| {
+            let begun =
+                self.record(tx, operation, |operation, now| operation.begin(doing, &self.node, now))?;
+            if begun {
+                effect.intend(tx)?;
+            }
+            Ok(begun)
+        })
+        .await
+    }
+
+    async fn bring_about(
+        &self,
+        step: &Step,
+        operation: &Operation,
+        effect: &Effect,
+        slot: Slot,
+    ) -> Result<Turned, Stop> {
+        let doing = effect.to_string();
         let view = self.ledger.view();
-        let performed = self.world.perform(&effect, &view, operation, self.term);
-        match tokio::time::timeout(EFFECT_MAX, performed).await {
-            Ok(Ok(facts)) => self.performed(step, operation, &effect, &facts).await,
+        let performed = self.world.perform(effect, &view, operation, self.term);
+        let outcome = tokio::time::timeout(EFFECT_MAX, performed).await;
+        drop(slot);
+        match outcome {
+            Ok(Ok(facts)) => self.performed(step, operation, effect, &facts).await,
             Ok(Err(error)) => self.not_performed(step, operation, &doing, &error).await,
             Err(_) => {
                 let error = format!("no result after {} s", EFFECT_MAX.as_secs());
@@ -208,13 +265,10 @@ impl Engine {
             return Ok(Turned::Ended);
         };
         let at = At::look(&view, now.record)?;
-        let next = match at.operation.direction {
-            Direction::Forward => (step.next)(&at),
-            Direction::Back => step.undo.map_or(Next::Done, |undo| undo(&at)),
-        };
+        let next = asked(step, &at);
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         match next {
-            Next::Do(again) if std::mem::discriminant(&again) == std::mem::discriminant(effect) => {
+            Some(Next::Do(again)) if std::mem::discriminant(&again) == std::mem::discriminant(effect) => {
                 let count = looks.entry(operation.id.clone()).or_default();
                 *count += 1;
                 let pause = (LOOK_AGAIN_FIRST_MS << (*count / 4).min(8)).min(LOOK_AGAIN_MAX_MS);
@@ -260,6 +314,13 @@ impl Engine {
         Ok(Turned::Waits(None))
     }
 
+    async fn wait_for_slot(&self, operation: &Operation, why: &str) -> Result<Turned, Stop> {
+        if operation.hold.is_none() {
+            self.change(operation, |operation, now| operation.wait_for_slot(why, now)).await?;
+        }
+        Ok(Turned::WaitsForSlot)
+    }
+
     async fn change(
         &self,
         operation: &Operation,
@@ -269,31 +330,37 @@ impl Engine {
         Ok(Turned::Moved)
     }
 
-    /// Changes the operation in a transaction, unless somebody else has moved it since it was looked at.
+    /// Changes the operation in a transaction, unless somebody else has moved, turned or paused it since it was looked
+    /// at: then the next turn looks again. Says whether it was changed.
     fn record(
         &self,
         tx: &mut Tx<'_>,
         known: &Operation,
         change: impl Fn(&mut Operation, Timestamp),
-    ) -> Ruling<()> {
+    ) -> Ruling<bool> {
         let Some(stored) = tx.get::<Operation>(CLUSTER, known.id.as_str())? else {
-            return Ok(());
+            return Ok(false);
         };
         let mut operation = stored.record;
-        if operation.ended() || (operation.step, operation.direction) != (known.step, known.direction) {
-            return Ok(());
+        let place =
+            |operation: &Operation| (operation.step, operation.direction, operation.paused().cloned());
+        if operation.ended() || place(&operation) != place(known) {
+            return Ok(false);
         }
         let before = operation.clone();
         change(&mut operation, tx.now());
         if operation != before {
             operation::save(tx, &operation)?;
         }
-        Ok(())
+        Ok(true)
     }
 
-    async fn write(&self, rule: impl FnMut(&mut Tx<'_>) -> Ruling<()> + Send) -> Result<(), Stop> {
+    async fn write<A>(&self, rule: impl FnMut(&mut Tx<'_>) -> Ruling<A> + Send) -> Result<A, Stop>
+    where
+        A: Serialize + DeserializeOwned + Send,
+    {
         match transact(&*self.ledger, Request::fenced(self.term), rule).await {
-            Ok(_) => Ok(()),
+            Ok(committed) => Ok(committed.answer),
             Err(TransactError::Fenced(term)) => Err(Stop::Deposed(term)),
             Err(TransactError::Unavailable(error)) => Err(Stop::Unavailable(error)),
             Err(TransactError::Read(error) | TransactError::Refused(Refusal::Read(error))) => {
@@ -309,13 +376,25 @@ impl Engine {
     }
 
     /// Lets the records of operations go that have ended.
-    pub(crate) async fn forget<'a>(&self, ids: impl Iterator<Item = &'a OperationId>) -> Result<(), Stop> {
-        let ids: Vec<_> = ids.collect();
+    pub(crate) async fn forget(&self, ids: &[OperationId]) -> Result<(), Stop> {
+        self.write(|tx| operation::history::forget(tx, ids)).await
+    }
+
+    /// Lets subjects be worked on again that were left alone for long enough.
+    pub(crate) async fn wake(&self, rested: &[String]) -> Result<(), Stop> {
         self.write(|tx| {
-            ids.iter().for_each(|id| tx.delete::<Operation>(CLUSTER, id.as_str()));
+            rested.iter().for_each(|subject| tx.delete::<Rest>(CLUSTER, subject));
             Ok(())
         })
         .await
+    }
+}
+
+/// What the step answers in the operation's direction; `None` if it has no way back.
+fn asked(step: &Step, at: &At) -> Option<Next> {
+    match at.operation.direction {
+        Direction::Forward => Some((step.next)(at)),
+        Direction::Back => step.undo.map(|undo| undo(at)),
     }
 }
 

@@ -16,6 +16,7 @@ pub mod effects;
 mod engine;
 pub mod plan;
 mod runner;
+mod slots;
 mod workflow;
 pub mod workflows;
 mod world;
@@ -23,5 +24,9 @@ mod world;
 pub use crate::effect::Effect;
 pub use crate::engine::{Engine, Stop, Turned};
 pub use crate::runner::run;
+pub use crate::slots::{
+    EFFECTS_IN_FLIGHT_PER_ENVIRONMENT_MAX, MACHINES_IN_FLIGHT_PER_DRIVER_MAX,
+    RELEASES_IN_FLIGHT_PER_DRIVER_MAX,
+};
 pub use crate::workflow::{At, Late, Next, Step, Workflow};
 pub use crate::world::{EffectError, World};

@@ -1,13 +1,19 @@
-//! Runs planners and engine while this manager leads: one task per operation, woken by every change.
+//! Runs planners and engine while this manager leads: one task per operation, woken by what concerns it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use skep_ledger::{Ledger, Term};
+use futures::FutureExt as _;
+use jiff::{SignedDuration, Timestamp};
+use skep_ledger::{Filter, Key, Ledger, Record as _, Term, Topic, Watch};
 use skep_model::CLUSTER;
+use skep_model::environment::Environment;
+use skep_model::host::Host;
 use skep_model::ids::OperationId;
-use skep_model::operation::Operation;
+use skep_model::operation::{self, Active, Operation, workflow};
+use skep_model::resource::CloudResource;
+use skep_model::stack::Stack;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -22,11 +28,14 @@ const PASS_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
 /// Before the replicas are asked again after they could not be.
 const UNAVAILABLE_PAUSE: Duration = Duration::from_millis(200);
 
-/// Operations that have ended and can still be looked up. Every pass reads them, so there cannot be very many.
-const OPERATIONS_KEPT_MAX: usize = 1_000;
+/// The history is looked through after so many operations have ended, so that its bound is exceeded by no more.
+const HISTORY_LOOKED_THROUGH_AFTER_ENDED: usize = 50;
 
-/// So that not every new operation costs a transaction for an old one.
-const OPERATIONS_FORGOTTEN_AT_ONCE: usize = 50;
+/// And as often as this when few end, for those that have grown old.
+const HISTORY_LOOKED_THROUGH_EVERY: SignedDuration = SignedDuration::from_hours(1);
+
+/// An operation has up to 200 lines, and a transaction up to 10 000 rows.
+const OPERATIONS_FORGOTTEN_AT_ONCE: usize = 40;
 
 /// Works whenever this manager leads, until the sender of `leadership` is gone. `node` is the manager's name.
 pub async fn run(
@@ -66,10 +75,11 @@ pub async fn run(
 async fn lead(engine: Arc<Engine>) -> Stop {
     let mut tasks: JoinSet<OperationId> = JoinSet::new();
     let mut driven: BTreeSet<OperationId> = BTreeSet::new();
-    let mut changes = engine.ledger().feed().latest();
+    let mut history = History::default();
+    let mut watch = Wakes::new(&engine, whatever_planners_see());
     loop {
-        changes.mark_unchanged();
-        match pass(&engine).await {
+        watch.drain();
+        match pass(&engine, &mut history).await {
             Ok(open) => {
                 for id in open {
                     if driven.insert(id.clone()) {
@@ -77,53 +87,96 @@ async fn lead(engine: Arc<Engine>) -> Stop {
                     }
                 }
             }
-            Err(stop) => return stop,
+            Err(stop @ (Stop::Deposed(_) | Stop::Read(_))) => return stop,
+            Err(stop) => {
+                // What runs goes on: each operation asks for itself whether the replicas can be reached.
+                tracing::warn!(error = %stop, "the planners could not finish a pass");
+                tokio::time::sleep(UNAVAILABLE_PAUSE).await;
+                continue;
+            }
         }
         tokio::select! {
             Some(done) = tasks.join_next() => match done {
                 Ok(id) => {
                     driven.remove(&id);
+                    history.ended += 1;
                 }
                 Err(error) => return Stop::Unexpected(format!("a task of the scheduler ended badly: {error}")),
             },
-            _ = changes.changed() => {}
+            () = watch.changed() => {}
             () = tokio::time::sleep(PASS_AT_LEAST_EVERY) => {}
         }
     }
 }
 
-/// Starts what the planners decide; answers the operations that have not ended.
-async fn pass(engine: &Engine) -> Result<Vec<OperationId>, Stop> {
+/// Starts what the planners decide; answers the operations that have not ended. Reads none that has.
+async fn pass(engine: &Engine, history: &mut History) -> Result<Vec<OperationId>, Stop> {
     let ledger = engine.ledger();
-    for decision in plan::decide(&Picture::of(ledger.view(), ledger.now())?)? {
+    let picture = Picture::of(ledger.view(), ledger.now())?;
+    for decision in plan::decide(&picture)? {
         tracing::info!(%decision, "a planner starts an operation");
         engine.start(&decision, OperationId::new(Uuid::now_v7())).await?;
     }
-    let operations = ledger.view().list::<Operation>(CLUSTER)?;
-    let (ended, open): (Vec<_>, Vec<_>) = operations.into_iter().partition(|operation| operation.ended());
-    // Ids are ordered by time, and so is the list.
-    let surplus = ended.len().saturating_sub(OPERATIONS_KEPT_MAX);
-    if surplus >= OPERATIONS_FORGOTTEN_AT_ONCE {
-        engine.forget(ended.iter().take(surplus).map(|operation| &operation.id)).await?;
+    if !picture.rested().is_empty() {
+        engine.wake(picture.rested()).await?;
     }
-    Ok(open.into_iter().map(|operation| operation.record.id).collect())
+    if history.is_due(ledger.now()) {
+        forget(engine).await?;
+        *history = History { ended: 0, looked: Some(ledger.now()) };
+    }
+    let active = ledger.view().list::<Active>(CLUSTER)?;
+    Ok(active
+        .into_iter()
+        .flat_map(|active| std::iter::once(active.record.operation).chain(active.record.queue))
+        .collect())
+}
+
+/// When the history was looked through last. That reads every operation, so it is done seldom.
+#[derive(Default)]
+struct History {
+    /// Operations that have ended since.
+    ended: usize,
+    looked: Option<Timestamp>,
+}
+
+impl History {
+    fn is_due(&self, now: Timestamp) -> bool {
+        let Some(looked) = self.looked else { return true };
+        self.ended >= HISTORY_LOOKED_THROUGH_AFTER_ENDED
+            || now.duration_since(looked) >= HISTORY_LOOKED_THROUGH_EVERY
+    }
+}
+
+async fn forget(engine: &Engine) -> Result<(), Stop> {
+    let operations = engine.ledger().view().list::<Operation>(CLUSTER)?;
+    let all = operations.iter().map(|stored| &stored.record);
+    let gone = operation::history::forgotten(all, engine.ledger().now());
+    for some in gone.chunks(OPERATIONS_FORGOTTEN_AT_ONCE) {
+        engine.forget(some).await?;
+    }
+    Ok(())
 }
 
 /// Turns one operation until it has ended or somebody else must take it over.
 async fn drive(engine: Arc<Engine>, id: OperationId) -> OperationId {
-    let mut changes = engine.ledger().feed().latest();
+    let Ok(concern) = concern(&engine, &id) else { return id };
+    let mut watch = Wakes::new(&engine, concern);
     loop {
-        changes.mark_unchanged();
+        let freed = engine.slots().freed();
+        watch.drain();
         match engine.turn(&id).await {
             Ok(Turned::Moved) => {}
             Ok(Turned::Ended) => return id,
-            Ok(Turned::Waits(None)) => {
-                let _ = changes.changed().await;
-            }
+            Ok(Turned::Waits(None)) => watch.changed().await,
             Ok(Turned::Waits(Some(most))) => {
-                let wake = tokio::time::timeout(most, changes.changed());
+                let wake = tokio::time::timeout(most, watch.changed());
                 let _ = wake.await;
             }
+            Ok(Turned::WaitsForSlot) => tokio::select! {
+                () = freed => {}
+                () = watch.changed() => {}
+                () = tokio::time::sleep(PASS_AT_LEAST_EVERY) => {}
+            },
             Err(Stop::Deposed(term)) => {
                 tracing::info!(operation.id = %id, term, "somebody else leads");
                 return id;
@@ -135,3 +188,54 @@ async fn drive(engine: Arc<Engine>, id: OperationId) -> OperationId {
         }
     }
 }
+
+/// Wake-ups without data: something that somebody follows has changed.
+struct Wakes(Watch);
+
+impl Wakes {
+    fn new(engine: &Engine, filter: Filter) -> Wakes {
+        let ledger = engine.ledger();
+        Wakes(ledger.feed().watch_matching(ledger.view().revision(), filter))
+    }
+
+    /// What has changed up to now is seen by whoever looks now.
+    fn drain(&mut self) {
+        while self.0.next().now_or_never().is_some() {}
+    }
+
+    async fn changed(&mut self) {
+        self.0.next().await;
+    }
+}
+
+/// What planners decide by.
+fn whatever_planners_see() -> Filter {
+    Filter::of([Environment::TABLE, Host::TABLE, Stack::TABLE, Active::TABLE].map(Topic::table))
+}
+
+fn concern(engine: &Engine, id: &OperationId) -> Result<Filter, Stop> {
+    let operation = engine.ledger().view().get::<Operation>(CLUSTER, id.as_str())?;
+    Ok(operation.map_or_else(Filter::everything, |operation| concerns(&operation)))
+}
+
+/// What can change the answer of a step: the operation itself, its environment with everything in it, its machine.
+fn concerns(operation: &Operation) -> Filter {
+    let place = operation.environment.as_ref().map_or("", |(id, _)| id.as_str());
+    let object = |table: &str, id: &str| Topic::object(&Key::new(table, CLUSTER, id));
+    let mut topics = vec![
+        object(Operation::TABLE, operation.id.as_str()),
+        object(Environment::TABLE, place),
+        object(CloudResource::TABLE, &operation.subject.id),
+        Topic::partition(Host::TABLE, place),
+        Topic::partition(Stack::TABLE, place),
+    ];
+    if operation.workflow == workflow::CREATE_ENVIRONMENT {
+        // It gives up on hosts that nobody works on any more, and these are known by the subjects of operations.
+        topics.push(Topic::starting_with(Active::TABLE, CLUSTER, "host/"));
+    }
+    Filter::of(topics)
+}
+
+#[cfg(test)]
+#[path = "runner_tests.rs"]
+mod tests;

@@ -4,7 +4,7 @@ use skep_ledger::{ReadError, View};
 use skep_model::CLUSTER;
 use skep_model::environment::Environment;
 use skep_model::host::Host;
-use skep_model::operation::{Active, Operation};
+use skep_model::operation::{Active, Operation, Planned};
 use skep_model::resource::CloudResource;
 use skep_model::stack::Stack;
 
@@ -26,6 +26,12 @@ pub struct Step {
     pub next: fn(&At) -> Next,
     /// How to give back what the step made; asked like `next` when the operation has been turned around.
     pub undo: Option<fn(&At) -> Next>,
+    /// What the undoing does, for people; empty without one.
+    pub gives_back: &'static str,
+    /// What stays of the step if it is not undone, for people; empty if it makes nothing.
+    pub keeps: &'static str,
+    /// Once begun, nobody can turn the operation around any more.
+    pub for_good: bool,
     /// How long it may take.
     pub deadline_secs: i64,
     /// What happens when it takes longer, or cannot be done at all.
@@ -50,7 +56,7 @@ pub enum Next {
     Do(Effect),
     /// Nothing of ours would help; ask again when something has changed.
     Wait(String),
-    /// It cannot become so.
+    /// It cannot become so; from an undoing step: what is there stays.
     Turn(String),
 }
 
@@ -58,19 +64,49 @@ impl Step {
     /// Long enough for a machine that boots slowly, short enough that nobody waits in vain.
     const DEADLINE_SECS: i64 = 600;
 
-    /// A step that has nothing to give back.
+    /// A step that makes nothing, so there is nothing to give back.
     pub const fn new(name: &'static str, next: fn(&At) -> Next) -> Step {
-        Step { name, next, undo: None, deadline_secs: Self::DEADLINE_SECS, late: Late::Turn }
+        Step {
+            name,
+            next,
+            undo: None,
+            gives_back: "",
+            keeps: "",
+            for_good: false,
+            deadline_secs: Self::DEADLINE_SECS,
+            late: Late::Turn,
+        }
     }
 
-    /// With a way back.
-    pub const fn undone_by(self, undo: fn(&At) -> Next) -> Step {
-        Step { undo: Some(undo), ..self }
+    /// What stays of it when the operation is turned around and the step has no way back, or its way back fails.
+    pub const fn leaving(self, keeps: &'static str) -> Step {
+        Step { keeps, ..self }
+    }
+
+    /// With a way back, in code and in words.
+    pub const fn undone_by(self, undo: fn(&At) -> Next, gives_back: &'static str) -> Step {
+        Step { undo: Some(undo), gives_back, ..self }
+    }
+
+    /// Once begun, it cannot be taken back: it can only be finished.
+    pub const fn for_good(self) -> Step {
+        Step { for_good: true, ..self }
     }
 
     /// With a time limit of its own, and what happens after it.
     pub const fn within(self, deadline_secs: i64, late: Late) -> Step {
         Step { deadline_secs, late, ..self }
+    }
+
+    /// As an operation writes it down.
+    pub fn planned(&self) -> Planned {
+        Planned {
+            name: self.name.to_owned(),
+            undo: self.undo.map(|_| self.gives_back.to_owned()),
+            keeps: self.keeps.to_owned(),
+            for_good: self.for_good,
+            deadline_secs: self.deadline_secs,
+        }
     }
 }
 

@@ -68,7 +68,7 @@ impl Objects {
 fn operations(view: &View) -> Ruling<Counts> {
     let mut counts = Counts::new();
     for operation in view.list::<Operation>(CLUSTER)? {
-        let state = OperationState::from(operation.state).name();
+        let state = OperationState::of(&operation).name();
         *counts.entry((state.to_owned(), operation.record.workflow)).or_default() += 1;
     }
     Ok(counts)

@@ -1,24 +1,18 @@
-//! Operations: list, show, follow.
-//!
-//! Following is a stream of server-sent events. A wake-up from the feed carries no data: whatever it says, the
-//! stream looks at the row and sends what is news to this client. So start, change, reset and reconnection at
-//! another manager are one path.
+//! Operations: list, show, follow (`follow`), and what can be asked of them (`action`).
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::sync::Arc;
+
+mod action;
+mod follow;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
-use futures::stream::{self, Stream};
-use http::header::ACCEPT;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use skep_ledger::{Filter, Key, Ledger, Record, Revision, Stored, Topic, View, Watch};
+use skep_ledger::{Key, Revision, Stored, View};
 use skep_model::ids::OperationId;
 use skep_model::{CLUSTER, Refusal, Ruling, operation};
 use utoipa::{IntoParams, ToSchema};
@@ -29,9 +23,7 @@ use crate::Api;
 use crate::dress::At;
 use crate::extract::{Consistency, Params, Place, Read, Reading, Reference};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
-use crate::rest::event::{LAST_EVENT_ID, RECONNECT_AFTER, served};
 use crate::rest::{self, List, Listed};
-use crate::watches::{Kind, Place as WatchPlace};
 
 /// Operations in one answer if the query does not say.
 const PAGE_DEFAULT: usize = 100;
@@ -40,7 +32,11 @@ const PAGE_DEFAULT: usize = 100;
 const PAGE_MAX: usize = 1_000;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(show))
+        .routes(routes!(logs))
+        .merge(action::routes())
 }
 
 /// One run of a workflow.
@@ -74,8 +70,22 @@ pub(crate) struct Operation {
     attempts_by_node: BTreeMap<String, u32>,
     /// What it was about, once it has succeeded.
     result: Option<OperationResult>,
-    /// Why it failed.
+    /// Why it failed, or was cancelled.
     error: Option<Problem>,
+    /// When it is moved on at the latest, whatever happens; null once it has ended.
+    deadline: Option<Timestamp>,
+    /// Who has paused it, and since when.
+    paused: Option<OperationAsked>,
+    /// Who has cancelled it, and when.
+    cancelled: Option<OperationAsked>,
+    /// What could not be given back, and where it is.
+    left: Vec<String>,
+    /// Can it be cancelled now?
+    cancellable: bool,
+    /// Can it be tried again now: at once if it waits, as a new operation if it has failed?
+    retryable: bool,
+    /// The operation that this one takes up again.
+    retry_of: Option<String>,
     /// The operation's last change; zero for one that was only rehearsed.
     #[schema(value_type = u64)]
     revision: Revision,
@@ -95,6 +105,21 @@ pub(crate) enum OperationState {
     Succeeded,
     /// It could not be brought about; the error says why.
     Failed,
+    /// Somebody has paused it: nothing new is done.
+    Paused,
+    /// Somebody has cancelled it: what was made is being given back.
+    Cancelling,
+    /// It was cancelled, and what can be given back was given back.
+    Cancelled,
+}
+
+/// Who asked for something, and when.
+#[derive(Debug, Serialize, ToSchema)]
+struct OperationAsked {
+    /// Who.
+    by: String,
+    /// When.
+    at: Timestamp,
 }
 
 /// One step.
@@ -110,6 +135,12 @@ struct OperationStep {
     message: String,
     /// The manager that tried last.
     owner: Option<String>,
+    /// Not tried again before.
+    retry_at: Option<Timestamp>,
+    /// What happens to what it made when the operation is cancelled; null if it stays.
+    undo: Option<String>,
+    /// What stays of it otherwise; null if it makes nothing.
+    keeps: Option<String>,
 }
 
 /// Where a step stands.
@@ -126,6 +157,8 @@ enum StepState {
     Failed,
     /// What it made was given back.
     Undone,
+    /// What it made stays: there is no way to give it back.
+    Kept,
 }
 
 /// What a successful operation was about.
@@ -176,7 +209,7 @@ impl Operation {
             workflow: operation.workflow.clone(),
             target: operation.subject.to_string(),
             env: operation.environment.as_ref().map(|(_, name)| name.clone()),
-            state: operation.state.into(),
+            state: OperationState::of(operation),
             message: operation.message.clone(),
             created_at: operation.created_at,
             started_at: operation.started_at,
@@ -190,15 +223,33 @@ impl Operation {
                 id: operation.subject.id.clone(),
                 name: operation.subject.name.clone(),
             }),
-            error: (operation.state == operation::State::Failed).then(|| failure(operation)),
+            error: matches!(operation.state, operation::State::Failed | operation::State::Cancelled)
+                .then(|| failure(operation)),
+            deadline: operation.deadline(),
+            paused: operation.paused().map(OperationAsked::new),
+            cancelled: operation.cancelled.as_ref().map(OperationAsked::new),
+            left: operation.left.clone(),
+            cancellable: operation.ways_out().contains(&operation::WayOut::Cancel),
+            retryable: operation.ways_out().contains(&operation::WayOut::Retry),
+            retry_of: operation.retry_of.as_ref().map(OperationId::to_string),
             revision,
         }
     }
 
     fn of(view: &View, stored: &Stored<operation::Operation>) -> Ruling<Operation> {
-        let all = view.list::<operation::Operation>(CLUSTER)?;
-        let children = all.into_iter().filter(|other| other.parent.as_ref() == Some(&stored.id));
-        Ok(Operation::new(stored, stored.revision, children.map(|child| child.record.id).collect()))
+        Ok(Operation::new(stored, stored.revision, children(view, &stored.id)?))
+    }
+}
+
+fn children(view: &View, id: &OperationId) -> Ruling<Vec<OperationId>> {
+    let all = view.list::<operation::Operation>(CLUSTER)?;
+    let children = all.into_iter().filter(|other| other.parent.as_ref() == Some(id));
+    Ok(children.map(|child| child.record.id).collect())
+}
+
+impl OperationAsked {
+    fn new(asked: &operation::Asked) -> OperationAsked {
+        OperationAsked { by: asked.by.clone(), at: asked.at }
     }
 }
 
@@ -217,32 +268,36 @@ impl OperationStep {
             ended_at: step.ended_at,
             message: step.message.clone(),
             owner: Some(step.owner.clone()).filter(|owner| !owner.is_empty()),
-        }
-    }
-}
-
-impl From<operation::State> for OperationState {
-    fn from(state: operation::State) -> OperationState {
-        match state {
-            operation::State::Queued => OperationState::Queued,
-            operation::State::Running => OperationState::Running,
-            operation::State::Waiting => OperationState::Waiting,
-            operation::State::Succeeded => OperationState::Succeeded,
-            operation::State::Failed => OperationState::Failed,
+            retry_at: step.retry_at,
+            undo: step.undo.clone(),
+            keeps: Some(step.keeps.clone()).filter(|keeps| !keeps.is_empty()),
         }
     }
 }
 
 impl OperationState {
+    /// Every state, with how it is written.
+    const ALL: &[(OperationState, &str)] = &[
+        (OperationState::Queued, "queued"),
+        (OperationState::Running, "running"),
+        (OperationState::Waiting, "waiting"),
+        (OperationState::Succeeded, "succeeded"),
+        (OperationState::Failed, "failed"),
+        (OperationState::Paused, "paused"),
+        (OperationState::Cancelling, "cancelling"),
+        (OperationState::Cancelled, "cancelled"),
+    ];
+
+    /// Where an operation stands.
+    pub(crate) fn of(operation: &operation::Operation) -> OperationState {
+        let shown = operation.shown_state();
+        let known = Self::ALL.iter().find(|(_, name)| *name == shown);
+        known.map_or(OperationState::Running, |(state, _)| *state)
+    }
+
     /// As it is written.
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            OperationState::Queued => "queued",
-            OperationState::Running => "running",
-            OperationState::Waiting => "waiting",
-            OperationState::Succeeded => "succeeded",
-            OperationState::Failed => "failed",
-        }
+        Self::ALL.iter().find(|(state, _)| *state == self).map_or("", |(_, name)| name)
     }
 }
 
@@ -254,6 +309,7 @@ impl From<operation::StepState> for StepState {
             operation::StepState::Done => StepState::Done,
             operation::StepState::Failed => StepState::Failed,
             operation::StepState::Undone => StepState::Undone,
+            operation::StepState::Kept => StepState::Kept,
         }
     }
 }
@@ -279,7 +335,7 @@ async fn list(State(api): State<Api>, Params(listing): Params<Listing>) -> Reply
     let limit = listing.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
     // Ids are ordered by time, and so is the list.
     let wanted = |operation: &&Stored<operation::Operation>| {
-        listing.state.is_none_or(|state| state == operation.state.into())
+        listing.state.is_none_or(|state| state == OperationState::of(operation))
             && listing.cursor.as_ref().is_none_or(|cursor| operation.id.as_str() > &**cursor)
     };
     let shown = |operation: &Stored<operation::Operation>| {
@@ -292,12 +348,28 @@ async fn list(State(api): State<Api>, Params(listing): Params<Listing>) -> Reply
     Ok(List::page_at(view.revision(), items, next_cursor))
 }
 
+/// How to show one operation.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Showing {
+    /// Streams only: also tell the lines of its log, as events `line`.
+    #[serde(default)]
+    #[param(required = false)]
+    logs: bool,
+    /// How fresh the answer must be.
+    #[serde(default)]
+    #[param(inline, required = false)]
+    consistency: Consistency,
+}
+
 /// Shows an operation, or follows it to its end.
 ///
 /// With `Accept: text/event-stream` the answer is a stream of server-sent events: `id` is the operation's revision,
-/// `event` is `put` (or `delete`, if its record is gone), `data` is the operation. It ends after the final state.
+/// `event` is `put` (or `delete`, if its record is gone), `data` is the operation. It ends after the final state. With
+/// `?logs=true` the lines of its log come before the change that they belong to, as events `line` without an id.
 #[utoipa::path(get, path = "/v1/operations/{operation}", operation_id = "show_operation",
-    params(Reading, ("operation" = String, Path, description = "Its id"), Resuming),
+    params(Showing, ("operation" = String, Path, description = "Its id"), Resuming),
     responses(
     (status = 200, description = "As it is, or a stream of what becomes of it",
         content((Operation = "application/json"), (String = "text/event-stream"))),
@@ -306,91 +378,45 @@ async fn list(State(api): State<Api>, Params(listing): Params<Listing>) -> Reply
 async fn show(
     State(api): State<Api>,
     Place(id): Place<Reference>,
+    Params(Showing { logs, consistency }): Params<Showing>,
+    headers: HeaderMap,
+) -> Reply<Response> {
+    let view = api.read(consistency).await?;
+    let stored = find(&view, &id)?;
+    if !follow::wants_events(&headers) {
+        return Ok(At(view.revision(), Json(Operation::of(&view, &stored)?)).into_response());
+    }
+    Ok(At(view.revision(), follow::stream(&api, &view, &stored.id, logs, &headers)?).into_response())
+}
+
+/// Tells what happened in an operation, line by line; the newest 200 lines are kept.
+///
+/// With `Accept: text/event-stream` it goes on with what happens, as `GET /v1/operations/{operation}?logs=true` does.
+#[utoipa::path(get, path = "/v1/operations/{operation}/logs", operation_id = "show_operation_logs",
+    params(Reading, ("operation" = String, Path, description = "Its id"), Resuming),
+    responses(
+    (status = 200, description = "The lines, oldest first, or a stream of them",
+        content((List<follow::OperationLine> = "application/json"), (String = "text/event-stream"))),
+    Refused,
+))]
+async fn logs(
+    Place(id): Place<Reference>,
+    State(api): State<Api>,
     Read(view): Read,
     headers: HeaderMap,
 ) -> Reply<Response> {
-    let missing = || Refusal::NotFound { what: "operation", name: id.to_string(), scope: None };
-    let stored = view.get::<operation::Operation>(CLUSTER, &id)?.ok_or_else(missing)?;
-    if !wants_events(&headers) {
-        return Ok(At(view.revision(), Json(Operation::of(&view, &stored)?)).into_response());
+    let stored = find(&view, &id)?;
+    if follow::wants_events(&headers) {
+        return Ok(
+            At(view.revision(), follow::stream(&api, &view, &stored.id, true, &headers)?).into_response()
+        );
     }
-    let only_it = Filter::of([Topic::object(&stored.key())]);
-    let follower = Follower {
-        _place: api.parts.metrics.watches.enter(Kind::Operation)?,
-        watch: api.ledger().feed().watch_matching(view.revision(), only_it),
-        ledger: api.parts.ledger.clone(),
-        id: stored.id.clone(),
-        sent: last_seen(&headers, &view),
-        over: false,
-    };
-    Ok(At(view.revision(), served(follower.events())).into_response())
+    let lines = operation::log(&view, &stored)?;
+    let items = lines.iter().map(|line| follow::OperationLine::new(line)).collect();
+    Ok(List::at(view.revision(), items).into_response())
 }
 
-fn wants_events(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim().starts_with("text/event-stream"))
-}
-
-/// A client that has seen more than there is comes from before a restoration: it must start over.
-fn last_seen(headers: &HeaderMap, view: &View) -> Revision {
-    let seen = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    seen.filter(|seen| *seen <= view.revision()).unwrap_or(0)
-}
-
-/// One client that follows one operation.
-struct Follower {
-    ledger: Arc<dyn Ledger>,
-    id: OperationId,
-    /// Of this operation alone.
-    watch: Watch,
-    /// The operation's newest revision that the client has seen.
-    sent: Revision,
-    /// The last event is out.
-    over: bool,
-    _place: WatchPlace,
-}
-
-impl Follower {
-    fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
-        stream::unfold(self, |mut follower| async move {
-            let event = follower.next().await?;
-            Some((Ok(event), follower))
-        })
-    }
-
-    async fn next(&mut self) -> Option<Event> {
-        while !self.over {
-            match self.news() {
-                Ok(Some(event)) => return Some(event),
-                Ok(None) => {
-                    // Whatever it says: look again.
-                    self.watch.next().await;
-                }
-                Err(refusal) => {
-                    tracing::error!(operation.id = %self.id, error = %refusal, "following an operation broke off");
-                    return None;
-                }
-            }
-        }
-        None
-    }
-
-    /// What the client has not seen yet. The final state is always told, because it ends the stream.
-    fn news(&mut self) -> Ruling<Option<Event>> {
-        let view = self.ledger.view();
-        let Some(stored) = view.get::<operation::Operation>(CLUSTER, self.id.as_str())? else {
-            self.over = true;
-            let gone = Event::default().id(view.revision().to_string()).event("delete");
-            return Ok(Some(gone.data(format!(r#"{{"id":"{}"}}"#, self.id))));
-        };
-        if stored.revision <= self.sent && !stored.ended() {
-            return Ok(None);
-        }
-        self.sent = stored.revision;
-        self.over = stored.ended();
-        let document =
-            serde_json::to_string(&Operation::of(&view, &stored)?).map_err(skep_ledger::ReadError::new)?;
-        let event = Event::default().id(stored.revision.to_string()).event("put").retry(RECONNECT_AFTER);
-        Ok(Some(event.data(document)))
-    }
+fn find(view: &View, id: &str) -> Ruling<Stored<operation::Operation>> {
+    let missing = || Refusal::NotFound { what: "operation", name: id.to_owned(), scope: None };
+    view.get::<operation::Operation>(CLUSTER, id)?.ok_or_else(missing)
 }

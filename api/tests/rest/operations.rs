@@ -1,12 +1,14 @@
 //! Operations: lists, and streams that follow one to its end.
 
+use http::Method;
 use serde_json::json;
 use skep_ledger::Ledger;
+use skep_model::ids::OperationId;
 use skep_model::operation::{self, Operation};
-use skep_model::{CLUSTER, Ruling};
+use skep_model::{CLUSTER, Ruling, environment};
 
 use crate::stream::Events;
-use crate::support::{Answer, Door, rule};
+use crate::support::{Answer, Ask, Door, rule};
 
 /// Follows an operation.
 async fn follow(door: &Door, id: &str, seen: Option<u64>) -> Events {
@@ -151,4 +153,168 @@ async fn a_long_list_of_operations_comes_in_parts() {
     assert_eq!(door.get("/v1/operations?limit=5000").await.body["items"].as_array().unwrap().len(), 5);
     let exactly = door.get("/v1/operations?limit=5").await.body;
     assert!(exactly.get("next_cursor").is_none(), "{exactly}");
+}
+
+/// Lets an operation make something that can be given back, and something that cannot.
+async fn made(door: &Door, id: &str) {
+    let planned = |name: &str, undo: Option<&str>| operation::Planned {
+        undo: undo.map(str::to_owned),
+        keeps: format!("the {name} stays"),
+        ..operation::Planned::from(name)
+    };
+    let machine = || planned("machine", Some("the machine is given back to its driver"));
+    moved(door, id, |operation, now| {
+        operation.prepare([machine(), planned("swarm", None), planned("open", None)].into_iter());
+        for _ in 0..2 {
+            operation.begin("doing it", "m1", now);
+            operation.advance(now);
+        }
+    })
+    .await;
+}
+
+fn ask(id: &str, action: &str) -> Ask {
+    Ask::new(Method::POST, &format!("/v1/operations/{id}/actions/{action}"))
+}
+
+#[tokio::test]
+async fn a_cancellation_is_rehearsed_in_words_then_turns_the_operation_around_once() {
+    let door = Door::new().await;
+    let id = id_of(&door.environment("prod").await);
+    made(&door, &id).await;
+    let plan = door.send(&ask(&id, "cancel?dry_run=true")).await;
+    assert_eq!(plan.status, 200, "{plan:?}");
+    let machine = json!({"step": "machine", "what": "the machine is given back to its driver"});
+    assert_eq!(plan.body["gives_back"], json!([machine]));
+    assert_eq!(plan.body["stays"], json!([{"step": "swarm", "what": "the swarm stays"}]));
+    assert_eq!(plan.body["operation"]["state"], "cancelling");
+    let before = door.get(&format!("/v1/operations/{id}")).await.body;
+    assert_eq!(
+        (&before["state"], &before["cancellable"]),
+        (&json!("running"), &json!(true)),
+        "only rehearsed"
+    );
+
+    let accepted = door.send(&ask(&id, "cancel")).await;
+    assert_eq!(
+        (accepted.status.as_u16(), accepted.header("location")),
+        (202, &*format!("/v1/operations/{id}"))
+    );
+    let shown = door.get(&format!("/v1/operations/{id}")).await.body;
+    assert_eq!((&shown["state"], &shown["cancelled"]["by"]), (&json!("cancelling"), &json!("admin")));
+    assert_eq!(door.get("/v1/operations?state=cancelling").await.body["items"][0]["id"], id);
+    let again = door.send(&ask(&id, "cancel")).await;
+    again.is_problem(409, "SKP-1308");
+    assert!(again.detail().contains("gives back already what it made"), "{again:?}");
+    moved(&door, &id, |operation, now| {
+        operation.keep(now);
+        operation.keep(now);
+        operation.advance(now);
+    })
+    .await;
+    let ended = door.get(&format!("/v1/operations/{id}")).await.body;
+    let states: Vec<_> = ended["steps"].as_array().unwrap().iter().map(|step| &step["state"]).collect();
+    assert_eq!(states, ["undone", "kept", "failed"]);
+    assert_eq!(ended["state"], "cancelled");
+    door.send(&ask(&id, "pause")).await.is_problem(409, "SKP-1308");
+    door.send(&ask("op_1", "cancel")).await.is_problem(404, "SKP-1203");
+}
+
+#[tokio::test]
+async fn a_paused_operation_says_who_and_since_when_until_it_is_resumed() {
+    let door = Door::new().await;
+    let id = id_of(&door.environment("prod").await);
+    let paused = door.send(&ask(&id, "pause")).await.body;
+    assert_eq!((&paused["state"], &paused["paused"]["by"]), (&json!("paused"), &json!("admin")));
+    assert!(paused["paused"]["at"].is_string() && paused["deadline"].is_string(), "{paused}");
+    door.send(&ask(&id, "retry")).await.is_problem(409, "SKP-1308");
+    let resumed = door.send(&ask(&id, "resume")).await.body;
+    assert_eq!((&resumed["state"], &resumed["paused"]), (&json!("running"), &json!(null)));
+    door.send(&ask(&id, "resume")).await.is_problem(409, "SKP-1308");
+}
+
+#[tokio::test]
+async fn a_waiting_operation_is_tried_at_once_and_a_failed_one_as_another() {
+    let door = Door::new().await;
+    let id = id_of(&door.environment("prod").await);
+    moved(&door, &id, |operation, now| {
+        operation.prepare(["only"].into_iter());
+        operation.begin("doing it", "m1", now);
+        operation.failed("no answer", now + jiff::SignedDuration::from_secs(15));
+    })
+    .await;
+    let waiting = door.get(&format!("/v1/operations/{id}")).await.body;
+    assert!(waiting["steps"][0]["retry_at"].is_string(), "{waiting}");
+    let tried = door.send(&ask(&id, "retry")).await.body;
+    assert_eq!((&tried["id"], &tried["steps"][0]["retry_at"]), (&json!(id), &json!(null)));
+    moved(&door, &id, |operation, now| operation.abandon("no quota", now)).await;
+    let again = door.send(&ask(&id, "retry")).await;
+    assert_eq!(again.status, 202, "{again:?}");
+    assert_ne!(again.body["id"], json!(id));
+    assert_eq!((&again.body["retry_of"], &again.body["type"]), (&json!(id), &json!("create-environment")));
+    let busy = door.send(&ask(&id, "retry")).await;
+    busy.is_problem(409, "SKP-1307");
+    assert_eq!(busy.body["params"]["operation"], again.body["id"]);
+}
+
+#[tokio::test]
+async fn the_log_is_listed_and_streamed_and_whoever_comes_back_gets_the_rest() {
+    let door = Door::new().await;
+    let id = id_of(&door.environment("prod").await);
+    let mut events = Events::open(&door, &format!("/v1/operations/{id}?logs=true"), None).await;
+    let first = events.next().await.unwrap();
+    assert_eq!((first.name.as_str(), &first.data["number"]), ("line", &json!(0)));
+    let seen = events.next().await.unwrap();
+    assert_eq!(seen.name, "put", "the change comes after its lines");
+    moved(&door, &id, |operation, now| {
+        operation.prepare(["only"].into_iter());
+        operation.begin("making it", "m2", now);
+    })
+    .await;
+    let began = events.next().await.unwrap();
+    assert_eq!(
+        (&began.data["text"], &began.data["step"], &began.data["node"]),
+        (&json!("attempt 1 began: making it"), &json!("only"), &json!("m2"))
+    );
+    moved(&door, &id, |operation, now| operation.advance(now)).await;
+    let list = door.get(&format!("/v1/operations/{id}/logs")).await.body;
+    let texts: Vec<_> = list["items"].as_array().unwrap().iter().map(|line| &line["text"]).collect();
+    assert_eq!(
+        texts,
+        [
+            "asked for: create-environment of environment/prod",
+            "attempt 1 began: making it",
+            "done",
+            "succeeded"
+        ]
+    );
+    let mut events = Events::open(&door, &format!("/v1/operations/{id}/logs"), seen.id).await;
+    let mut rest = vec![];
+    while let Some(event) = events.next().await {
+        rest.push(format!("{} {}", event.name, event.data["number"]));
+    }
+    assert_eq!(rest, ["line 1", "line 2", "line 3", "put null"]);
+    door.get("/v1/operations/op_1/logs").await.is_problem(404, "SKP-1203");
+}
+
+#[tokio::test]
+async fn the_queue_behind_one_thing_is_bounded() {
+    let door = Door::new().await;
+    let first = id_of(&door.environment("prod").await);
+    let environment = door.find("prod");
+    for _ in 0..operation::QUEUED_PER_SUBJECT_MAX {
+        rule(&*door.ledger, |tx| {
+            let subject = environment::subject(&environment);
+            let id = OperationId::new(uuid::Uuid::now_v7());
+            operation::start(tx, id, "create-environment", subject, Some(&environment), None).map(|_| true)
+        })
+        .await;
+    }
+    // A removal is let in beyond the bound.
+    let removal = door.send(&Ask::new(Method::DELETE, "/v1/environments/prod")).await;
+    assert_eq!((removal.status.as_u16(), &removal.body["state"]), (202, &json!("queued")), "{removal:?}");
+    let cancelled = door.send(&ask(removal.body["id"].as_str().unwrap(), "cancel")).await;
+    assert_eq!(cancelled.body["state"], "cancelled", "one that has not begun is simply over");
+    assert!(door.find("prod").removal.is_none(), "and what it would have removed stays");
+    assert_eq!(door.get(&format!("/v1/operations/{first}")).await.body["state"], "running");
 }

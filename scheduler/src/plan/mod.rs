@@ -13,11 +13,14 @@ use jiff::{SignedDuration, Timestamp};
 use skep_ledger::{ReadError, Tx, View};
 use skep_model::environment::Environment;
 use skep_model::ids::{EnvironmentId, OperationId};
-use skep_model::operation::{self, Active, Operation, State, Subject};
+use skep_model::operation::{self, Active, Rest, Subject};
 use skep_model::{CLUSTER, Ruling};
 
 /// After a failed operation nobody asked for, the next one is not started before.
 const RESTART_PAUSE_SECS: i64 = 30;
+
+/// After a cancelled one it is not started before: whoever cancelled it wanted to do something first.
+const RESTART_PAUSE_AFTER_CANCEL_SECS: i64 = 600;
 
 /// Looks at the state and decides.
 pub type Planner = fn(&Picture) -> Result<Vec<Decision>, ReadError>;
@@ -49,24 +52,24 @@ pub struct Picture {
     view: View,
     environments: Vec<Environment>,
     active: Vec<String>,
-    failed_lately: Vec<String>,
+    resting: Vec<String>,
+    rested: Vec<String>,
 }
 
 impl Picture {
     /// The state of this revision, at this time.
     pub fn of(view: View, now: Timestamp) -> Result<Picture, ReadError> {
-        let lately = now - SignedDuration::from_secs(RESTART_PAUSE_SECS);
-        let failed_lately = |operation: &Operation| {
-            operation.state == State::Failed && operation.ended_at.is_some_and(|ended| ended > lately)
+        let rests = |rest: &Rest| {
+            let pause = if rest.cancelled { RESTART_PAUSE_AFTER_CANCEL_SECS } else { RESTART_PAUSE_SECS };
+            rest.since + SignedDuration::from_secs(pause) > now
         };
+        let subjects = |rests: Vec<Rest>| rests.into_iter().map(|rest| rest.subject).collect();
+        let (resting, rested) = records(view.list::<Rest>(CLUSTER)?).into_iter().partition(rests);
         Ok(Picture {
             environments: records(view.list::<Environment>(CLUSTER)?),
             active: view.list::<Active>(CLUSTER)?.into_iter().map(|active| active.record.subject).collect(),
-            failed_lately: records(view.list::<Operation>(CLUSTER)?)
-                .iter()
-                .filter(|operation| failed_lately(operation))
-                .map(|operation| operation.subject.index())
-                .collect(),
+            resting: subjects(resting),
+            rested: subjects(rested),
             view,
         })
     }
@@ -81,7 +84,12 @@ impl Picture {
 
     /// May an operation on it be started now?
     fn free(&self, subject: &Subject) -> bool {
-        !self.active.contains(&subject.index()) && !self.failed_lately.contains(&subject.index())
+        !self.active.contains(&subject.index()) && !self.resting.contains(&subject.index())
+    }
+
+    /// Subjects that were left alone for long enough after a bad end.
+    pub fn rested(&self) -> &[String] {
+        &self.rested
     }
 }
 

@@ -10,7 +10,11 @@ use crate::{At, Effect, Next, Step, Workflow};
 
 pub(super) const WORKFLOW: Workflow = Workflow {
     name: workflow::CREATE_ENVIRONMENT,
-    steps: &[Step::new("hosts", hosts).undone_by(open), Step::new("open", open)],
+    steps: &[
+        Step::new("hosts", hosts)
+            .undone_by(open, "the environment is opened with the hosts that it has by then"),
+        Step::new("open", open).leaving("the environment is open"),
+    ],
 };
 
 fn hosts(at: &At) -> Next {

@@ -15,7 +15,9 @@ const BOOT_MAX_SECS: i64 = 600;
 pub(super) const WORKFLOW: Workflow = Workflow {
     name: workflow::CREATE_HOST,
     steps: &[
-        Step::new("machine", machine).undone_by(super::release_machine),
+        Step::new("machine", machine)
+            .leaving("the machine stays where its driver made it, and in the cloud ledger")
+            .undone_by(super::release_machine, "the machine is given back to its driver"),
         Step::new("agent", agent).within(BOOT_MAX_SECS, Late::Turn),
         Step::new("engine", engine).within(BOOT_MAX_SECS, Late::Turn),
         Step::new("swarm", swarm),

@@ -15,8 +15,8 @@ pub(super) const WORKFLOW: Workflow = Workflow {
     name: workflow::DEPLOY_STACK,
     steps: &[
         Step::new("swarm", swarm),
-        Step::new("networks", networks),
-        Step::new("services", services),
+        Step::new("networks", networks).leaving("the stack's networks stay"),
+        Step::new("services", services).leaving("the stack's services stay as they are now"),
         Step::new("converge", converge).within(CONVERGE_MAX_SECS, Late::Turn),
     ],
 };

@@ -12,9 +12,9 @@ use crate::{At, Effect, Next, Step, Workflow};
 pub(super) const WORKFLOW: Workflow = Workflow {
     name: workflow::FORM_SWARM,
     steps: &[
-        Step::new("init", init),
-        Step::new("join", join),
-        Step::new("roles", roles),
+        Step::new("init", init).leaving("the swarm that was begun stays"),
+        Step::new("join", join).leaving("hosts that have joined stay in the swarm"),
+        Step::new("roles", roles).leaving("hosts keep the roles that they have got"),
         Step::new("verify", verify),
     ],
 };

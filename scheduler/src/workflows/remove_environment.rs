@@ -10,9 +10,12 @@ const HOSTS_MAX_SECS: i64 = 3_600;
 pub(super) const WORKFLOW: Workflow = Workflow {
     name: workflow::REMOVE_ENVIRONMENT,
     steps: &[
-        Step::new("hosts", hosts).within(HOSTS_MAX_SECS, crate::Late::Turn),
-        Step::new("stacks", stacks),
-        Step::new("forget", forget),
+        Step::new("hosts", hosts)
+            .leaving("the removal of its hosts goes on")
+            .for_good()
+            .within(HOSTS_MAX_SECS, crate::Late::Turn),
+        Step::new("stacks", stacks).leaving("its stacks are forgotten").for_good(),
+        Step::new("forget", forget).leaving("the environment is forgotten").for_good(),
     ],
 };
 

@@ -22,11 +22,20 @@ const LEAVE_MAX_SECS: i64 = 60;
 pub(super) const WORKFLOW: Workflow = Workflow {
     name: workflow::REMOVE_HOST,
     steps: &[
-        Step::new("evacuate", evacuate).within(EVACUATE_MAX_SECS, Late::GoOn),
-        Step::new("demote", demote).within(DEMOTE_MAX_SECS, Late::GoOn),
-        Step::new("leave", leave).within(LEAVE_MAX_SECS, Late::GoOn),
-        Step::new("machine", super::release_machine),
-        Step::new("forget", forget),
+        Step::new("evacuate", evacuate)
+            .leaving("the host takes no tasks")
+            .undone_by(take_back, "the host takes tasks again")
+            .within(EVACUATE_MAX_SECS, Late::GoOn),
+        Step::new("demote", demote)
+            .leaving("the roles in the swarm stay as they are now, until the swarm is formed anew")
+            .within(DEMOTE_MAX_SECS, Late::GoOn),
+        Step::new("leave", leave)
+            .leaving("the host is out of the swarm, until the swarm is formed anew")
+            .within(LEAVE_MAX_SECS, Late::GoOn),
+        Step::new("machine", super::release_machine)
+            .leaving("the machine may be gone; the cloud ledger says whether it may still be there")
+            .for_good(),
+        Step::new("forget", forget).leaving("the host is forgotten").for_good(),
     ],
 };
 
@@ -45,6 +54,23 @@ fn evacuate(at: &At) -> Next {
         Next::Do(Effect::ObserveEvacuation { environment, host: id, name })
     } else {
         Next::Do(Effect::DrainNode { environment, host: id, name })
+    }
+}
+
+/// Somebody wants the host to stay after all; the removal is not wished any more. What its tasks were stays where it is.
+fn take_back(at: &At) -> Next {
+    let Some(host) = at.host() else {
+        return Next::Done;
+    };
+    if host.removal.is_some() {
+        // A removal that only failed is taken up again soon, so the host had better stay empty.
+        return Next::Turn("its removal is still wished".into());
+    }
+    match &host.membership {
+        Some(membership) if membership.availability != host.placement.availability => {
+            super::update_host::apply(host)
+        }
+        _ => Next::Done,
     }
 }
 

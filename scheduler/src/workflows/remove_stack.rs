@@ -6,7 +6,10 @@ use crate::{At, Effect, Next, Step, Workflow};
 
 pub(super) const WORKFLOW: Workflow = Workflow {
     name: workflow::REMOVE_STACK,
-    steps: &[Step::new("withdraw", withdraw), Step::new("forget", forget)],
+    steps: &[
+        Step::new("withdraw", withdraw).leaving("services and networks that are gone stay gone").for_good(),
+        Step::new("forget", forget).leaving("the stack is forgotten").for_good(),
+    ],
 };
 
 fn withdraw(at: &At) -> Next {

@@ -18,10 +18,16 @@ const REJOIN_MAX_SECS: i64 = 300;
 pub(super) const WORKFLOW: Workflow = Workflow {
     name: workflow::RESCUE_SWARM,
     steps: &[
-        Step::new("rescue", rescue),
-        Step::new("part", part).within(PART_MAX_SECS, Late::GoOn),
-        Step::new("join", form_swarm::join).within(REJOIN_MAX_SECS, Late::GoOn),
-        Step::new("roles", form_swarm::roles).within(REJOIN_MAX_SECS, Late::GoOn),
+        Step::new("rescue", rescue).leaving("the swarm may have been begun anew"),
+        Step::new("part", part)
+            .leaving("managers that were taken out join again once the swarm is formed anew")
+            .within(PART_MAX_SECS, Late::GoOn),
+        Step::new("join", form_swarm::join)
+            .leaving("hosts that have joined stay in the swarm")
+            .within(REJOIN_MAX_SECS, Late::GoOn),
+        Step::new("roles", form_swarm::roles)
+            .leaving("hosts keep the roles that they have got")
+            .within(REJOIN_MAX_SECS, Late::GoOn),
         Step::new("verify", form_swarm::verify).within(REJOIN_MAX_SECS, Late::GoOn),
     ],
 };

@@ -14,18 +14,27 @@ const EVACUATE_MAX_SECS: i64 = 900;
 
 pub(super) const WORKFLOW: Workflow = Workflow {
     name: workflow::UPDATE_HOST,
-    steps: &[Step::new("node", node), Step::new("evacuate", evacuate).within(EVACUATE_MAX_SECS, Late::Turn)],
+    steps: &[
+        Step::new("node", node).leaving("what is wished for the host stays wished"),
+        Step::new("evacuate", evacuate)
+            .leaving("the host takes no tasks until it is uncordoned")
+            .within(EVACUATE_MAX_SECS, Late::Turn),
+    ],
 };
 
 fn node(at: &At) -> Next {
     with_member(at, |host| match host.placement.outstanding() {
         false => Next::Done,
-        true => Next::Do(Effect::UpdateNode {
-            environment: host.environment.clone(),
-            host: host.id.clone(),
-            name: host.name.clone(),
-            generation: host.placement.generation,
-        }),
+        true => apply(host),
+    })
+}
+
+pub(super) fn apply(host: &Host) -> Next {
+    Next::Do(Effect::UpdateNode {
+        environment: host.environment.clone(),
+        host: host.id.clone(),
+        name: host.name.clone(),
+        generation: host.placement.generation,
     })
 }
 

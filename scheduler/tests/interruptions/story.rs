@@ -8,7 +8,7 @@ use skep_ledger::{Ledger, MemoryLedger, Request, Tx, transact};
 use skep_model::environment::{self, Environment, EnvironmentWish};
 use skep_model::host::{self, Inventory};
 use skep_model::ids::{EnvironmentId, HostId, OperationId, StackId};
-use skep_model::operation::{Operation, State};
+use skep_model::operation::{self, Operation, State};
 use skep_model::placement::{self, Availability, Change};
 use skep_model::resource::CloudResource;
 use skep_model::stack::{self, Stack, StackWish};
@@ -37,6 +37,8 @@ pub(crate) enum Interruption {
     NewLeaderEveryTurn,
     /// Machines are made, but no agent ever connects.
     NoAgents,
+    /// The first operation of that workflow that comes to that step is cancelled there, before the step is asked.
+    CancelStep(&'static str, usize),
 }
 
 /// A story that was told to its end.
@@ -51,6 +53,12 @@ pub(crate) struct Told {
     pub(crate) failed: Vec<String>,
     /// Machines that exist without a row in the cloud ledger, after any chapter.
     pub(crate) unaccounted: Vec<String>,
+    /// Why it does not end, if it does not.
+    pub(crate) stuck: Option<String>,
+    /// Where what was cancelled stands at the end, and why.
+    pub(crate) cancelled: Option<Result<Operation, String>>,
+    /// All that happened, for people.
+    pub(crate) transcript: Vec<String>,
     pub(crate) world: Arc<SimulatedWorld>,
 }
 
@@ -61,7 +69,11 @@ pub(crate) struct Story {
     interruption: Interruption,
     minted: u128,
     told: Vec<(&'static str, Vec<String>)>,
+    /// At which effect each chapter began.
+    begun: Vec<(&'static str, usize)>,
     unaccounted: Vec<String>,
+    stuck: Option<String>,
+    cancelled: Option<Result<OperationId, String>>,
 }
 
 const RECIPE: &str = "services:\n  web:\n    image: busybox:1\n    deploy: {replicas: 3}\n";
@@ -73,12 +85,25 @@ impl Story {
         let when = match interruption {
             Interruption::At(number, fault) => When::At(number, fault),
             Interruption::LastingFrom(number) => When::From(number),
-            Interruption::Never | Interruption::NewLeaderEveryTurn | Interruption::NoAgents => When::Never,
+            Interruption::Never
+            | Interruption::NewLeaderEveryTurn
+            | Interruption::NoAgents
+            | Interruption::CancelStep(..) => When::Never,
         };
         let world = SimulatedWorld::new(ledger.clone(), when);
         let engine = Engine::new(ledger.clone(), world.clone(), "m1", ledger.term());
-        let mut story =
-            Story { ledger, world, engine, interruption, minted: 0, told: vec![], unaccounted: vec![] };
+        let mut story = Story {
+            ledger,
+            world,
+            engine,
+            interruption,
+            minted: 0,
+            told: vec![],
+            begun: vec![],
+            unaccounted: vec![],
+            stuck: None,
+            cancelled: None,
+        };
         story.all_chapters().await;
         story.end()
     }
@@ -131,6 +156,33 @@ impl Story {
             environment::remove(tx, "prod", removal.clone()).map(drop)
         })
         .await;
+        if self.is_cancelled() {
+            let removal = OperationId::new(self.mint());
+            self.chapter("the environment removed after all", |tx| {
+                environment::remove(tx, "prod", removal.clone()).map(drop)
+            })
+            .await;
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        let fault = matches!(self.interruption, Interruption::At(_, Fault::Cancelled));
+        fault || matches!(self.interruption, Interruption::CancelStep(..))
+    }
+
+    /// Cancels the operation if it is the one, at the step where it is to be cancelled.
+    async fn cancel_at_its_step(&mut self, id: &OperationId) {
+        let Interruption::CancelStep(workflow, step) = self.interruption else { return };
+        let operation = self.operations().into_iter().find(|operation| operation.id == *id);
+        let is_there = |operation: &Operation| operation.workflow == workflow && operation.step == step;
+        let prepared = |operation: &Operation| step == 0 || !operation.steps.is_empty();
+        let here = operation.is_some_and(|operation| is_there(&operation) && prepared(&operation));
+        if !here || self.cancelled.is_some() {
+            return;
+        }
+        let cancelled =
+            transact(&*self.ledger, Request::new(), |tx| operation::cancel(tx, id.as_str(), "ann"));
+        self.cancelled = Some(cancelled.await.map(|_| id.clone()).map_err(|refusal| refusal.to_string()));
     }
 
     /// The engines of two of the three swarm managers die, or are there again.
@@ -146,6 +198,8 @@ impl Story {
 
     fn end(self) -> Told {
         let operations: Vec<Operation> = self.operations();
+        let cancelled = self.cancelled.or(self.world.cancelled());
+        let find = |id: OperationId| operations.iter().find(|operation| operation.id == id).cloned();
         let of = |state: State| operations.iter().filter(move |operation| operation.state == state);
         Told {
             chapters: self.told,
@@ -157,6 +211,9 @@ impl Story {
                 })
                 .collect(),
             unaccounted: self.unaccounted,
+            stuck: self.stuck,
+            cancelled: cancelled.map(|cancelled| cancelled.map(|id| find(id).expect("is remembered"))),
+            transcript: transcript(&self.begun, &self.world.asked()),
             world: self.world,
         }
     }
@@ -164,8 +221,12 @@ impl Story {
     /// Somebody wishes; then everything runs until nothing is open.
     async fn chapter(&mut self, name: &'static str, wish: impl Fn(&mut Tx<'_>) -> Ruling<()> + Send + Sync) {
         // After a lasting error an earlier chapter may have failed; then a wish can be refused, which is an answer.
+        if self.stuck.is_some() {
+            return;
+        }
+        self.begun.push((name, self.world.asked().len()));
         let wished = transact(&*self.ledger, Request::new(), |tx| wish(tx)).await;
-        let disturbed = matches!(self.interruption, Interruption::LastingFrom(_));
+        let disturbed = matches!(self.interruption, Interruption::LastingFrom(_)) || self.is_cancelled();
         assert!(wished.is_ok() || disturbed, "{name}: {:?}", wished.err());
         self.settle(name).await;
         self.world.forgive();
@@ -205,12 +266,7 @@ impl Story {
                 format!("{} {} at {step}: {}", operation.workflow, operation.subject, operation.message)
             })
             .collect();
-        let effects = self.world.asked();
-        panic!(
-            "{chapter} does not end ({:?}): {stuck:#?}\nthe last effects: {:#?}",
-            self.interruption,
-            &effects[effects.len().saturating_sub(12)..]
-        );
+        self.stuck = Some(format!("chapter '{chapter}' does not end: {stuck:#?}"));
     }
 
     /// What can never be done is tried again by planners, each time as a new operation that comes to an end.
@@ -241,9 +297,11 @@ impl Story {
                     self.ledger.next_term();
                     self.engine = self.engine_of_now();
                 }
+                self.cancel_at_its_step(&operation.id).await;
                 match self.engine.turn(&operation.id).await {
                     Ok(Turned::Moved) => moved = true,
                     Ok(Turned::Ended) => break,
+                    Ok(Turned::WaitsForSlot) => unreachable!("nothing is done at the same time here"),
                     Ok(Turned::Waits(most)) => {
                         next = next.min(most.unwrap_or(next)).max(Duration::from_millis(1));
                         break;
@@ -355,4 +413,15 @@ impl Story {
         self.minted += 1;
         Uuid::from_u128(self.minted)
     }
+}
+
+/// The story as somebody would tell it: chapters, and what was done to the world in each.
+fn transcript(begun: &[(&'static str, usize)], effects: &[String]) -> Vec<String> {
+    let mut lines = vec![];
+    for (index, (chapter, from)) in begun.iter().enumerate() {
+        let to = begun.get(index + 1).map_or(effects.len(), |(_, next)| *next);
+        lines.push(format!("chapter '{chapter}'"));
+        lines.extend((*from..to).map(|number| format!("  {number}: {}", effects[number])));
+    }
+    lines
 }

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use skep_ledger::{MemoryLedger, Term, View};
+use skep_ledger::{MemoryLedger, Request, Term, TransactError, View, transact};
+use skep_model::Refusal;
 use skep_model::fact::Fact;
 use skep_model::host::{Host, Machine, Membership, Role};
-use skep_model::ids::{EnvironmentId, HostId};
-use skep_model::operation::Operation;
+use skep_model::ids::{EnvironmentId, HostId, OperationId};
+use skep_model::operation::{self, Operation};
 use skep_model::placement::Availability;
 use skep_model::stack::{ServiceSeen, Stack};
 use skep_scheduler::{Effect, EffectError, World, effects};
@@ -29,6 +30,8 @@ pub(crate) enum Fault {
     DoneTwice,
     /// It fails, and another try would fail too.
     Lasting,
+    /// Somebody cancels the operation while it is done.
+    Cancelled,
 }
 
 /// When it happens.
@@ -52,6 +55,7 @@ struct State {
     /// Every effect that was asked for, as people read it.
     asked: Vec<String>,
     refused_kind: Option<std::mem::Discriminant<Effect>>,
+    cancelled: Option<Result<OperationId, String>>,
     /// How often a thing was made, by name.
     made: BTreeMap<String, usize>,
     machines: BTreeSet<HostId>,
@@ -78,10 +82,24 @@ impl SimulatedWorld {
         self.lock().refused_kind = None;
     }
 
-    pub(crate) fn assert_made_once(&self) {
-        for (what, times) in &self.lock().made {
-            assert_eq!(*times, 1, "{what} was made {times} times");
-        }
+    /// Whatever was made more than once, in words.
+    pub(crate) fn made_too_often(&self) -> Vec<String> {
+        let made = &self.lock().made;
+        let often = made.iter().filter(|(_, times)| **times > 1);
+        often.map(|(what, times)| format!("{what} was made {times} times")).collect()
+    }
+
+    async fn cancel(&self, operation: &Operation) {
+        let id = operation.id.as_str();
+        let cancelled: Result<_, TransactError<Refusal>> =
+            transact(&*self.ledger, Request::new(), |tx| operation::cancel(tx, id, "ann")).await;
+        let refused = cancelled.err().map(|refusal| refusal.to_string());
+        self.lock().cancelled = Some(refused.map_or(Ok(operation.id.clone()), Err));
+    }
+
+    /// What came of the cancellation: the operation, or why it was refused.
+    pub(crate) fn cancelled(&self) -> Option<Result<OperationId, String>> {
+        self.lock().cancelled.clone()
     }
 
     /// Everything that still exists. A swarm is gone with its last machine.
@@ -262,6 +280,10 @@ impl World for SimulatedWorld {
                 let facts = self.act(effect, view, operation);
                 self.ledger.next_term();
                 Ok(facts)
+            }
+            Some(Fault::Cancelled) => {
+                self.cancel(operation).await;
+                Ok(self.act(effect, view, operation))
             }
             Some(Fault::DoneTwice) => {
                 self.act(effect, view, operation);

@@ -1,0 +1,163 @@
+//! How many effects of a kind may be in flight at once.
+//!
+//! Counted by the leader in memory: after a leader change the effects of the old one may still be in flight for a
+//! moment, which the bounds are low enough for. Whoever finds no free slot waits without holding anything, so it can
+//! be cancelled or paused meanwhile, and looks again when one becomes free.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::Effect;
+
+/// Machines that are being made at once by one driver: clouds answer more with errors about quotas and rates.
+pub const MACHINES_IN_FLIGHT_PER_DRIVER_MAX: usize = 8;
+
+/// Machines that are being given back at once to one driver.
+pub const RELEASES_IN_FLIGHT_PER_DRIVER_MAX: usize = 8;
+
+/// Conversations with the engines of one environment at once: its few swarm managers have to answer all of them.
+pub const EFFECTS_IN_FLIGHT_PER_ENVIRONMENT_MAX: usize = 16;
+
+/// What is counted together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Making(String),
+    Releasing(String),
+    Environment(String),
+}
+
+impl Kind {
+    /// `None` for effects that happen in the ledger alone.
+    fn of(effect: &Effect) -> Option<Kind> {
+        match effect {
+            Effect::EnsureMachine { driver, .. } => Some(Kind::Making(driver.clone())),
+            Effect::ReleaseMachine { driver, .. } => Some(Kind::Releasing(driver.clone())),
+            Effect::InitSwarm { environment, .. }
+            | Effect::JoinSwarm { environment, .. }
+            | Effect::SetRole { environment, .. }
+            | Effect::ObserveSwarm { environment }
+            | Effect::DrainNode { environment, .. }
+            | Effect::UpdateNode { environment, .. }
+            | Effect::RescueSwarm { environment, .. }
+            | Effect::ObserveEvacuation { environment, .. }
+            | Effect::LeaveSwarm { environment, .. }
+            | Effect::EnsureNetworks { environment, .. }
+            | Effect::EnsureServices { environment, .. }
+            | Effect::ObserveStack { environment, .. }
+            | Effect::WithdrawStack { environment, .. } => Some(Kind::Environment(environment.to_string())),
+            Effect::OpenEnvironment(_)
+            | Effect::RemoveHosts(..)
+            | Effect::ForgetStack(..)
+            | Effect::ForgetHost(..)
+            | Effect::ForgetEnvironment(_) => None,
+        }
+    }
+
+    fn limit(&self) -> usize {
+        match self {
+            Kind::Making(_) => MACHINES_IN_FLIGHT_PER_DRIVER_MAX,
+            Kind::Releasing(_) => RELEASES_IN_FLIGHT_PER_DRIVER_MAX,
+            Kind::Environment(_) => EFFECTS_IN_FLIGHT_PER_ENVIRONMENT_MAX,
+        }
+    }
+
+    fn full(&self) -> String {
+        let what = match self {
+            Kind::Making(driver) => format!("{} machines are being made by {driver}", self.limit()),
+            Kind::Releasing(driver) => format!("{} machines are being given back to {driver}", self.limit()),
+            Kind::Environment(_) => format!("{} things are being done in the environment", self.limit()),
+        };
+        format!("waits for a free slot: {what}")
+    }
+}
+
+/// All slots of one leader.
+#[derive(Debug, Default)]
+pub(crate) struct Slots {
+    taken: Mutex<BTreeMap<Kind, usize>>,
+    freed: Notify,
+}
+
+/// One effect's place; free again when dropped.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    slots: Arc<Slots>,
+    kind: Option<Kind>,
+}
+
+impl Slots {
+    /// A slot for the effect, or why there is none, in words.
+    pub(crate) fn take(self: &Arc<Slots>, effect: &Effect) -> Result<Slot, String> {
+        let kind = Kind::of(effect);
+        if let Some(kind) = &kind {
+            let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = taken.entry(kind.clone()).or_default();
+            if *count >= kind.limit() {
+                return Err(kind.full());
+            }
+            *count += 1;
+        }
+        Ok(Slot { slots: self.clone(), kind })
+    }
+
+    /// Waits until any slot becomes free. What is freed between [`Slots::take`] and this call is not missed if the
+    /// future was made before.
+    pub(crate) fn freed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.freed.notified()
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let Some(kind) = &self.kind else { return };
+        let mut taken = self.slots.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(kind) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(kind);
+            }
+        }
+        drop(taken);
+        self.slots.freed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skep_model::ids::{EnvironmentId, HostId};
+    use skep_model::name::Name;
+    use uuid::Uuid;
+
+    fn machine(number: u128, driver: &str) -> Effect {
+        Effect::EnsureMachine {
+            environment: EnvironmentId::new(Uuid::nil()),
+            host: HostId::new(Uuid::from_u128(number)),
+            name: Name::parse("a host", "web-1").expect("is a name"),
+            driver: driver.into(),
+        }
+    }
+
+    #[test]
+    fn each_driver_makes_so_many_machines_at_once_and_the_next_waits_with_a_reason() {
+        let slots = Arc::new(Slots::default());
+        let mut taken: Vec<_> =
+            (0..8).map(|number| slots.take(&machine(number, "local")).expect("there is room")).collect();
+        let why = slots.take(&machine(9, "local")).expect_err("it is full");
+        assert_eq!(why, "waits for a free slot: 8 machines are being made by local");
+        slots.take(&machine(9, "openstack")).expect("another driver has room");
+        taken.pop();
+        slots.take(&machine(9, "local")).expect("one has become free");
+    }
+
+    #[tokio::test]
+    async fn a_slot_that_becomes_free_is_told() {
+        let slots = Arc::new(Slots::default());
+        let slot = slots.take(&machine(1, "local")).expect("there is room");
+        let freed = slots.freed();
+        drop(slot);
+        freed.await;
+    }
+}
