@@ -173,6 +173,7 @@ impl Engine {
             let begun = self.write(|tx| {
                 effect.intend(tx)?;
                 self.record(tx, operation, |operation, now| operation.begin(&doing, &self.node, now))
+                    .map(drop)
             });
             begun.await?;
         }
@@ -188,7 +189,9 @@ impl Engine {
         }
     }
 
-    /// Facts and move are one transaction. If the step still wants the same, it is looked at again a little later.
+    /// Facts and move are one transaction: if somebody has moved the operation meanwhile, the facts may be older than what
+    /// it does now, and the effect is looked up by whoever needs it. If the step still wants the same, it is looked at
+    /// again a little later.
     async fn performed(
         &self,
         step: &Step,
@@ -197,10 +200,10 @@ impl Engine {
         facts: &[Fact],
     ) -> Result<Turned, Stop> {
         self.write(|tx| {
-            for fact in facts {
-                fact::record(tx, fact)?;
+            if self.record(tx, operation, |operation, _| operation.succeeded())? {
+                facts.iter().try_for_each(|fact| fact::record(tx, fact))?;
             }
-            self.record(tx, operation, |operation, _| operation.succeeded())
+            Ok(())
         })
         .await?;
         let view = self.ledger.view();
@@ -265,30 +268,31 @@ impl Engine {
         operation: &Operation,
         change: impl Fn(&mut Operation, Timestamp) + Send + Sync,
     ) -> Result<Turned, Stop> {
-        self.write(|tx| self.record(tx, operation, &change)).await?;
+        self.write(|tx| self.record(tx, operation, &change).map(drop)).await?;
         Ok(Turned::Moved)
     }
 
-    /// Changes the operation in a transaction, unless somebody else has moved it since it was looked at.
+    /// Changes the operation in a transaction, unless somebody else has moved it since it was looked at. Says whether it
+    /// was where it was known to be.
     fn record(
         &self,
         tx: &mut Tx<'_>,
         known: &Operation,
         change: impl Fn(&mut Operation, Timestamp),
-    ) -> Ruling<()> {
+    ) -> Ruling<bool> {
         let Some(stored) = tx.get::<Operation>(CLUSTER, known.id.as_str())? else {
-            return Ok(());
+            return Ok(false);
         };
         let mut operation = stored.record;
         if operation.ended() || (operation.step, operation.direction) != (known.step, known.direction) {
-            return Ok(());
+            return Ok(false);
         }
         let before = operation.clone();
         change(&mut operation, tx.now());
         if operation != before {
             operation::save(tx, &operation)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn write(&self, rule: impl FnMut(&mut Tx<'_>) -> Ruling<()> + Send) -> Result<(), Stop> {

@@ -34,7 +34,7 @@ async fn a_swarm_with_a_silent_manager() -> std::sync::Arc<MemoryLedger> {
             let node = format!("node-{number}");
             members.push((
                 id.clone(),
-                Membership { node, role, leader: number == 0, ready: true, drained: false },
+                Membership { node, role, leader: number == 0, ready: true, drained: false, reachable: true },
             ));
         }
         fact::record(tx, &Fact::SwarmSeen(environment.clone(), "swarm".into(), members))?;

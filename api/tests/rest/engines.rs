@@ -109,7 +109,10 @@ impl Site {
         let member = |(at, host): (usize, &Host)| {
             let role = if at == 0 { Role::Manager } else { Role::Worker };
             let node = format!("node-{at}");
-            (host.id.clone(), Membership { node, role, leader: at == 0, ready: true, drained: false })
+            (
+                host.id.clone(),
+                Membership { node, role, leader: at == 0, ready: true, drained: false, reachable: true },
+            )
         };
         let nodes: Vec<_> = self.hosts.iter().enumerate().map(member).collect();
         let seen = Fact::SwarmSeen(environment.clone(), "swarm-1".into(), nodes);
