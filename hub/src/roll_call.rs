@@ -62,7 +62,8 @@ impl Hub {
     }
 
     async fn ask_what_it_holds(&self, node: u64) -> Answer {
-        let Ok(channel) = self.shared.channels.get_for(node, Purpose::Bulk) else {
+        // Not the tunnels' own connection: an upload that fills it must not make agents look lost.
+        let Ok(channel) = self.shared.channels.get_for(node, Purpose::Heartbeat) else {
             return Answer::Silent;
         };
         let mut client = TunnelClient::new(channel);

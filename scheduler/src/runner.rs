@@ -29,7 +29,7 @@ const OPERATIONS_KEPT_MAX: usize = 1_000;
 const OPERATIONS_FORGOTTEN_AT_ONCE: usize = 50;
 
 /// Works whenever this manager leads, until the sender of `leadership` is gone. `node` is the manager's name.
-pub async fn run(
+pub(crate) async fn run(
     ledger: Arc<dyn Ledger>,
     world: Arc<dyn World>,
     node: String,

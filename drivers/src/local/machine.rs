@@ -146,3 +146,33 @@ fn machine(layout: &Layout, claim: Claim) -> Machine {
         address: claim.address.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DriverConfig;
+
+    /// Nothing here runs: what a reboot leaves, what somebody deleted, and what never was on this computer.
+    #[test]
+    fn a_machine_that_is_stopped_gone_or_elsewhere_is_told_apart() {
+        let root = tempfile::tempdir().expect("a folder");
+        let layout = Layout::of(&DriverConfig {
+            cluster: "states".into(),
+            skep_binary: "/bin/true".into(),
+            root: root.path().to_owned(),
+        });
+        let key = MachineKey { cluster: "states".into(), host: "host_1".into() };
+        assert_eq!(state(&layout, &key).expect("looks"), MachineState::Unknown);
+        files::write(&layout.network_file(), &serde_json::json!({})).expect("writes");
+        assert_eq!(state(&layout, &key).expect("looks"), MachineState::Gone);
+        let claim = Claim {
+            host: key.host.clone(),
+            name: "web-1".into(),
+            address: Ipv4Addr::new(10, 90, 0, 11),
+            options: BTreeMap::new(),
+        };
+        let host = layout.host_of(&key).expect("a host");
+        files::write(&host.machine_file(), &claim).expect("writes");
+        assert_eq!(state(&layout, &key).expect("looks"), MachineState::Stopped);
+    }
+}

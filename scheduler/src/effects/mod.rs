@@ -13,6 +13,7 @@ mod swarm;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::errors::Error as DockerError;
@@ -33,6 +34,10 @@ use crate::Effect;
 use crate::health::Lookout;
 use crate::world::{EffectError, World};
 use reached::Reached;
+
+/// Engines that have not done what an effect wants of them by then are named and asked again. Shorter than the engine of
+/// operations waits, which does not know who was spoken to.
+const ENGINES_MAX: Duration = Duration::from_secs(100);
 
 /// What an agent on a new machine needs to find its way to us: made anew for each host, holds its one-time token.
 pub type Invitation = Arc<dyn Fn(&HostId) -> JoinFile + Send + Sync>;
@@ -64,6 +69,26 @@ impl RealWorld {
 #[async_trait]
 impl World for RealWorld {
     async fn perform(
+        &self,
+        effect: &Effect,
+        view: &View,
+        operation: &Operation,
+        term: Term,
+    ) -> Result<Vec<Fact>, EffectError> {
+        if matches!(effect, Effect::EnsureMachine { .. } | Effect::ReleaseMachine { .. }) {
+            return self.act(effect, view, operation, term).await;
+        }
+        let acted = tokio::time::timeout(ENGINES_MAX, self.act(effect, view, operation, term)).await;
+        acted.unwrap_or_else(|_| Err(EffectError::passing(self.unanswered(effect, view, term))))
+    }
+
+    fn lookout(self: Arc<Self>) -> Option<Arc<dyn Lookout>> {
+        Some(self)
+    }
+}
+
+impl RealWorld {
+    async fn act(
         &self,
         effect: &Effect,
         view: &View,
@@ -120,8 +145,16 @@ impl World for RealWorld {
         }
     }
 
-    fn lookout(self: Arc<Self>) -> Option<Arc<dyn Lookout>> {
-        Some(self)
+    /// Which engines have not answered, for people.
+    fn unanswered(&self, effect: &Effect, view: &View, term: Term) -> String {
+        let site = effect.environment().and_then(|id| Site::of(view, id, self.hub.clone(), term).ok());
+        let names = site.map(|site| site.spoken_to(effect).join(" or ")).filter(|names| !names.is_empty());
+        format!(
+            "the engine of {} has not answered within {} s. See: skep host ls; if it lasts, on that host: systemctl \
+             restart docker",
+            names.as_deref().unwrap_or("one of the hosts"),
+            ENGINES_MAX.as_secs()
+        )
     }
 }
 
@@ -199,6 +232,14 @@ impl Site {
             Some(host) => Ok(self.docker(host)),
             None => Err(EffectError::passing(self.no_manager(but))),
         }
+    }
+
+    /// The hosts whose engines an effect needs: its own, and the swarm manager that is asked.
+    fn spoken_to(&self, effect: &Effect) -> Vec<String> {
+        let mut names: Vec<String> = effect.hosts().iter().map(|name| name.to_string()).collect();
+        names.extend(self.managers(None).first().map(|host| host.name.to_string()));
+        names.dedup();
+        names
     }
 
     /// Why there is no swarm manager to speak to, by name.
