@@ -299,6 +299,7 @@ impl Environment {
 
 #[cfg(test)]
 mod tests {
+    use skep_ledger::Stored;
     use uuid::Uuid;
 
     use super::*;
@@ -319,7 +320,7 @@ mod tests {
         }
     }
 
-    fn managers(answer: [bool; 3]) -> Vec<Box<Host>> {
+    fn managers(answer: [bool; 3]) -> Vec<Stored<Host>> {
         let manager = |(number, up): (usize, bool)| {
             let membership = Membership {
                 node: format!("n{number}"),
@@ -329,7 +330,7 @@ mod tests {
                 drained: false,
                 reachable: true,
             };
-            Box::new(Host {
+            let record = Host {
                 id: HostId::new(Uuid::from_u128(number as u128)),
                 environment: EnvironmentId::new(Uuid::from_u128(9)),
                 name: Name::parse("a host", &format!("web-{}", number + 1)).expect("a name"),
@@ -351,7 +352,8 @@ mod tests {
                 node_since: None,
                 was_ready: true,
                 machine_lost: None,
-            })
+            };
+            Stored { record, revision: 1 }
         };
         answer.into_iter().enumerate().map(manager).collect()
     }
