@@ -157,8 +157,27 @@ fn hosts(environment: &Value) -> Option<String> {
     Some(format!("{active}/{}", text_at(environment, "/status/hosts/total")?))
 }
 
-/// Swarm managers there are, of those wanted.
+/// Swarm managers there are, of those wanted; or that they cannot agree on anything.
 fn managers(environment: &Value) -> Option<String> {
     let there = text_at(environment, "/status/swarm/managers").unwrap_or_else(|| "0".into());
-    Some(format!("{there}/{}", text_at(environment, "/spec/swarm_managers")?))
+    let wanted = text_at(environment, "/spec/swarm_managers")?;
+    match environment.pointer("/status/swarm/quorum").and_then(Value::as_bool) {
+        // The number is what was seen last, and says nothing any more.
+        Some(false) => Some(format!("no quorum/{wanted}")),
+        _ => Some(format!("{there}/{wanted}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_swarm_without_quorum_is_not_counted() {
+        let shown =
+            |swarm: Value| managers(&json!({"spec": {"swarm_managers": 3}, "status": {"swarm": swarm}}));
+        assert_eq!(shown(json!(null)).as_deref(), Some("0/3"));
+        assert_eq!(shown(json!({"managers": 3, "quorum": true})).as_deref(), Some("3/3"));
+        assert_eq!(shown(json!({"managers": 3, "quorum": false})).as_deref(), Some("no quorum/3"));
+    }
 }

@@ -24,6 +24,7 @@ pub(crate) const HOST: Noun = Noun {
         Column::new("NAME", Show::Text("/metadata/name")),
         Column::wide("ID", Show::Text("/metadata/id")),
         Column::new("STATE", Show::State("/status/state")),
+        Column::new("SINCE", Show::Age("/status/since")),
         Column::new("SWARM", Show::With(swarm)),
         Column::wide("LABELS", Show::With(labels)),
         Column::new("ADDRESS", Show::Text("/status/address")),
@@ -204,11 +205,13 @@ fn about(name: &str, host: &Value) -> String {
     format!("{name}: {state}, {role}, driver {}", text_at(host, "/spec/driver").unwrap_or_default())
 }
 
-/// `manager*leader`, `manager`, `worker`.
+/// `manager*leader`, `manager`, `worker`, `worker (down)`.
 fn swarm(host: &Value) -> Option<String> {
     let role = text_at(host, "/status/swarm/role")?;
     let leads = host.pointer("/status/swarm/leader").and_then(Value::as_bool).unwrap_or(false);
-    Some(if leads { format!("{role}*leader") } else { role })
+    let ready = host.pointer("/status/swarm/ready").and_then(Value::as_bool).unwrap_or(true);
+    let role = if leads { format!("{role}*leader") } else { role };
+    Some(if ready { role } else { format!("{role} (down)") })
 }
 
 /// `rack=b,zone=eu-1`.
@@ -244,7 +247,7 @@ mod tests {
         let hosts = [
             json!({"metadata": {"name": "edge-01", "id": "host_1", "created_at": "2026-11-14T10:00:00Z"},
                    "spec": {"driver": "local"},
-                   "status": {"state": "active", "message": null, "address": "10.90.0.2",
+                   "status": {"state": "active", "since": "2026-11-20T07:00:00Z", "message": null, "address": "10.90.0.2",
                               "swarm": {"node": "n1", "role": "manager", "leader": true},
                               "agent": {"connected": true, "manager": "m2"},
                               "inventory": {"cpus": 2, "memory_bytes": 4_294_967_296_u64, "engine_version": "29.1.2"}}}),
@@ -252,14 +255,19 @@ mod tests {
                    "spec": {"driver": "local"},
                    "status": {"state": "joining", "message": "waiting for swarm join", "address": null, "swarm": null,
                               "agent": {"connected": false, "manager": null}, "inventory": null}}),
+            json!({"metadata": {"name": "edge-03", "id": "host_3", "created_at": "2026-11-14T10:00:00Z"},
+                   "spec": {"driver": "local"},
+                   "status": {"state": "swarm-down", "since": "2026-11-20T09:59:30Z", "message": "its node is down",
+                              "swarm": {"node": "n3", "role": "worker", "leader": false, "ready": false}}}),
         ];
         let now = "2026-11-20T10:00:00Z".parse().expect("a time");
         let look = Look { now, relative: true, width: None, color: false, wide: false };
         assert_eq!(
             render(HOST.columns, &hosts, &look),
-            "NAME      STATE     SWARM            ADDRESS     CPU   MEM       DOCKER   DRIVER   AGE   MESSAGE\n\
-             edge-01   active    manager*leader   10.90.0.2   2     4.0 GiB   29.1.2   local    6d\n\
-             edge-02   joining   -                -           -     -         -        local    40s   waiting for swarm join\n"
+            "NAME      STATE        SINCE   SWARM            ADDRESS     CPU   MEM       DOCKER   DRIVER   AGE   MESSAGE\n\
+             edge-01   active       3h      manager*leader   10.90.0.2   2     4.0 GiB   29.1.2   local    6d\n\
+             edge-02   joining      -       -                -           -     -         -        local    40s   waiting for swarm join\n\
+             edge-03   swarm-down   30s     worker (down)    -           -     -         -        local    6d    its node is down\n"
         );
         assert_eq!(agent(&hosts[0]).as_deref(), Some("m2"));
         assert_eq!(agent(&hosts[1]).as_deref(), Some("away"));

@@ -146,7 +146,8 @@ pub(crate) fn color_of(state: &str) -> Option<u8> {
         "active" | "running" | "ready" | "succeeded" | "leader" | "follower" | "done" | "complete" => {
             Some(GREEN)
         }
-        "failed" | "error" | "unreachable" | "down" | "rejected" | "lost" | "orphaned" => Some(RED),
+        "failed" | "error" | "unreachable" | "engine-down" | "swarm-down" | "down" | "rejected" | "lost"
+        | "orphaned" => Some(RED),
         "-" | "unknown" | "shutdown" | "remove" | "removed" => None,
         _ => Some(YELLOW),
     }

@@ -111,6 +111,19 @@ pub struct Machine {
     pub address: IpAddr,
 }
 
+/// What has become of a machine that was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MachineState {
+    /// It runs, as far as the place it comes from can see.
+    Running,
+    /// It is there and does not run.
+    Stopped,
+    /// There is no such machine.
+    Gone,
+    /// This manager cannot say.
+    Unknown,
+}
+
 /// A place where machines come from.
 #[async_trait]
 pub trait Driver: Send + Sync {
@@ -125,6 +138,9 @@ pub trait Driver: Send + Sync {
 
     /// Gives the machine back with everything that was made for it. Nothing there is success.
     async fn release(&self, key: &MachineKey) -> Result<(), DriverError>;
+
+    /// What has become of the machine of this key: asked when its agent is silent.
+    async fn state(&self, key: &MachineKey) -> Result<MachineState, DriverError>;
 
     /// Every machine of this cluster.
     async fn list(&self) -> Result<Vec<Machine>, DriverError>;

@@ -38,7 +38,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::{Driver, DriverConfig, DriverError, DriverKind, DriverOption, Machine, MachineKey, MachineWish};
+use crate::{
+    Driver, DriverConfig, DriverError, DriverKind, DriverOption, Machine, MachineKey, MachineState,
+    MachineWish,
+};
 use layout::Layout;
 
 pub use network::Network;
@@ -126,6 +129,11 @@ impl Driver for Local {
     async fn find(&self, key: &MachineKey) -> Result<Option<Machine>, DriverError> {
         let key = key.clone();
         self.blocking("looking for a machine", move |layout| machine::find(layout, &key)).await
+    }
+
+    async fn state(&self, key: &MachineKey) -> Result<MachineState, DriverError> {
+        let key = key.clone();
+        self.blocking("looking at a machine", move |layout| machine::state(layout, &key)).await
     }
 
     async fn ensure(&self, wish: &MachineWish) -> Result<Machine, DriverError> {

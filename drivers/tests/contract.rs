@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 
 use bench::{Bench, until};
 use skep_drivers::{
-    DRIVERS, Driver, DriverConfig, DriverKind, JoinFile, Machine, MachineKey, MachineWish, kind,
+    DRIVERS, Driver, DriverConfig, DriverKind, JoinFile, Machine, MachineKey, MachineState, MachineWish, kind,
 };
 
 /// Set for the process that only makes one machine; see [`makes_a_machine_for_another_test`].
@@ -121,11 +121,13 @@ async fn a_machine_works_and_goes(driver: &dyn Driver, bench: &dyn Bench) {
     let wish = wish(bench, "used");
     let machine = driver.ensure(&wish).await.unwrap();
     bench.works(&machine).expect("its engine answers");
+    assert_eq!(driver.state(&wish.key).await.unwrap(), MachineState::Running);
     bench.use_it(&machine);
     driver.release(&wish.key).await.unwrap();
     bench.nothing_left(&wish.key).expect("with its containers");
     driver.release(&wish.key).await.expect("again");
     assert_eq!(driver.find(&wish.key).await.unwrap(), None);
+    assert_eq!(driver.state(&wish.key).await.unwrap(), MachineState::Gone);
 }
 
 /// Not a promise of its own: the part of other tests that must happen in a process that can be killed.

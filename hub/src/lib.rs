@@ -6,12 +6,13 @@
 //!                       └────► the same on another manager (`Tunnel`, at most one hop) ──► engine
 //! ```
 //!
-//! Which manager holds which agent is asked when it matters, not recorded: agents move faster than a
-//! log could follow. What a host reports goes to [`HubEvents`]; what is done about it is not decided here.
+//! Which manager holds which agent is asked when it matters ([`Hub::roll_call`]), not looked up: agents move faster than
+//! a log could follow. What a host reports goes to [`HubEvents`]; what is done about it is not decided here.
 
 mod engine;
 mod error;
 mod events;
+mod roll_call;
 mod session;
 mod stream;
 mod tunnel;
@@ -24,6 +25,7 @@ use tokio::sync::watch;
 pub use engine::hub_error;
 pub use error::HubError;
 pub use events::{HubEvents, RegisterRefusal};
+pub use roll_call::RollCall;
 pub use stream::EngineStream;
 pub use tunnel::TunnelService;
 

@@ -284,6 +284,11 @@ impl Sessions {
         hosts
     }
 
+    /// Host and session of every agent.
+    pub(crate) fn held(&self) -> Vec<(String, String)> {
+        self.by_host().values().map(|session| (session.host.clone(), session.id.clone())).collect()
+    }
+
     /// An agent dials again only when it has given its old link up, so the newer session is the right
     /// one, and the older one is closed.
     fn enter(&self, session: Session) -> Entered {

@@ -15,7 +15,9 @@ use skep_wire::channels::{PeerChannels, Purpose};
 use skep_wire::proto::peer::frame::Part;
 use skep_wire::proto::peer::tunnel_client::TunnelClient;
 use skep_wire::proto::peer::tunnel_server::Tunnel;
-use skep_wire::proto::peer::{Frame, TunnelError, TunnelFailure, TunnelReady, TunnelTarget};
+use skep_wire::proto::peer::{
+    Empty, Frame, HeldAgentsReply, TunnelError, TunnelFailure, TunnelReady, TunnelTarget,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -75,6 +77,10 @@ impl Tunnel for TunnelService {
             tokio::spawn(relay(stream, frames, answers));
         }
         Ok(Response::new(ReceiverStream::new(answered)))
+    }
+
+    async fn held_agents(&self, _: Request<Empty>) -> Result<Response<HeldAgentsReply>, Status> {
+        Ok(Response::new(self.hub.held_here()))
     }
 }
 

@@ -110,6 +110,25 @@ async fn an_agent_that_lost_its_manager_goes_to_another_and_streams_break_with_a
     agent.stop().await;
 }
 
+/// A manager that dies together with its agent tells nobody that the agent is gone: the others do not hold it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_manager_learns_who_holds_which_agent_and_the_dead_hold_none() {
+    let (first, second) = Manager::two().await;
+    let engine = Engine::start();
+    let agent = RunningAgent::join(&engine, &first, &[&first]);
+    let session = first.connected().await.session;
+    first.hub_has(HOST).await;
+    let held = std::collections::BTreeSet::from([(HOST.to_owned(), session)]);
+    for manager in [&first, &second] {
+        let call = manager.hub.roll_call().await;
+        assert_eq!((call.held, call.incomplete), (held.clone(), false));
+    }
+    first.stop();
+    agent.stop().await;
+    let call = second.hub.roll_call().await;
+    assert_eq!((call.held.len(), call.incomplete), (0, false));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_is_known_again_after_a_restart_without_its_join_file() {
     let (first, _second) = Manager::two().await;

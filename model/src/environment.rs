@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use skep_ledger::{Record, Tx, View};
 
-use crate::host::{Host, HostWish};
+use crate::host::{Host, HostWish, Membership, Role};
 use crate::ids::{EnvironmentId, HostId, OperationId};
 use crate::name::Name;
 use crate::operation::{Operation, Subject, workflow};
@@ -51,6 +51,19 @@ pub struct Swarm {
     pub nodes: usize,
     /// Managers among them.
     pub managers: usize,
+    /// Since when its managers cannot agree on anything any more: too few of them are left. Nothing can be changed in
+    /// the swarm then, and what was seen of it is out of date.
+    #[serde(default)]
+    pub quorum_lost: Option<Timestamp>,
+}
+
+impl Swarm {
+    /// The swarm as one of its managers lists it; whoever can list it has a quorum.
+    pub(crate) fn of(id: &str, nodes: &[(HostId, Membership)]) -> Swarm {
+        let ready = || nodes.iter().map(|(_, node)| node).filter(|node| node.ready);
+        let managers = ready().filter(|node| node.role == Role::Manager).count();
+        Swarm { id: id.to_owned(), nodes: ready().count(), managers, quorum_lost: None }
+    }
 }
 
 impl Record for Environment {
@@ -180,7 +193,7 @@ pub fn rescue(tx: &mut Tx<'_>, environment: &str, from: &str, id: OperationId) -
     let reachable: Vec<&Host> = managers.iter().copied().filter(|host| host.is_ready()).collect();
     if !reachable.iter().any(|host| host.id == from.id) {
         let why = match from.is_swarm_manager() {
-            true => format!("it is {}: {}", from.state().0, from.state().1),
+            true => format!("it is {}: {}", from.state().word, from.state().why),
             false => "it is no manager of the swarm".to_owned(),
         };
         let candidates = reachable.iter().map(|host| host.name.to_string()).collect();
@@ -265,20 +278,156 @@ fn not_found(reference: &str) -> Refusal {
 impl Environment {
     /// The one word for people, and why.
     pub fn state(&self, hosts: &[impl std::ops::Deref<Target = Host>]) -> (&'static str, String) {
+        let hosts: Vec<&Host> = hosts.iter().map(|host| &**host).collect();
         let active = hosts.iter().filter(|host| host.is_active()).count();
-        let message = match hosts.len() {
+        let mut message = match hosts.len() {
             0 => "no hosts yet".to_owned(),
             total => format!("{active} of {total} hosts active"),
         };
+        let trouble = self.swarm_trouble(&hosts);
         match (&self.removal, self.opened) {
             (Some(_), _) => ("deleting", message),
             (None, false) => ("creating", message),
-            (None, true) if active < hosts.len() => ("degraded", message),
+            (None, true) if trouble.is_some() => ("degraded", trouble.unwrap_or_default()),
+            (None, true) if active < hosts.len() => {
+                if let Some(host) = hosts.iter().find(|host| !host.is_active()) {
+                    let state = host.state();
+                    message = format!("{message}; {} is {}: {}", host.name, state.word, state.why);
+                }
+                ("degraded", message)
+            }
             (None, true) => ("active", message),
         }
+    }
+
+    /// What keeps the swarm as a whole from being changed, and what to do.
+    fn swarm_trouble(&self, hosts: &[&Host]) -> Option<String> {
+        let swarm = self.swarm.as_ref()?;
+        let managers: Vec<_> = hosts.iter().filter(|host| host.is_swarm_manager()).collect();
+        let away: Vec<_> =
+            managers.iter().filter(|host| !host.answers()).map(|host| host.name.as_str()).collect();
+        let (all, there) = (managers.len(), managers.len() - away.len());
+        if all == 0 || (swarm.quorum_lost.is_none() && there > 0) {
+            return None;
+        }
+        let what = match swarm.quorum_lost {
+            Some(since) => format!(
+                "the swarm has lost its quorum: {there} of {all} swarm managers can be reached; since {since:.0}"
+            ),
+            None => format!("no manager of the swarm can be reached: 0 of {all}"),
+        };
+        let needed = all / 2 + 1;
+        let help = match managers.iter().find(|host| host.answers()) {
+            _ if away.is_empty() => {
+                "look at port 2377 between the hosts, and at docker node ls on one of them".into()
+            }
+            Some(survivor) => format!(
+                "bring {} back (see: skep host ls); if they are lost for good, run docker swarm init \
+                 --force-new-cluster on {}, then remove them with skep host rm",
+                away.join(", "),
+                survivor.name
+            ),
+            None => format!("bring {} back (see: skep host ls)", away.join(", ")),
+        };
+        Some(format!(
+            "{what}. Tasks go on running, but nothing can be changed until {needed} of {all} answer: {help}"
+        ))
     }
 }
 
 #[cfg(test)]
-#[path = "environment_tests.rs"]
-mod tests;
+mod tests {
+    use skep_ledger::Stored;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::host::{Agent, Inventory, Machine, Registration};
+    use crate::placement::{Availability, Placement};
+
+    fn environment(quorum_lost: Option<Timestamp>) -> Environment {
+        Environment {
+            id: EnvironmentId::new(Uuid::from_u128(9)),
+            name: Name::parse("an environment", "prod").expect("a name"),
+            created_at: Timestamp::UNIX_EPOCH,
+            template: Name::parse("a template", "default").expect("a name"),
+            swarm_managers: 3,
+            mtu: None,
+            removal: None,
+            opened: true,
+            seed: None,
+            rescued_by: None,
+            swarm: Some(Swarm { id: "s".into(), nodes: 3, managers: 3, quorum_lost }),
+        }
+    }
+
+    fn managers(answer: [bool; 3]) -> Vec<Stored<Host>> {
+        let manager = |(number, up): (usize, bool)| {
+            let membership = Membership {
+                node: format!("n{number}"),
+                role: Role::Manager,
+                leader: false,
+                ready: true,
+                availability: Availability::Active,
+                reachable: true,
+            };
+            let record = Host {
+                id: HostId::new(Uuid::from_u128(number as u128)),
+                environment: EnvironmentId::new(Uuid::from_u128(9)),
+                name: Name::parse("a host", &format!("web-{}", number + 1)).expect("a name"),
+                created_at: Timestamp::UNIX_EPOCH,
+                driver: "local".into(),
+                options: Default::default(),
+                removal: None,
+                machine: Some(Machine { id: "m".into(), address: "10.0.0.1".into() }),
+                registration: Some(Registration { key_hash: vec![], at: Timestamp::UNIX_EPOCH }),
+                agent: Agent {
+                    connected: up,
+                    engine_up: up,
+                    since: Some(Timestamp::UNIX_EPOCH),
+                    ..Agent::default()
+                },
+                inventory: Some(Inventory::default()),
+                placement: Placement::default(),
+                membership: Some(membership),
+                evacuated: false,
+                node_since: None,
+                was_ready: true,
+                machine_lost: None,
+            };
+            Stored { record, revision: 1 }
+        };
+        answer.into_iter().enumerate().map(manager).collect()
+    }
+
+    #[test]
+    fn a_swarm_without_quorum_is_degraded_and_says_what_to_do() {
+        let lost = environment(Some(Timestamp::UNIX_EPOCH));
+        let (word, why) = lost.state(&managers([true, false, false]));
+        assert_eq!(word, "degraded");
+        let begins = "the swarm has lost its quorum: 1 of 3 swarm managers can be reached; since 1970-01-01T00:00:00Z.";
+        assert!(why.starts_with(begins), "{why}");
+        assert!(why.contains("until 2 of 3 answer") && why.contains("bring web-2, web-3 back"), "{why}");
+        assert!(why.contains("--force-new-cluster on web-1"), "{why}");
+    }
+
+    #[test]
+    fn a_swarm_of_which_no_manager_answers_says_so_without_guessing_at_its_quorum() {
+        let (word, why) = environment(None).state(&managers([false; 3]));
+        assert_eq!(word, "degraded");
+        assert!(why.starts_with("no manager of the swarm can be reached: 0 of 3."), "{why}");
+        assert!(!why.contains("quorum"), "{why}");
+    }
+
+    #[test]
+    fn one_host_that_is_away_is_named_with_its_reason() {
+        let (word, why) = environment(None).state(&managers([true, true, false]));
+        assert_eq!(word, "degraded");
+        let begins = "2 of 3 hosts active; web-3 is unreachable: the agent has not been heard since";
+        assert!(why.starts_with(begins), "{why}");
+        assert_eq!(environment(None).state(&managers([true; 3])), ("active", "3 of 3 hosts active".into()));
+    }
+}
+
+#[cfg(test)]
+#[path = "environment_rescue_tests.rs"]
+mod rescue_tests;

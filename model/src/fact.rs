@@ -3,6 +3,8 @@
 //! Effects do not write: they return facts, and this is the one place where a fact becomes state. Recording a fact
 //! twice, or about something that is gone meanwhile, changes nothing.
 
+use std::collections::BTreeMap;
+
 use skep_ledger::Tx;
 
 use crate::environment::{Environment, Swarm};
@@ -35,8 +37,9 @@ pub enum Fact {
     HostRemovalWished(EnvironmentId, HostId, OperationId, OperationId),
     /// The networks of a stack's generation exist.
     StackNetworksMade(EnvironmentId, Name, u64),
-    /// The services of a stack's generation exist, and no others of the stack.
-    StackServicesMade(EnvironmentId, Name, u64),
+    /// The services of a stack's generation exist, and no others of the stack; with the hash of each as it was given
+    /// to the swarm, by name.
+    StackServicesMade(EnvironmentId, Name, u64, BTreeMap<String, String>),
     /// The services of a stack's generation as the swarm shows them.
     StackSeen(EnvironmentId, Name, u64, Vec<ServiceSeen>),
     /// Nothing of the stack is left in the swarm.
@@ -65,7 +68,8 @@ pub fn record(tx: &mut Tx<'_>, fact: &Fact) -> Ruling<()> {
             with_environment(tx, id, |environment| environment.rescued_by = Some(operation.clone()))
         }
         Fact::LeftSwarm(environment, id) => {
-            with_host(tx, environment, id, |host| member_of(host, None))?;
+            let now = tx.now();
+            with_host(tx, environment, id, |host| host.seen_in_swarm(None, now))?;
             swarm_without_members(tx, environment)
         }
         Fact::Evacuated(environment, id) => with_host(tx, environment, id, |host| host.evacuated = true),
@@ -80,17 +84,17 @@ pub fn record(tx: &mut Tx<'_>, fact: &Fact) -> Ruling<()> {
         Fact::StackNetworksMade(environment, name, generation) => {
             with_stack(tx, environment, name, |stack| stack.networks_made = *generation)
         }
-        Fact::StackServicesMade(environment, name, generation) => {
+        Fact::StackServicesMade(environment, name, generation, hashes) => {
             with_stack(tx, environment, name, |stack| {
                 stack.services_made = *generation;
+                stack.service_hashes.clone_from(hashes);
                 // What was seen before was seen of other services.
                 stack.seen.clear();
                 stack.seen_generation = 0;
             })
         }
         Fact::StackSeen(environment, name, generation, seen) => with_stack(tx, environment, name, |stack| {
-            stack.seen = seen.clone();
-            stack.seen_generation = *generation;
+            stack.observed(*generation, seen);
         }),
         Fact::StackWithdrawn(environment, name) => {
             with_stack(tx, environment, name, |stack| stack.withdrawn = true)
@@ -158,28 +162,13 @@ fn swarm_seen(
     swarm: &str,
     nodes: &[(HostId, Membership)],
 ) -> Ruling<()> {
+    let now = tx.now();
     for stored in tx.list::<Host>(environment.as_str())? {
         let seen = nodes.iter().find(|(id, _)| *id == stored.id).map(|(_, membership)| membership.clone());
-        with_host(tx, environment, &stored.id, |host| member_of(host, seen))?;
+        with_host(tx, environment, &stored.id, |host| host.seen_in_swarm(seen, now))?;
     }
-    let ready = |(_, membership): &&(HostId, Membership)| membership.ready;
-    let swarm = Swarm {
-        id: swarm.to_owned(),
-        nodes: nodes.iter().filter(ready).count(),
-        managers: nodes.iter().filter(ready).filter(|(_, node)| node.role == host::Role::Manager).count(),
-    };
+    let swarm = Swarm::of(swarm, nodes);
     with_environment(tx, environment, |environment| environment.swarm = Some(swarm))
-}
-
-/// Another node has nothing of what was written into the one before it.
-fn member_of(host: &mut Host, seen: Option<Membership>) {
-    let node =
-        |membership: &Option<Membership>| membership.as_ref().map(|membership| membership.node.clone());
-    if node(&host.membership) != node(&seen) {
-        host.placement.applied = 0;
-        host.placement.written.clear();
-    }
-    host.membership = seen;
 }
 
 fn swarm_without_members(tx: &mut Tx<'_>, environment: &EnvironmentId) -> Ruling<()> {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use skep_ledger::{Record, Stored, Tx, View};
 
 use crate::environment::Environment;
+pub use crate::host_state::HostState;
 use crate::ids::{EnvironmentId, HostId, OperationId};
 use crate::name::Name;
 use crate::operation::{Operation, Subject, workflow};
@@ -53,6 +54,34 @@ pub struct Host {
     pub membership: Option<Membership>,
     /// No task of the swarm was left on it when it was last looked at.
     pub evacuated: bool,
+    /// Since when the swarm sees its node as it does: ready, or not.
+    #[serde(default)]
+    pub node_since: Option<Timestamp>,
+    /// It has been a ready node of the swarm. Tells a host that is on its way from one that has been there.
+    #[serde(default)]
+    pub was_ready: bool,
+    /// Told by the driver, and only asked of it while the agent is silent: what has become of the machine.
+    #[serde(default)]
+    pub machine_lost: Option<MachineLost>,
+}
+
+/// A machine that cannot run an agent, and since when that is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineLost {
+    /// What has become of it.
+    pub how: Loss,
+    /// When that was found out.
+    pub since: Timestamp,
+}
+
+/// What has become of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// The driver has it, and it does not run.
+    Stopped,
+    /// The driver has no such machine any more.
+    Gone,
 }
 
 /// The machine that a driver made.
@@ -88,6 +117,9 @@ pub struct Agent {
     pub engine_up: bool,
     /// Why it does not.
     pub engine_error: String,
+    /// Since when it answers, or does not.
+    #[serde(default)]
+    pub engine_since: Option<Timestamp>,
 }
 
 /// What the agent found on the machine.
@@ -129,6 +161,13 @@ pub struct Membership {
     /// Which tasks does it take?
     #[serde(default)]
     pub availability: Availability,
+    /// Do the swarm's managers reach it? Told of managers only; a worker counts as reachable.
+    #[serde(default = "reachable_if_not_told")]
+    pub reachable: bool,
+}
+
+fn reachable_if_not_told() -> bool {
+    true
 }
 
 /// A node's role in its swarm.
@@ -235,6 +274,9 @@ pub fn wish(
         placement: Placement::default(),
         membership: None,
         evacuated: false,
+        node_since: None,
+        was_ready: false,
+        machine_lost: None,
     };
     tx.put(&host);
     tx.put(&HostName { environment: environment.id.clone(), name, id: wish.id.clone() });
@@ -303,6 +345,11 @@ pub fn reported(
     if !host.agent.connected || host.agent.session != session {
         host.agent.since = Some(tx.now());
     }
+    if host.agent.engine_up != engine.is_ok() || host.agent.engine_since.is_none() {
+        host.agent.engine_since = Some(tx.now());
+    }
+    // Whoever speaks has a machine that runs.
+    host.machine_lost = None;
     host.agent = Agent {
         connected: true,
         manager: manager.to_owned(),
@@ -310,6 +357,7 @@ pub fn reported(
         since: host.agent.since,
         engine_up: engine.is_ok(),
         engine_error: engine.err().unwrap_or_default(),
+        engine_since: host.agent.engine_since,
     };
     host.inventory = inventory.or(host.inventory);
     if host != before {
@@ -398,6 +446,33 @@ impl Host {
         self.is_ready() && self.membership.as_ref().is_some_and(|membership| membership.ready)
     }
 
+    /// Takes over what the swarm says of it; nothing if the swarm does not list it.
+    pub(crate) fn seen_in_swarm(&mut self, membership: Option<Membership>, now: Timestamp) {
+        let ready = |node: &Option<Membership>| node.as_ref().is_some_and(|node| node.ready);
+        if ready(&self.membership) != ready(&membership) {
+            self.node_since = Some(now);
+        }
+        self.was_ready |= ready(&membership);
+        let node = |membership: &Option<Membership>| membership.as_ref().map(|node| node.node.clone());
+        if node(&self.membership) != node(&membership) {
+            // Another node has nothing of what was written into the one before it.
+            self.placement.applied = 0;
+            self.placement.written.clear();
+        }
+        self.membership = membership;
+    }
+
+    /// Could it be spoken to once, and cannot now? Such a host's driver is asked what has become of the machine.
+    pub fn is_silent(&self) -> bool {
+        let was_there = self.machine.is_some() && self.registration.is_some() && self.agent.since.is_some();
+        was_there && !self.agent.connected && self.removal.is_none()
+    }
+
+    /// Does its agent say that its engine answers?
+    pub fn answers(&self) -> bool {
+        self.agent.connected && self.agent.engine_up
+    }
+
     /// Is it a manager of the swarm?
     pub fn is_swarm_manager(&self) -> bool {
         self.membership.as_ref().is_some_and(|membership| membership.role == Role::Manager)
@@ -406,36 +481,6 @@ impl Host {
     /// Does the kernel have a feature? `None` if the agent has not said.
     pub fn has_feature(&self, name: &str) -> Option<bool> {
         self.inventory.as_ref().map(|inventory| inventory.features.get(name).copied().unwrap_or(false))
-    }
-
-    /// The one word for people, and why.
-    pub fn state(&self) -> (&'static str, String) {
-        if self.removal.is_some() {
-            return ("removing", "somebody asked for it to be removed".into());
-        }
-        if self.machine.is_none() {
-            return ("creating", format!("waiting for a machine from driver {}", self.driver));
-        }
-        if self.registration.is_none() {
-            return ("creating", "waiting for the agent to register".into());
-        }
-        if !self.agent.connected {
-            return ("unreachable", "the agent is not connected to any manager".into());
-        }
-        if !self.agent.engine_up {
-            return ("engine-down", self.agent.engine_error.clone());
-        }
-        match &self.membership {
-            None => ("joining", "waiting to join the swarm".into()),
-            Some(membership) if !membership.ready => {
-                ("joining", "the swarm does not see it ready yet".into())
-            }
-            Some(membership) => match membership.availability {
-                Availability::Active => ("active", String::new()),
-                Availability::Pause => ("cordoned", "keeps its tasks and takes no more".into()),
-                Availability::Drain => ("drained", "takes no tasks".into()),
-            },
-        }
     }
 }
 

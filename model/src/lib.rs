@@ -10,7 +10,9 @@
 pub mod access;
 pub mod environment;
 pub mod fact;
+pub mod health;
 pub mod host;
+mod host_state;
 pub mod ids;
 pub mod manager;
 pub mod name;

@@ -41,10 +41,18 @@ pub struct Stack {
     pub networks_made: u64,
     /// The generation whose services exist.
     pub services_made: u64,
+    /// The hash of each service's specification as it was given to the swarm, by the service's name. A service that
+    /// shows another one has been changed since: rolled back by Docker, or updated by somebody else.
+    #[serde(default)]
+    pub service_hashes: BTreeMap<String, String>,
     /// The services as they were seen last.
     pub seen: Vec<ServiceSeen>,
     /// The generation that was seen.
     pub seen_generation: u64,
+    /// The newest generation that has run as wished at some time: what is missing since then is a fault, not a
+    /// deployment on its way.
+    #[serde(default)]
+    pub settled: u64,
     /// Nothing of it is left in the swarm.
     pub withdrawn: bool,
 }
@@ -62,6 +70,10 @@ pub struct ServiceSeen {
     pub updating: bool,
     /// The newest error of a task, if one keeps it from running.
     pub error: String,
+    /// Why it is not what was deployed and will not become so by waiting: rolled back, paused, or changed by somebody
+    /// else. Empty if nothing of that kind is so.
+    #[serde(default)]
+    pub failed: String,
 }
 
 impl Record for Stack {
@@ -117,7 +129,9 @@ pub fn deploy(tx: &mut Tx<'_>, environment: &str, wish: &StackWish) -> Ruling<Op
         removal: None,
         networks_made: known.as_ref().map_or(0, |stack| stack.networks_made),
         services_made: known.as_ref().map_or(0, |stack| stack.services_made),
+        service_hashes: known.as_ref().map_or(BTreeMap::new(), |stack| stack.service_hashes.clone()),
         seen: known.as_ref().map_or(vec![], |stack| stack.seen.clone()),
+        settled: known.as_ref().map_or(0, |stack| stack.settled),
         seen_generation: known.map_or(0, |stack| stack.seen_generation),
         withdrawn: false,
     };
@@ -191,7 +205,25 @@ impl Stack {
         self.services_made == self.generation
             && self.seen_generation == self.generation
             && self.seen.len() == self.recipe.services.len()
-            && self.seen.iter().all(|service| service.running >= service.desired && !service.updating)
+            && self.seen.iter().all(ServiceSeen::is_well)
+    }
+
+    /// Takes over how the services of a generation were seen.
+    pub fn observed(&mut self, generation: u64, seen: &[ServiceSeen]) {
+        self.seen = seen.to_vec();
+        self.seen_generation = generation;
+        if self.converged() {
+            self.settled = generation;
+        }
+    }
+
+    /// Why a service of the newest generation will not become what was deployed, if that is so.
+    pub fn failure(&self) -> Option<String> {
+        let current = self.services_made == self.generation && self.seen_generation == self.generation;
+        let failed = self.seen.iter().filter(|service| !service.failed.is_empty());
+        let words: Vec<_> =
+            failed.map(|service| format!("service {}: {}", service.name, service.failed)).collect();
+        (current && !words.is_empty()).then(|| words.join("; "))
     }
 
     /// The one word for people, and why.
@@ -199,16 +231,32 @@ impl Stack {
         if self.removal.is_some() {
             return ("removing", String::new());
         }
-        let errors: Vec<_> = self
-            .seen
-            .iter()
-            .filter(|service| !service.error.is_empty())
-            .map(|service| format!("{}: {}", service.name, service.error))
-            .collect();
-        match (self.converged(), self.services_made == self.generation) {
-            (true, _) => ("active", String::new()),
-            (false, true) if !errors.is_empty() => ("degraded", errors.join("; ")),
-            _ => ("deploying", errors.join("; ")),
+        let (made, settled) = (self.services_made == self.generation, self.settled == self.generation);
+        let trouble = self.seen.iter().filter_map(|service| service.trouble(settled));
+        let trouble = trouble.collect::<Vec<_>>().join("; ");
+        match self.converged() {
+            true => ("active", String::new()),
+            false if made && !trouble.is_empty() => ("degraded", trouble),
+            _ => ("deploying", trouble),
+        }
+    }
+}
+
+impl ServiceSeen {
+    /// Does it run as wished?
+    pub fn is_well(&self) -> bool {
+        self.running >= self.desired && !self.updating && self.failed.is_empty()
+    }
+
+    /// What is wrong with it, beginning with its name. Tasks that are missing are no fault before all have run once.
+    fn trouble(&self, settled: bool) -> Option<String> {
+        let few = || format!("{} of {} tasks run", self.running, self.desired);
+        match (self.failed.as_str(), self.error.as_str()) {
+            ("", "") if settled && self.running < self.desired => Some(format!("{}: {}", self.name, few())),
+            ("", "") => None,
+            ("", error) if settled => Some(format!("{}: {}: {error}", self.name, few())),
+            ("", error) => Some(format!("{}: {error}", self.name)),
+            (failed, _) => Some(format!("{}: {failed}", self.name)),
         }
     }
 }

@@ -169,6 +169,47 @@ impl Effect {
         )
     }
 
+    /// The environment in whose swarm it happens; none for those that are decided without asking anybody.
+    pub(crate) fn environment(&self) -> Option<&EnvironmentId> {
+        match self {
+            Effect::EnsureMachine { environment, .. }
+            | Effect::ReleaseMachine { environment, .. }
+            | Effect::InitSwarm { environment, .. }
+            | Effect::JoinSwarm { environment, .. }
+            | Effect::SetRole { environment, .. }
+            | Effect::ObserveSwarm { environment }
+            | Effect::DrainNode { environment, .. }
+            | Effect::UpdateNode { environment, .. }
+            | Effect::RescueSwarm { environment, .. }
+            | Effect::ObserveEvacuation { environment, .. }
+            | Effect::LeaveSwarm { environment, .. }
+            | Effect::EnsureNetworks { environment, .. }
+            | Effect::EnsureServices { environment, .. }
+            | Effect::ObserveStack { environment, .. }
+            | Effect::WithdrawStack { environment, .. } => Some(environment),
+            Effect::OpenEnvironment(_)
+            | Effect::RemoveHosts(..)
+            | Effect::ForgetStack(..)
+            | Effect::ForgetHost(..)
+            | Effect::ForgetEnvironment(_) => None,
+        }
+    }
+
+    /// The hosts that it is about, by name.
+    pub(crate) fn hosts(&self) -> Vec<&Name> {
+        match self {
+            Effect::InitSwarm { name, .. }
+            | Effect::SetRole { name, .. }
+            | Effect::DrainNode { name, .. }
+            | Effect::UpdateNode { name, .. }
+            | Effect::RescueSwarm { name, .. }
+            | Effect::ObserveEvacuation { name, .. }
+            | Effect::LeaveSwarm { name, .. } => vec![name],
+            Effect::JoinSwarm { joins, .. } => joins.iter().map(|(_, name, _)| name).collect(),
+            _ => vec![],
+        }
+    }
+
     /// What must be in the ledger before it is tried, so that the next leader knows where to look.
     pub(crate) fn intend(&self, tx: &mut Tx<'_>) -> Ruling<()> {
         match self {

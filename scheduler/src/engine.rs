@@ -245,7 +245,9 @@ impl Engine {
         }
     }
 
-    /// Facts and move are one transaction. If the step still wants the same, it is looked at again a little later.
+    /// Facts and move are one transaction: if somebody has moved the operation meanwhile, the facts may be older than what
+    /// it does now, and the effect is looked up by whoever needs it. If the step still wants the same, it is looked at
+    /// again a little later.
     async fn performed(
         &self,
         step: &Step,
@@ -254,8 +256,8 @@ impl Engine {
         facts: &[Fact],
     ) -> Result<Turned, Stop> {
         self.write(|tx| {
-            for fact in facts {
-                fact::record(tx, fact)?;
+            if self.still_at(tx, operation)? {
+                facts.iter().try_for_each(|fact| fact::record(tx, fact))?;
             }
             self.record(tx, operation, |operation, _| operation.succeeded())
         })
@@ -326,8 +328,15 @@ impl Engine {
         operation: &Operation,
         change: impl Fn(&mut Operation, Timestamp) + Send + Sync,
     ) -> Result<Turned, Stop> {
-        self.write(|tx| self.record(tx, operation, &change)).await?;
+        self.write(|tx| self.record(tx, operation, &change).map(drop)).await?;
         Ok(Turned::Moved)
+    }
+
+    /// Is it at the step where the effect was begun? What came of the effect is worth knowing as well if the operation was
+    /// turned or paused meanwhile; once it has gone on, newer facts may have been written.
+    fn still_at(&self, tx: &mut Tx<'_>, known: &Operation) -> Ruling<bool> {
+        let stored = tx.get::<Operation>(CLUSTER, known.id.as_str())?;
+        Ok(stored.is_some_and(|operation| operation.step == known.step))
     }
 
     /// Changes the operation in a transaction, unless somebody else has moved, turned or paused it since it was looked

@@ -38,7 +38,7 @@ const HISTORY_LOOKED_THROUGH_EVERY: SignedDuration = SignedDuration::from_hours(
 const OPERATIONS_FORGOTTEN_AT_ONCE: usize = 40;
 
 /// Works whenever this manager leads, until the sender of `leadership` is gone. `node` is the manager's name.
-pub async fn run(
+pub(crate) async fn run(
     ledger: Arc<dyn Ledger>,
     world: Arc<dyn World>,
     node: String,

@@ -34,24 +34,7 @@ impl Kind {
         match effect {
             Effect::EnsureMachine { driver, .. } => Some(Kind::Making(driver.clone())),
             Effect::ReleaseMachine { driver, .. } => Some(Kind::Releasing(driver.clone())),
-            Effect::InitSwarm { environment, .. }
-            | Effect::JoinSwarm { environment, .. }
-            | Effect::SetRole { environment, .. }
-            | Effect::ObserveSwarm { environment }
-            | Effect::DrainNode { environment, .. }
-            | Effect::UpdateNode { environment, .. }
-            | Effect::RescueSwarm { environment, .. }
-            | Effect::ObserveEvacuation { environment, .. }
-            | Effect::LeaveSwarm { environment, .. }
-            | Effect::EnsureNetworks { environment, .. }
-            | Effect::EnsureServices { environment, .. }
-            | Effect::ObserveStack { environment, .. }
-            | Effect::WithdrawStack { environment, .. } => Some(Kind::Environment(environment.to_string())),
-            Effect::OpenEnvironment(_)
-            | Effect::RemoveHosts(..)
-            | Effect::ForgetStack(..)
-            | Effect::ForgetHost(..)
-            | Effect::ForgetEnvironment(_) => None,
+            other => other.environment().map(|environment| Kind::Environment(environment.to_string())),
         }
     }
 

@@ -1,11 +1,14 @@
 //! What the engine needs from the world: do one effect, say what is so now.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use skep_ledger::{Term, View};
 use skep_model::fact::Fact;
 use skep_model::operation::Operation;
 
 use crate::Effect;
+use crate::health::Lookout;
 
 /// Whatever can bring effects about: drivers and engines, or a simulated world in tests.
 #[async_trait]
@@ -20,6 +23,11 @@ pub trait World: Send + Sync + 'static {
         operation: &Operation,
         term: Term,
     ) -> Result<Vec<Fact>, EffectError>;
+
+    /// The world as those see it who only look; a world without one is not watched.
+    fn lookout(self: Arc<Self>) -> Option<Arc<dyn Lookout>> {
+        None
+    }
 }
 
 /// An effect did not come about, or nobody knows.

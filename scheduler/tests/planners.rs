@@ -41,6 +41,7 @@ async fn a_swarm_with_a_silent_manager() -> std::sync::Arc<MemoryLedger> {
                     leader: number == 0,
                     ready: true,
                     availability: Availability::Active,
+                    reachable: true,
                 },
             ));
         }
@@ -55,6 +56,26 @@ async fn a_swarm_with_a_silent_manager() -> std::sync::Arc<MemoryLedger> {
 #[tokio::test]
 async fn a_silent_manager_is_still_a_manager_and_starts_nothing() {
     let ledger = a_swarm_with_a_silent_manager().await;
+    let picture = Picture::of(ledger.view(), ledger.now()).expect("reads");
+    assert_eq!(plan::decide(&picture).expect("decides"), []);
+}
+
+/// `form-swarm` would wait for it in vain, again and again. What is seen of the swarm tells when it is back.
+#[tokio::test]
+async fn a_node_that_was_ready_and_is_down_starts_nothing() {
+    let ledger = a_swarm_with_a_silent_manager().await;
+    let environment = EnvironmentId::new(Uuid::from_u128(100));
+    let hosts = ledger.view().list::<host::Host>(environment.as_str()).expect("reads");
+    let nodes: Vec<_> = hosts
+        .iter()
+        .map(|host| {
+            let node = host.membership.clone().expect("a member");
+            (host.id.clone(), Membership { ready: node.role == Role::Manager, ..node })
+        })
+        .collect();
+    let seen = Fact::SwarmSeen(environment, "swarm".into(), nodes);
+    let recorded = transact(&*ledger, Request::new(), |tx| fact::record(tx, &seen)).await;
+    recorded.expect("commits");
     let picture = Picture::of(ledger.view(), ledger.now()).expect("reads");
     assert_eq!(plan::decide(&picture).expect("decides"), []);
 }

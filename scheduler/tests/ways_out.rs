@@ -89,6 +89,7 @@ impl Place {
                 role: Role::Manager,
                 leader: true,
                 ready: true,
+                reachable: true,
                 availability: Availability::Drain,
             };
             fact::record(

@@ -41,7 +41,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024 * 1024;
 pub enum Purpose {
     /// Log entries, proposals, votes.
     Raft,
-    /// Heartbeats and read indexes.
+    /// Heartbeats, read indexes and roll calls.
     Heartbeat,
     /// Snapshots and tunnels.
     Bulk,

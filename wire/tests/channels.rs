@@ -11,7 +11,7 @@ use skep_wire::pki::{Identity, PeerName, Role, manager_client_config, peer_serve
 use skep_wire::proto::peer::frame::Part;
 use skep_wire::proto::peer::tunnel_client::TunnelClient;
 use skep_wire::proto::peer::tunnel_server::{Tunnel, TunnelServer};
-use skep_wire::proto::peer::{Frame, TunnelReady};
+use skep_wire::proto::peer::{Empty, Frame, HeldAgentsReply, TunnelReady};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -35,6 +35,10 @@ impl Tunnel for WhoIsThere {
         let Role::Manager(caller) = caller.role else { panic!("not a manager") };
         let ready = TunnelReady { engine_api: format!("{caller} called {}", self.node), error: None };
         Ok(Response::new(tokio_stream::iter([Ok(Frame { part: Some(Part::Ready(ready)) })])))
+    }
+
+    async fn held_agents(&self, _: Request<Empty>) -> Result<Response<HeldAgentsReply>, Status> {
+        Err(Status::unimplemented("nobody asks here"))
     }
 }
 

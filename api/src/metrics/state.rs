@@ -78,7 +78,7 @@ fn hosts(view: &View) -> Ruling<Counts> {
     let mut counts = Counts::new();
     for environment in view.list::<Environment>(CLUSTER)? {
         for host in view.list::<Host>(environment.id.as_str())? {
-            *counts.entry((environment.name.to_string(), host.state().0.to_owned())).or_default() += 1;
+            *counts.entry((environment.name.to_string(), host.state().word.to_owned())).or_default() += 1;
         }
     }
     Ok(counts)

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use skep_ledger::{Key, Revision, Stored, View};
@@ -53,7 +54,7 @@ struct EnvironmentSpec {
 struct EnvironmentStatus {
     /// `creating`, `active`, `degraded` or `deleting`.
     state: &'static str,
-    /// Why.
+    /// Why, and what helps.
     message: String,
     /// The swarm; null until there is one.
     swarm: Option<EnvironmentSwarm>,
@@ -72,6 +73,10 @@ struct EnvironmentSwarm {
     managers: usize,
     /// Nodes that are ready, managers among them.
     nodes: usize,
+    /// Can its managers agree on changes? Without a quorum tasks go on running, and nothing can be changed.
+    quorum: bool,
+    /// Since when they cannot.
+    quorum_lost_at: Option<Timestamp>,
 }
 
 /// Hosts by number.
@@ -137,6 +142,8 @@ impl Environment {
                     id: swarm.id.clone(),
                     managers: swarm.managers,
                     nodes: swarm.nodes,
+                    quorum: swarm.quorum_lost.is_none(),
+                    quorum_lost_at: swarm.quorum_lost,
                 }),
                 hosts: EnvironmentHosts {
                     total: hosts.len(),

@@ -61,10 +61,14 @@ struct HostSpec {
 /// What became of it.
 #[derive(Debug, Serialize, ToSchema)]
 struct HostStatus {
-    /// `creating`, `unreachable`, `engine-down`, `joining`, `cordoned`, `drained`, `active` or `removing`.
+    /// `creating`, `joining`, `active`, `cordoned`, `drained`, `unreachable` (its agent is silent), `engine-down` (its agent says that
+    /// Docker does not answer), `swarm-down` (the swarm has lost it), `failed` (its machine is gone or stopped) or
+    /// `removing`.
     state: &'static str,
-    /// Why.
+    /// Why, and what helps.
     message: String,
+    /// Since when, where that is known.
+    since: Option<Timestamp>,
     /// Where the machine is in the environment's network.
     address: Option<String>,
     /// The driver's name for the machine.
@@ -99,6 +103,10 @@ struct HostSwarm {
     role: &'static str,
     /// Does it lead the swarm's managers?
     leader: bool,
+    /// Does the swarm see it ready?
+    ready: bool,
+    /// Do the swarm's managers reach it? Told of managers only; a worker counts as reachable.
+    reachable: bool,
 }
 
 /// What the agent found on the machine.
@@ -199,10 +207,11 @@ impl Host {
 
 impl HostStatus {
     fn new(host: &host::Host, operation: Option<OperationId>) -> HostStatus {
-        let (state, message) = host.state();
+        let host::HostState { word: state, why: message, since } = host.state();
         HostStatus {
             state,
             message,
+            since,
             address: host.machine.as_ref().map(|machine| machine.address.clone()),
             machine: host.machine.as_ref().map(|machine| machine.id.clone()),
             agent: HostAgent {
@@ -217,6 +226,8 @@ impl HostStatus {
                     host::Role::Worker => "worker",
                 },
                 leader: membership.leader,
+                ready: membership.ready,
+                reachable: membership.reachable,
             }),
             inventory: host.inventory.as_ref().map(HostInventory::new),
             operation: operation.map(|id| id.to_string()),

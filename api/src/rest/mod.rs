@@ -86,7 +86,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut PathOperation> {
-    [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten()
+    [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
 }
 
 pub(crate) async fn unknown_route(method: Method, uri: Uri) -> Box<Problem> {

@@ -94,6 +94,8 @@ struct StackServiceSeen {
     running: u64,
     /// Tasks that should.
     desired: u64,
+    /// What is wrong with it; empty if nothing is.
+    message: String,
 }
 
 /// A deployment.
@@ -119,6 +121,7 @@ impl Stack {
             name: service.name.clone(),
             running: service.running,
             desired: service.desired,
+            message: if service.failed.is_empty() { service.error.clone() } else { service.failed.clone() },
         };
         Ok(Stack {
             kind: "Stack",

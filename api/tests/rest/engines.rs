@@ -112,7 +112,14 @@ impl Site {
             let node = format!("node-{at}");
             (
                 host.id.clone(),
-                Membership { node, role, leader: at == 0, ready: true, availability: Availability::Active },
+                Membership {
+                    node,
+                    role,
+                    leader: at == 0,
+                    ready: true,
+                    availability: Availability::Active,
+                    reachable: true,
+                },
             )
         };
         let nodes: Vec<_> = self.hosts.iter().enumerate().map(member).collect();

@@ -1,8 +1,13 @@
 //! What is shown of what is stored.
 
 use serde_json::json;
+use skep_ledger::Ledger;
+use skep_model::fact::{self, Fact};
+use skep_model::health::{self, Finding};
+use skep_model::host::{self, Inventory, Machine, Membership, Role};
+use skep_model::placement::Availability;
 
-use crate::support::{Door, put};
+use crate::support::{Door, put, rule};
 
 const RECIPE: &str =
     "services:\n  web:\n    image: whoami:1\n    ports: ['8080:80']\n    deploy: {replicas: 2}\n";
@@ -48,6 +53,57 @@ async fn built_in_templates_are_there_and_others_can_be_imported() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_is_shown_with_its_reason_and_since_when() {
+    let door = Door::new().await;
+    door.environment("prod").await;
+    let host = door.host("prod", "web-1").await;
+    let environment = door.find("prod").id;
+    let node = Membership {
+        node: "n1".into(),
+        role: Role::Manager,
+        leader: true,
+        ready: true,
+        availability: Availability::Active,
+        reachable: true,
+    };
+    rule(&*door.ledger, |tx| {
+        let machine = Machine { id: "vm".into(), address: "10.90.0.1".into() };
+        fact::record(tx, &Fact::MachineExists(environment.clone(), host.clone(), machine))?;
+        host::register(tx, host.as_str(), b"key")?;
+        host::reported(tx, host.as_str(), "m1", "s1", Some(Inventory::default()), Ok(()))?;
+        let nodes = vec![(host.clone(), node.clone())];
+        fact::record(tx, &Fact::SwarmSeen(environment.clone(), "swarm".into(), nodes))?;
+        fact::record(tx, &Fact::EnvironmentOpened(environment.clone())).map(|()| true)
+    })
+    .await;
+    let shown = door.get("/v1/environments/prod").await.body;
+    assert_eq!(
+        (&shown["status"]["state"], &shown["status"]["swarm"]["quorum"]),
+        (&json!("active"), &json!(true))
+    );
+
+    let looked = door.ledger.view().revision();
+    rule(&*door.ledger, |tx| {
+        health::record(tx, &environment, looked, &[Finding::QuorumLost])?;
+        host::disconnected(tx, host.as_str(), "s1").map(|()| true)
+    })
+    .await;
+    let status = door.get("/v1/environments/prod").await.body["status"].clone();
+    assert_eq!((&status["state"], &status["swarm"]["quorum"]), (&json!("degraded"), &json!(false)));
+    let message = status["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("the swarm has lost its quorum: 0 of 1 swarm managers can be reached"),
+        "{message}"
+    );
+    assert!(status["swarm"]["quorum_lost_at"].is_string(), "{status}");
+    let status = door.get("/v1/environments/prod/hosts/web-1").await.body["status"].clone();
+    assert_eq!((&status["state"], &status["since"]), (&json!("unreachable"), &status["agent"]["since"]));
+    assert!(
+        status["since"].is_string() && status["message"].as_str().unwrap().contains("not been heard since")
+    );
+}
+
+#[tokio::test]
 async fn hosts_are_shown_by_name_and_by_id() {
     let door = Door::new().await;
     door.environment("prod").await;
@@ -55,7 +111,10 @@ async fn hosts_are_shown_by_name_and_by_id() {
     let by_name = door.get("/v1/environments/prod/hosts/web-1").await.body;
     assert_eq!(door.get(&format!("/v1/environments/prod/hosts/{id}")).await.body, by_name);
     assert_eq!(by_name["metadata"]["env"], "prod");
-    assert_eq!(by_name["spec"], json!({"driver": "local", "role": "auto", "options": {}}));
+    assert_eq!(
+        by_name["spec"],
+        json!({"driver": "local", "role": "auto", "options": {}, "availability": "active", "labels": {}})
+    );
     assert_eq!(by_name["status"]["state"], "creating");
     assert_eq!(by_name["status"]["agent"], json!({"connected": false, "manager": null, "since": null}));
     assert!(by_name["status"]["operation"].as_str().unwrap().starts_with("op_"));

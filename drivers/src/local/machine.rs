@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::layout::{HostLayout, Layout};
 use super::processes::{self, Manner, Owner};
 use super::{MTU_DEFAULT, MTU_OPTION, address, control_group, engine, files, namespace, network, running};
-use crate::{DriverError, Machine, MachineKey, MachineWish};
+use crate::{DriverError, Machine, MachineKey, MachineState, MachineWish};
 
 /// What is kept in `machine.json`: all that is needed to complete or remove the machine.
 #[derive(Clone, Serialize, Deserialize)]
@@ -39,6 +39,22 @@ pub(super) fn find(layout: &Layout, key: &MachineKey) -> Result<Option<Machine>,
     let host = layout.host_of(key)?;
     let claim = files::read::<Claim>(&host.machine_file())?;
     Ok(claim.map(|claim| machine(layout, claim)))
+}
+
+/// A machine whose engine and agent have both ended does not run. Machines are on the computer of one manager; another
+/// computer, where this cluster has nothing at all, knows nothing of them.
+pub(super) fn state(layout: &Layout, key: &MachineKey) -> Result<MachineState, DriverError> {
+    let host = layout.host_of(key)?;
+    if !layout.network_file().exists() {
+        return Ok(MachineState::Unknown);
+    }
+    if files::read::<Claim>(&host.machine_file())?.is_none() {
+        return Ok(MachineState::Gone);
+    }
+    match host.namespace_path().exists() && processes::any(&Owner::host(&host)) {
+        true => Ok(MachineState::Running),
+        false => Ok(MachineState::Stopped),
+    }
 }
 
 pub(super) fn list(layout: &Layout) -> Result<Vec<Machine>, DriverError> {
@@ -128,5 +144,35 @@ fn machine(layout: &Layout, claim: Claim) -> Machine {
         key: MachineKey { cluster: layout.cluster.clone(), host: claim.host },
         name: claim.name,
         address: claim.address.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DriverConfig;
+
+    /// Nothing here runs: what a reboot leaves, what somebody deleted, and what never was on this computer.
+    #[test]
+    fn a_machine_that_is_stopped_gone_or_elsewhere_is_told_apart() {
+        let root = tempfile::tempdir().expect("a folder");
+        let layout = Layout::of(&DriverConfig {
+            cluster: "states".into(),
+            skep_binary: "/bin/true".into(),
+            root: root.path().to_owned(),
+        });
+        let key = MachineKey { cluster: "states".into(), host: "host_1".into() };
+        assert_eq!(state(&layout, &key).expect("looks"), MachineState::Unknown);
+        files::write(&layout.network_file(), &serde_json::json!({})).expect("writes");
+        assert_eq!(state(&layout, &key).expect("looks"), MachineState::Gone);
+        let claim = Claim {
+            host: key.host.clone(),
+            name: "web-1".into(),
+            address: Ipv4Addr::new(10, 90, 0, 11),
+            options: BTreeMap::new(),
+        };
+        let host = layout.host_of(&key).expect("a host");
+        files::write(&host.machine_file(), &claim).expect("writes");
+        assert_eq!(state(&layout, &key).expect("looks"), MachineState::Stopped);
     }
 }

@@ -31,7 +31,7 @@ impl RealWorld {
         Ok(vec![Fact::MachineGone(environment.clone(), host.clone())])
     }
 
-    fn key(&self, host: &HostId) -> MachineKey {
+    pub(super) fn key(&self, host: &HostId) -> MachineKey {
         MachineKey { cluster: self.cluster.clone(), host: host.to_string() }
     }
 }

@@ -2,16 +2,20 @@
 //!
 //! One function per effect, each in the same three movements: look, act if it is not so, say what is so.
 
+mod look;
 mod machine;
+mod placement;
+mod reached;
+mod seen;
 mod spec;
 mod stack;
 mod swarm;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use bollard::Docker;
 use bollard::errors::Error as DockerError;
 use skep_drivers::{DRIVERS, Driver, DriverConfig, JoinFile};
 use skep_hub::Hub;
@@ -27,7 +31,13 @@ use skep_model::stack::Stack;
 use uuid::Uuid;
 
 use crate::Effect;
+use crate::health::Lookout;
 use crate::world::{EffectError, World};
+use reached::Reached;
+
+/// Engines that have not done what an effect wants of them by then are named and asked again. Shorter than the engine of
+/// operations waits, which does not know who was spoken to.
+const ENGINES_MAX: Duration = Duration::from_secs(100);
 
 /// What an agent on a new machine needs to find its way to us: made anew for each host, holds its one-time token.
 pub type Invitation = Arc<dyn Fn(&HostId) -> JoinFile + Send + Sync>;
@@ -59,6 +69,26 @@ impl RealWorld {
 #[async_trait]
 impl World for RealWorld {
     async fn perform(
+        &self,
+        effect: &Effect,
+        view: &View,
+        operation: &Operation,
+        term: Term,
+    ) -> Result<Vec<Fact>, EffectError> {
+        if matches!(effect, Effect::EnsureMachine { .. } | Effect::ReleaseMachine { .. }) {
+            return self.act(effect, view, operation, term).await;
+        }
+        let acted = tokio::time::timeout(ENGINES_MAX, self.act(effect, view, operation, term)).await;
+        acted.unwrap_or_else(|_| Err(EffectError::passing(self.unanswered(effect, view, term))))
+    }
+
+    fn lookout(self: Arc<Self>) -> Option<Arc<dyn Lookout>> {
+        Some(self)
+    }
+}
+
+impl RealWorld {
+    async fn act(
         &self,
         effect: &Effect,
         view: &View,
@@ -122,6 +152,18 @@ impl World for RealWorld {
             decision => Ok(decided(decision, operation)),
         }
     }
+
+    /// Which engines have not answered, for people.
+    fn unanswered(&self, effect: &Effect, view: &View, term: Term) -> String {
+        let site = effect.environment().and_then(|id| Site::of(view, id, self.hub.clone(), term).ok());
+        let names = site.map(|site| site.spoken_to(effect).join(" or ")).filter(|names| !names.is_empty());
+        format!(
+            "the engine of {} has not answered within {} s. See: skep host ls; if it lasts, on that host: systemctl \
+             restart docker",
+            names.as_deref().unwrap_or("one of the hosts"),
+            ENGINES_MAX.as_secs()
+        )
+    }
 }
 
 /// Effects whose whole effect is a fact.
@@ -176,18 +218,16 @@ impl Site {
         }
     }
 
-    fn docker(&self, host: &Host) -> Docker {
-        self.hub.docker(host.id.as_str(), Some(self.term))
+    fn docker(&self, host: &Host) -> Reached {
+        Reached::new(self.hub.docker(host.id.as_str(), Some(self.term)), &host.name)
     }
 
     /// Swarm managers whose engines can be spoken to, the swarm's leader first; `but` is left out.
     fn managers(&self, but: Option<&Host>) -> Vec<&Host> {
-        let reachable =
-            |host: &&Host| host.is_swarm_manager() && host.agent.connected && host.agent.engine_up;
         let mut managers: Vec<_> = self
             .hosts
             .iter()
-            .filter(reachable)
+            .filter(|host| host.is_swarm_manager() && host.answers())
             .filter(|host| but.is_none_or(|but| but.id != host.id))
             .collect();
         managers.sort_by_key(|host| !host.membership.as_ref().is_some_and(|membership| membership.leader));
@@ -195,25 +235,32 @@ impl Site {
     }
 
     /// A swarm manager to speak to.
-    fn manager(&self, but: Option<&Host>) -> Result<Docker, EffectError> {
+    fn manager(&self, but: Option<&Host>) -> Result<Reached, EffectError> {
         match self.managers(but).first() {
             Some(host) => Ok(self.docker(host)),
-            None => Err(EffectError::passing("no manager of the swarm can be reached")),
+            None => Err(EffectError::passing(self.no_manager(but))),
         }
     }
-}
 
-/// A failed call to an engine, as an effect tells it. What the engine finds wrong with the request itself would be
-/// as wrong the next time.
-fn docker_failed(doing: &str) -> impl FnOnce(DockerError) -> EffectError {
-    move |error| match error {
-        DockerError::DockerResponseServerError { status_code: 400, message } => {
-            EffectError::lasting(format!("{doing}: {message}"))
+    /// The hosts whose engines an effect needs: its own, and the swarm manager that is asked.
+    fn spoken_to(&self, effect: &Effect) -> Vec<String> {
+        let mut names: Vec<String> = effect.hosts().iter().map(|name| name.to_string()).collect();
+        names.extend(self.managers(None).first().map(|host| host.name.to_string()));
+        names.dedup();
+        names
+    }
+
+    /// Why there is no swarm manager to speak to, by name.
+    fn no_manager(&self, but: Option<&Host>) -> String {
+        let members = self.hosts.iter().filter(|host| host.is_swarm_manager());
+        let others = members.filter(|host| but.is_none_or(|but| but.id != host.id));
+        let reasons: Vec<_> = others.map(|host| format!("{} is {}", host.name, host.state().word)).collect();
+        match reasons.is_empty() {
+            true => "the swarm has no other manager".into(),
+            false => {
+                format!("no manager of the swarm can be reached: {}. See: skep host ls", reasons.join(", "))
+            }
         }
-        DockerError::DockerResponseServerError { message, .. } => {
-            EffectError::passing(format!("{doing}: {message}"))
-        }
-        error => EffectError::passing(format!("{doing}: {error}")),
     }
 }
 

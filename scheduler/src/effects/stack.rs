@@ -3,21 +3,18 @@
 //! What Skep made carries the stack's id as a label; whatever has the same name without it is somebody else's and
 //! is reported, not touched.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use bollard::Docker;
-use bollard::models::{
-    EndpointPortConfigPublishModeEnum, Service, ServiceSpec, ServiceUpdateStatusStateEnum, Task, TaskState,
-};
+use bollard::models::{EndpointPortConfigPublishModeEnum, Service, ServiceSpec};
 use bollard::query_parameters::{
     ListNetworksOptions, ListServicesOptions, ListTasksOptions, UpdateServiceOptions,
 };
 use skep_model::fact::Fact;
-use skep_model::recipe::{Mode, RestartCondition};
-use skep_model::stack::{ServiceSeen, Stack};
+use skep_model::stack::Stack;
 
-use super::spec::{self, OWNER_LABEL, SERVICE_HASH_LABEL, TASK_HASH_LABEL};
-use super::{Site, docker_failed, not_found};
+use super::reached::Reached;
+use super::spec::{self, OWNER_LABEL, SERVICE_HASH_LABEL};
+use super::{Site, not_found, seen};
 use crate::world::EffectError;
 
 /// Creates the networks that are not there yet.
@@ -28,7 +25,7 @@ pub(super) async fn ensure_networks(
 ) -> Result<Vec<Fact>, EffectError> {
     current(stack, generation)?;
     let manager = site.manager(None)?;
-    let existing = manager.list_networks(None).await.map_err(docker_failed("listing networks"))?;
+    let existing = manager.list_networks(None).await.map_err(manager.failed("listing networks"))?;
     for network in &stack.recipe.networks {
         let name = network.swarm_name(stack.name.as_str());
         let found = existing.iter().find(|existing| existing.name.as_deref() == Some(&name));
@@ -39,7 +36,7 @@ pub(super) async fn ensure_networks(
             (None, false) => {
                 let request = spec::network(stack, network, site.environment.mtu);
                 let created = manager.create_network(request).await;
-                created.map_err(docker_failed(&format!("creating network {name}")))?;
+                created.map_err(manager.failed(&format!("creating network {name}")))?;
             }
             // Tasks of a removed stack hold its network until they have stopped.
             (Some(found), false) if of_another_stack(stack, found.labels.as_ref()) => {
@@ -66,6 +63,7 @@ pub(super) async fn ensure_services(
     let manager = site.manager(None)?;
     let without_vip = site.hosts.iter().find(|host| host.has_feature("ip_vs") == Some(false));
     let existing = services(&manager, stack).await?;
+    let mut hashes = BTreeMap::new();
     for service in &stack.recipe.services {
         let wanted = spec::service(stack, &stack.recipe, service, without_vip.is_none());
         if let Some(host) = without_vip.filter(|_| needs_mesh(&wanted)) {
@@ -75,15 +73,16 @@ pub(super) async fn ensure_services(
                 service.name, host.name
             )));
         }
+        hashes.extend(hash_of(&wanted).map(|hash| (service.name.clone(), hash.clone())));
         ensure_service(&manager, stack, &existing, wanted).await?;
     }
     let wanted = |name: &str| {
         stack.recipe.services.iter().any(|service| service.swarm_name(stack.name.as_str()) == name)
     };
-    for service in existing.iter().filter(|service| !wanted(name(service))) {
+    for service in existing.iter().filter(|service| !wanted(seen::name(service))) {
         remove_service(&manager, service).await?;
     }
-    Ok(vec![Fact::StackServicesMade(stack.environment.clone(), stack.name.clone(), generation)])
+    Ok(vec![Fact::StackServicesMade(stack.environment.clone(), stack.name.clone(), generation, hashes)])
 }
 
 /// How far the services have come.
@@ -92,23 +91,9 @@ pub(super) async fn observe(site: &Site, stack: &Stack, generation: u64) -> Resu
     let manager = site.manager(None)?;
     let services = services(&manager, stack).await?;
     let options = ListTasksOptions { filters: Some(labelled(OWNER_LABEL, stack.id.as_str())) };
-    let tasks = manager.list_tasks(Some(options)).await.map_err(docker_failed("listing tasks"))?;
-    let nodes = site.hosts.iter().filter(|host| host.is_active()).count();
-    let seen = stack
-        .recipe
-        .services
-        .iter()
-        .filter_map(|wished| {
-            let swarm_name = wished.swarm_name(stack.name.as_str());
-            let service = services.iter().find(|service| name(service) == swarm_name)?;
-            let desired = match wished.mode {
-                Mode::Replicated(replicas) => replicas,
-                Mode::Global => nodes as u64,
-            };
-            let once = wished.restart.condition != RestartCondition::Any;
-            Some(seen(&wished.name, service, &tasks, desired, once))
-        })
-        .collect();
+    let tasks = manager.list_tasks(Some(options)).await.map_err(manager.failed("listing tasks"))?;
+    let nodes = manager.list_nodes(None).await.map_err(manager.failed("listing the nodes"))?;
+    let seen = seen::of_stack(stack, &services, &tasks, &nodes);
     Ok(vec![Fact::StackSeen(stack.environment.clone(), stack.name.clone(), generation, seen)])
 }
 
@@ -119,12 +104,12 @@ pub(super) async fn withdraw(site: &Site, stack: &Stack) -> Result<Vec<Fact>, Ef
         remove_service(&manager, &service).await?;
     }
     let options = ListNetworksOptions { filters: Some(labelled(OWNER_LABEL, stack.id.as_str())) };
-    let networks = manager.list_networks(Some(options)).await.map_err(docker_failed("listing networks"))?;
+    let networks = manager.list_networks(Some(options)).await.map_err(manager.failed("listing networks"))?;
     for network in networks {
         let name = network.name.unwrap_or_default();
         match manager.remove_network(&name).await {
             Err(error) if !not_found(&error) => {
-                return Err(docker_failed(&format!("removing network {name}"))(error));
+                return Err(manager.failed(&format!("removing network {name}"))(error));
             }
             _ => {}
         }
@@ -133,13 +118,13 @@ pub(super) async fn withdraw(site: &Site, stack: &Stack) -> Result<Vec<Fact>, Ef
 }
 
 async fn ensure_service(
-    manager: &Docker,
+    manager: &Reached,
     stack: &Stack,
     ours: &[Service],
     wanted: ServiceSpec,
 ) -> Result<(), EffectError> {
     let wanted_name = wanted.name.clone().unwrap_or_default();
-    let Some(found) = ours.iter().find(|service| name(service) == wanted_name) else {
+    let Some(found) = ours.iter().find(|service| seen::name(service) == wanted_name) else {
         return match manager.create_service(wanted, None).await {
             Ok(_) => Ok(()),
             Err(bollard::errors::Error::DockerResponseServerError { status_code: 409, .. }) => {
@@ -148,12 +133,11 @@ async fn ensure_service(
                     stack.name
                 )))
             }
-            Err(error) => Err(docker_failed(&format!("creating service {wanted_name}"))(error)),
+            Err(error) => Err(manager.failed(&format!("creating service {wanted_name}"))(error)),
         };
     };
-    if label(found, SERVICE_HASH_LABEL)
-        == wanted.labels.as_ref().and_then(|labels| labels.get(SERVICE_HASH_LABEL))
-    {
+    // An update that Docker has paused goes on only if it is asked for again.
+    if seen::service_hash(found) == hash_of(&wanted) && !seen::is_paused(found) {
         return Ok(());
     }
     let version = found.version.as_ref().and_then(|version| version.index).unwrap_or_default();
@@ -163,57 +147,26 @@ async fn ensure_service(
     let options = UpdateServiceOptions { version, ..UpdateServiceOptions::default() };
     let id = found.id.clone().unwrap_or_default();
     let updated = manager.update_service(&id, wanted, options, None).await;
-    updated.map(|_| ()).map_err(docker_failed(&format!("updating service {wanted_name}")))
+    updated.map(|_| ()).map_err(manager.failed(&format!("updating service {wanted_name}")))
 }
 
-async fn remove_service(manager: &Docker, service: &Service) -> Result<(), EffectError> {
+async fn remove_service(manager: &Reached, service: &Service) -> Result<(), EffectError> {
     match manager.delete_service(service.id.as_deref().unwrap_or_default()).await {
         Err(error) if !not_found(&error) => {
-            Err(docker_failed(&format!("removing service {}", name(service)))(error))
+            Err(manager.failed(&format!("removing service {}", seen::name(service)))(error))
         }
         _ => Ok(()),
     }
 }
 
-async fn services(manager: &Docker, stack: &Stack) -> Result<Vec<Service>, EffectError> {
+async fn services(manager: &Reached, stack: &Stack) -> Result<Vec<Service>, EffectError> {
     let filters = Some(labelled(OWNER_LABEL, stack.id.as_str()));
     let options = ListServicesOptions { filters, status: None };
-    manager.list_services(Some(options)).await.map_err(docker_failed("listing services"))
+    manager.list_services(Some(options)).await.map_err(manager.failed("listing services"))
 }
 
-/// Only tasks of the newest version count; of a service that runs once, also those that have completed.
-fn seen(wished: &str, service: &Service, tasks: &[Task], desired: u64, once: bool) -> ServiceSeen {
-    let template = service.spec.as_ref().and_then(|spec| spec.task_template.as_ref());
-    let newest = template.and_then(task_hash);
-    let own = || {
-        tasks
-            .iter()
-            .filter(|task| task.service_id == service.id && task.spec.as_ref().and_then(task_hash) == newest)
-    };
-    let state = |task: &&Task| task.status.as_ref().and_then(|status| status.state);
-    let counts = |task: &&Task| match state(task) {
-        Some(TaskState::RUNNING) => task.desired_state == Some(TaskState::RUNNING),
-        Some(TaskState::COMPLETE) => once,
-        _ => false,
-    };
-    let running = own().filter(counts).count() as u64;
-    let errors = own().filter_map(|task| {
-        let error = task.status.as_ref()?.err.as_ref().filter(|error| !error.is_empty())?;
-        Some((task.created_at.clone(), error.clone()))
-    });
-    let newest_error = errors.max_by(|a, b| a.0.cmp(&b.0)).map(|(_, error)| error).unwrap_or_default();
-    let update = service.update_status.as_ref().and_then(|status| status.state);
-    ServiceSeen {
-        name: wished.to_owned(),
-        running,
-        desired,
-        updating: update == Some(ServiceUpdateStatusStateEnum::UPDATING),
-        error: if running < desired { newest_error } else { String::new() },
-    }
-}
-
-fn task_hash(spec: &bollard::models::TaskSpec) -> Option<&String> {
-    spec.container_spec.as_ref()?.labels.as_ref()?.get(TASK_HASH_LABEL)
+fn hash_of(spec: &ServiceSpec) -> Option<&String> {
+    spec.labels.as_ref()?.get(SERVICE_HASH_LABEL)
 }
 
 fn needs_mesh(spec: &ServiceSpec) -> bool {
@@ -228,14 +181,6 @@ fn ours(stack: &Stack, labels: Option<&HashMap<String, String>>) -> bool {
 
 fn of_another_stack(stack: &Stack, labels: Option<&HashMap<String, String>>) -> bool {
     labels.and_then(|labels| labels.get(OWNER_LABEL)).is_some_and(|owner| owner != stack.id.as_str())
-}
-
-fn name(service: &Service) -> &str {
-    service.spec.as_ref().and_then(|spec| spec.name.as_deref()).unwrap_or_default()
-}
-
-fn label<'a>(service: &'a Service, label: &str) -> Option<&'a String> {
-    service.spec.as_ref()?.labels.as_ref()?.get(label)
 }
 
 fn labelled(label: &str, value: &str) -> HashMap<String, Vec<String>> {

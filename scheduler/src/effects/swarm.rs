@@ -3,11 +3,10 @@
 //! What is so is always asked of the swarm itself. A node is recognized by the address of its machine, because all
 //! that a swarm tells of a node is what the node said of itself when it joined.
 
-use bollard::Docker;
 use bollard::errors::Error as DockerError;
 use bollard::models::{
-    LocalNodeState, Node, NodeSpecAvailabilityEnum, NodeSpecRoleEnum, NodeState, SwarmInitRequest,
-    SwarmJoinRequest, TaskState,
+    LocalNodeState, Node, NodeSpecAvailabilityEnum, NodeSpecRoleEnum, NodeState, Reachability,
+    SwarmInitRequest, SwarmJoinRequest, TaskState,
 };
 use bollard::query_parameters::{DeleteNodeOptions, LeaveSwarmOptions, ListTasksOptions, UpdateNodeOptions};
 use futures::future::join_all;
@@ -17,7 +16,8 @@ use skep_model::ids::{HostId, OperationId};
 use skep_model::name::Name;
 use skep_model::placement::Availability;
 
-use super::{Site, docker_failed, not_found};
+use super::reached::{Reached, has_no_leader};
+use super::{Site, not_found};
 use crate::world::EffectError;
 
 /// Docker's own port for the swarm's managers.
@@ -32,7 +32,7 @@ pub(super) async fn init(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectEr
             advertise_addr: Some(address(host)?.to_owned()),
             ..SwarmInitRequest::default()
         };
-        docker.init_swarm(request).await.map_err(docker_failed("beginning the swarm"))?;
+        docker.init_swarm(request).await.map_err(docker.failed("beginning the swarm"))?;
     }
     observe_through(site, &docker).await
 }
@@ -47,43 +47,33 @@ pub(super) async fn rescue(
     let docker = site.docker(host);
     match docker.list_nodes(None).await {
         Ok(_) => {}
-        Err(error) if has_no_leader(&error) => {
+        Err(DockerError::DockerResponseServerError { message, .. }) if has_no_leader(&message) => {
             let request = SwarmInitRequest {
                 listen_addr: Some(format!("0.0.0.0:{SWARM_PORT}")),
                 advertise_addr: Some(address(host)?.to_owned()),
                 force_new_cluster: Some(true),
                 ..SwarmInitRequest::default()
             };
-            docker.init_swarm(request).await.map_err(docker_failed("beginning the swarm anew"))?;
+            docker.init_swarm(request).await.map_err(docker.failed("beginning the swarm anew"))?;
         }
-        Err(error) => return Err(docker_failed("asking the swarm's manager for its nodes")(error)),
+        Err(error) => return Err(docker.failed("asking the swarm's manager for its nodes")(error)),
     }
     let mut facts = observe_through(site, &docker).await?;
     facts.push(Fact::SwarmRescued(site.environment.id.clone(), operation.clone()));
     Ok(facts)
 }
 
-/// The engine's words when too few managers are there to agree; it has no code for it.
-fn has_no_leader(error: &DockerError) -> bool {
-    match error {
-        DockerError::DockerResponseServerError { message, .. } => {
-            message.contains("does not have a leader") || message.contains("deadline exceeded")
-        }
-        _ => false,
-    }
-}
-
 /// Joins hosts, all at once; those that are in it already are left alone.
 pub(super) async fn join(site: &Site, joins: &[(HostId, Name, Role)]) -> Result<Vec<Fact>, EffectError> {
     let manager = site.manager(None)?;
-    let swarm = manager.inspect_swarm().await.map_err(docker_failed("reading the join tokens"))?;
+    let swarm = manager.inspect_swarm().await.map_err(manager.failed("reading the join tokens"))?;
     let tokens = swarm.join_tokens.unwrap_or_default();
     let remote_addrs: Vec<_> = site
         .managers(None)
         .into_iter()
         .filter_map(|host| Some(format!("{}:{SWARM_PORT}", host.machine.as_ref()?.address)))
         .collect();
-    let nodes = manager.list_nodes(None).await.map_err(docker_failed("listing the nodes"))?;
+    let nodes = manager.list_nodes(None).await.map_err(manager.failed("listing the nodes"))?;
     let members: Vec<_> = nodes.into_iter().filter_map(|node| node.id).collect();
     let joined = joins.iter().map(|(id, _, role)| {
         let token = match role {
@@ -134,7 +124,7 @@ async fn join_one(
         join_token,
         ..SwarmJoinRequest::default()
     };
-    docker.join_swarm(request).await.map_err(docker_failed(&format!("joining {}", host.name)))
+    docker.join_swarm(request).await.map_err(docker.failed(&format!("joining {}", host.name)))
 }
 
 /// What the swarm's managers see.
@@ -190,8 +180,8 @@ pub(super) async fn update_node(site: &Site, host: &Host) -> Result<Vec<Fact>, E
 pub(super) async fn observe_evacuation(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
     let filters = [("node".to_owned(), vec![node(host)?.to_owned()])];
     let options = ListTasksOptions { filters: Some(filters.into()) };
-    let tasks =
-        site.manager(None)?.list_tasks(Some(options)).await.map_err(docker_failed("listing tasks"))?;
+    let manager = site.manager(None)?;
+    let tasks = manager.list_tasks(Some(options)).await.map_err(manager.failed("listing tasks"))?;
     let runs =
         |state: TaskState| matches!(state, TaskState::RUNNING | TaskState::STARTING | TaskState::PREPARING);
     let running =
@@ -215,7 +205,7 @@ pub(super) async fn leave(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectE
         match manager.delete_node(node(host)?, Some(DeleteNodeOptions { force: true })).await {
             // Passing, also where the engine calls it a bad request: a manager that is down goes once it is demoted.
             Err(error) if !not_found(&error) => {
-                return Err(EffectError::passing(format!("removing the node: {error}")));
+                return Err(EffectError { retryable: true, ..manager.failed("removing the node")(error) });
             }
             _ => {}
         }
@@ -223,9 +213,9 @@ pub(super) async fn leave(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectE
     Ok(vec![Fact::LeftSwarm(host.environment.clone(), host.id.clone())])
 }
 
-async fn leave_here(docker: &Docker) -> Result<(), EffectError> {
+async fn leave_here(docker: &Reached) -> Result<(), EffectError> {
     let options = LeaveSwarmOptions { force: true };
-    docker.leave_swarm(Some(options)).await.map_err(docker_failed("leaving the swarm"))
+    docker.leave_swarm(Some(options)).await.map_err(docker.failed("leaving the swarm"))
 }
 
 /// What an engine believes of itself.
@@ -237,8 +227,8 @@ struct Local {
     swarm: Option<String>,
 }
 
-async fn local_state(docker: &Docker) -> Result<Local, EffectError> {
-    let info = docker.info().await.map_err(docker_failed("asking the engine about its swarm"))?;
+async fn local_state(docker: &Reached) -> Result<Local, EffectError> {
+    let info = docker.info().await.map_err(docker.failed("asking the engine about its swarm"))?;
     let swarm = info.swarm.unwrap_or_default();
     Ok(Local {
         state: swarm.local_node_state.unwrap_or(LocalNodeState::INACTIVE),
@@ -247,12 +237,21 @@ async fn local_state(docker: &Docker) -> Result<Local, EffectError> {
     })
 }
 
-async fn observe_through(site: &Site, manager: &Docker) -> Result<Vec<Fact>, EffectError> {
-    let swarm = manager.inspect_swarm().await.map_err(docker_failed("looking at the swarm"))?;
-    let nodes = manager.list_nodes(None).await.map_err(docker_failed("listing the nodes"))?;
-    let members =
-        site.hosts.iter().filter_map(|host| Some((host.id.clone(), membership(host, &nodes)?))).collect();
-    Ok(vec![Fact::SwarmSeen(site.environment.id.clone(), swarm.id.unwrap_or_default(), members)])
+async fn observe_through(site: &Site, manager: &Reached) -> Result<Vec<Fact>, EffectError> {
+    let (swarm, nodes) = listed(manager).await?;
+    Ok(vec![Fact::SwarmSeen(site.environment.id.clone(), swarm, members(&site.hosts, &nodes))])
+}
+
+/// The swarm's id and its nodes as a manager lists them.
+pub(super) async fn listed(manager: &Reached) -> Result<(String, Vec<Node>), EffectError> {
+    let swarm = manager.inspect_swarm().await.map_err(manager.failed("looking at the swarm"))?;
+    let nodes = manager.list_nodes(None).await.map_err(manager.failed("listing the nodes"))?;
+    Ok((swarm.id.unwrap_or_default(), nodes))
+}
+
+/// The nodes that are hosts of ours.
+pub(super) fn members(hosts: &[Host], nodes: &[Node]) -> Vec<(HostId, Membership)> {
+    hosts.iter().filter_map(|host| Some((host.id.clone(), membership(host, nodes)?))).collect()
 }
 
 fn seen_members(facts: &[Fact]) -> usize {
@@ -286,6 +285,7 @@ fn membership(host: &Host, nodes: &[Node]) -> Option<Membership> {
             Some(NodeSpecAvailabilityEnum::PAUSE) => Availability::Pause,
             _ => Availability::Active,
         },
+        reachable: reachable(node),
     })
 }
 
@@ -293,7 +293,13 @@ fn ready(node: &Node) -> bool {
     let up = node.status.as_ref().and_then(|status| status.state) == Some(NodeState::READY);
     let wanted = node.spec.as_ref().and_then(|spec| spec.role) == Some(NodeSpecRoleEnum::MANAGER);
     // A node that is to be a manager counts when the managers have taken it in.
-    up && (!wanted || node.manager_status.is_some())
+    up && (!wanted || node.manager_status.is_some()) && reachable(node)
+}
+
+/// Not said of workers. A manager of which nothing is known yet is given the benefit of the doubt.
+fn reachable(node: &Node) -> bool {
+    let status = node.manager_status.as_ref();
+    status.and_then(|status| status.reachability) != Some(Reachability::UNREACHABLE)
 }
 
 /// A leader that listens on every address may tell `0.0.0.0` as its own; its manager address is right then.
@@ -306,12 +312,12 @@ fn addresses(node: &Node) -> impl Iterator<Item = &str> {
 
 /// Changes a node's spec, unless `change` says that it was so already.
 async fn update(
-    manager: &Docker,
+    manager: &Reached,
     host: &Host,
     change: impl FnOnce(&mut bollard::models::NodeSpec) -> bool,
 ) -> Result<(), EffectError> {
     let node = node(host)?;
-    let found = manager.inspect_node(node).await.map_err(docker_failed("looking at the node"))?;
+    let found = manager.inspect_node(node).await.map_err(manager.failed("looking at the node"))?;
     let mut spec = found.spec.unwrap_or_default();
     if !change(&mut spec) {
         return Ok(());
@@ -319,7 +325,7 @@ async fn update(
     let version = found.version.and_then(|version| version.index).unwrap_or_default();
     let version = i64::try_from(version).map_err(EffectError::lasting)?;
     let options = UpdateNodeOptions { version };
-    manager.update_node(node, spec, options).await.map_err(docker_failed("changing the node"))
+    manager.update_node(node, spec, options).await.map_err(manager.failed("changing the node"))
 }
 
 fn node(host: &Host) -> Result<&str, EffectError> {

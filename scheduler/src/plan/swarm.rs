@@ -26,7 +26,9 @@ fn disagreement(environment: &Environment, hosts: &[Host]) -> Option<String> {
     if let Some(host) = hosts.iter().find(|host| host.is_ready() && host.membership.is_none()) {
         return Some(format!("host {} is ready and in no swarm", host.name));
     }
-    if let Some(host) = hosts.iter().find(|host| host.is_ready() && !host.is_active()) {
+    // One that was ready before is down, not on its way: nothing that `form-swarm` does brings it back, and when it comes
+    // back by itself that is seen (see `health`).
+    if let Some(host) = hosts.iter().find(|host| host.is_ready() && !host.is_active() && !host.was_ready) {
         return Some(format!("the swarm does not see host {} ready", host.name));
     }
     // Counted as `form-swarm` counts, so that it finds something to do: members, whether they can be seen or not.

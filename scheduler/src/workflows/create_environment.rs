@@ -30,10 +30,10 @@ fn hosts(at: &At) -> Next {
     let given_up =
         |host: &&&Host| host.membership.is_none() && !at.busy.contains(&format!("host/{}", host.id));
     match missing.iter().find(given_up) {
-        Some(host) => Next::Turn(format!("host {} did not become active: {}", host.name, host.state().1)),
+        Some(host) => Next::Turn(format!("host {} did not become active: {}", host.name, host.state().why)),
         None => {
             let all: Vec<_> =
-                missing.iter().map(|host| format!("{}: {}", host.name, host.state().1)).collect();
+                missing.iter().map(|host| format!("{}: {}", host.name, host.state().why)).collect();
             Next::Wait(all.join("; "))
         }
     }

@@ -59,6 +59,10 @@ fn converge(at: &At) -> Next {
         if stack.services_made != stack.generation {
             return Next::Turn("a newer deployment has taken its place".into());
         }
+        // Docker gives an update up by itself; waiting for it would be in vain.
+        if let Some(failure) = stack.failure() {
+            return Next::Turn(failure);
+        }
         if stack.converged() {
             return Next::Done;
         }

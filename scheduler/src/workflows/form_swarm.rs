@@ -70,8 +70,10 @@ pub(super) fn roles(at: &At) -> Next {
 }
 
 pub(super) fn verify(at: &At) -> Next {
-    // A host that has become ready meanwhile is the next run's business.
-    let unready = |host: &&Host| host.is_ready() && host.membership.is_some() && !host.is_active();
+    // A host that has become ready meanwhile is the next run's business; one that was ready before and is down would be
+    // waited for in vain.
+    let on_its_way = |host: &&Host| host.membership.is_some() && !host.was_ready;
+    let unready = |host: &&Host| host.is_ready() && on_its_way(host) && !host.is_active();
     match (&at.environment, at.hosts.iter().find(unready)) {
         (Some(environment), Some(_)) => {
             Next::Do(Effect::ObserveSwarm { environment: environment.id.clone() })

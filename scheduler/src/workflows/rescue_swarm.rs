@@ -45,7 +45,7 @@ fn rescue(at: &At) -> Next {
             host: host.id.clone(),
             name: host.name.clone(),
         }),
-        Some(host) => Next::Wait(format!("{} is {}", host.name, host.state().0)),
+        Some(host) => Next::Wait(format!("{} is {}", host.name, host.state().word)),
         None => Next::Turn("the host that was to rescue the swarm is gone".into()),
     }
 }

@@ -371,7 +371,7 @@ impl Story {
             lines.push(format!(
                 "host {} {} {role:?} {:?} {:?}",
                 host.name,
-                host.state().0,
+                host.state().word,
                 host.machine.is_some(),
                 host.placement.written
             ));

@@ -193,7 +193,12 @@ impl SimulatedWorld {
                 for service in &stack_of(view, environment, stack.as_str()).recipe.services {
                     state.ensure(format!("{stack}/{}", service.name), *generation);
                 }
-                vec![Fact::StackServicesMade(environment.clone(), stack.clone(), *generation)]
+                vec![Fact::StackServicesMade(
+                    environment.clone(),
+                    stack.clone(),
+                    *generation,
+                    BTreeMap::new(),
+                )]
             }
             Effect::ObserveStack { environment, stack, generation, .. } => {
                 let recipe = stack_of(view, environment, stack.as_str()).recipe;
@@ -203,6 +208,7 @@ impl SimulatedWorld {
                     desired: 3,
                     updating: false,
                     error: String::new(),
+                    failed: String::new(),
                 };
                 let seen = recipe.services.iter().map(|service| running(&service.name)).collect();
                 vec![Fact::StackSeen(environment.clone(), stack.clone(), *generation, seen)]
@@ -220,12 +226,14 @@ impl State {
     fn enter(&mut self, environment: &EnvironmentId, host: &HostId, role: Role) {
         let nodes = self.swarms.entry(environment.clone()).or_default();
         let leader = nodes.is_empty();
+        let node = format!("node-{host}");
         let node = Membership {
-            node: format!("node-{host}"),
+            node,
             role,
             leader,
             ready: true,
             availability: Availability::Active,
+            reachable: true,
         };
         nodes.entry(host.clone()).or_insert(node);
     }

@@ -33,7 +33,7 @@ async fn swarm_without(silent: &[&str]) -> std::sync::Arc<MemoryLedger> {
             let (node, availability) = (format!("node-{number}"), Availability::Active);
             members.push((
                 host.clone(),
-                Membership { node, role, leader: number == 0, ready: true, availability },
+                Membership { node, role, leader: number == 0, ready: true, reachable: true, availability },
             ));
             if silent.contains(&format!("prod-{}", number + 1).as_str()) {
                 host::disconnected(tx, host.as_str(), "s")?;

@@ -1,0 +1,238 @@
+//! The one word that people see of a host, why, and since when.
+//!
+//! Derived from facts, never stored. The first thing that is wrong counts, from the machine upwards: without a machine
+//! there is no agent, without an agent nobody knows of the engine, without an engine there is no node.
+//!
+//! ```text
+//!   machine gone, stopped ─► failed       agent silent ─► unreachable      engine silent ─► engine-down
+//!   node down, unreachable for the swarm's managers ─► swarm-down          all of it well ─► active, drained
+//! ```
+
+use jiff::Timestamp;
+
+use crate::host::{Host, Loss, Membership};
+use crate::placement::Availability;
+
+/// The state of a host, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostState {
+    /// One word: `creating`, `joining`, `active`, `cordoned`, `drained`, `unreachable`, `engine-down`, `swarm-down`, `failed` or
+    /// `removing`.
+    pub word: &'static str,
+    /// Why, and what helps; empty if there is nothing to say.
+    pub why: String,
+    /// Since when, where that is known.
+    pub since: Option<Timestamp>,
+}
+
+impl Host {
+    /// The one word for people, why, and since when.
+    pub fn state(&self) -> HostState {
+        let at = |word, why: String, since| HostState { word, why, since };
+        if let Some(asked) = self.removal {
+            return at("removing", "somebody asked for it to be removed".into(), Some(asked));
+        }
+        if self.machine.is_none() {
+            let why = format!("waiting for a machine from driver {}", self.driver);
+            return at("creating", why, Some(self.created_at));
+        }
+        if self.registration.is_none() {
+            let why = "waiting for the agent to register".into();
+            return at("creating", why, Some(self.created_at));
+        }
+        if !self.agent.connected {
+            return match &self.machine_lost {
+                Some(lost) => at("failed", self.lost(lost.how), Some(lost.since)),
+                None => at("unreachable", self.unheard(), self.agent.since),
+            };
+        }
+        if !self.agent.engine_up {
+            let why = format!(
+                "engine down: the agent is connected, but Docker on this host does not answer ({}); \
+                 on the host: systemctl status docker",
+                self.agent.engine_error
+            );
+            return at("engine-down", why, self.agent.engine_since);
+        }
+        self.in_swarm()
+    }
+
+    /// What the swarm says of a host whose engine answers.
+    fn in_swarm(&self) -> HostState {
+        let at = |word, why: String, since| HostState { word, why, since };
+        let up_since = self.agent.since.max(self.agent.engine_since);
+        let waiting = |why: &str| at("joining", why.into(), up_since);
+        match &self.membership {
+            None if self.was_ready => {
+                waiting("it was a node of the swarm and is none any more; it joins again")
+            }
+            None => waiting("waiting to join the swarm"),
+            Some(node) if !node.ready && !self.was_ready => waiting("the swarm does not see it ready yet"),
+            Some(node) if !node.ready => at("swarm-down", unready(node), self.node_since),
+            Some(node) => match node.availability {
+                Availability::Active => at("active", String::new(), up_since.max(self.node_since)),
+                Availability::Pause => {
+                    at("cordoned", "keeps its tasks and takes no more".into(), self.node_since)
+                }
+                Availability::Drain => at("drained", "takes no tasks".into(), self.node_since),
+            },
+        }
+    }
+
+    fn unheard(&self) -> String {
+        match self.agent.since {
+            None => "the agent has not connected yet".into(),
+            Some(since) => format!(
+                "the agent has not been heard since {since:.0}; driver {} does not say that the machine is gone. \
+                 If it runs and has network, on the host: systemctl status skep-agent",
+                self.driver
+            ),
+        }
+    }
+
+    fn lost(&self, how: Loss) -> String {
+        match how {
+            Loss::Gone => format!(
+                "machine is gone: driver {} has no such machine any more. Remove the host (skep host rm {}) and \
+                 create another",
+                self.driver, self.name
+            ),
+            Loss::Stopped => format!(
+                "machine is stopped: driver {} has it, but it does not run. Start it, or remove the host \
+                 (skep host rm {})",
+                self.driver, self.name
+            ),
+        }
+    }
+}
+
+fn unready(node: &Membership) -> String {
+    match node.reachable {
+        true => {
+            "the swarm sees its node down, though its engine answers; do the hosts reach each other on ports \
+                 2377, 7946 and 4789?"
+                .into()
+        }
+        false => {
+            "the other managers of the swarm do not reach it, though its engine answers; do the hosts reach \
+                  each other on port 2377?"
+                .into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::host::{Agent, Inventory, Machine, MachineLost, Registration, Role};
+    use crate::ids::{EnvironmentId, HostId};
+    use crate::name::Name;
+    use crate::placement::Placement;
+
+    fn at(minute: i64) -> Timestamp {
+        Timestamp::from_second(minute * 60).expect("a time")
+    }
+
+    /// Everything about it is well.
+    fn host() -> Host {
+        Host {
+            id: HostId::new(Uuid::from_u128(1)),
+            environment: EnvironmentId::new(Uuid::from_u128(2)),
+            name: Name::parse("a host", "web-1").expect("a name"),
+            created_at: at(0),
+            driver: "local".into(),
+            options: BTreeMap::new(),
+            removal: None,
+            machine: Some(Machine { id: "m".into(), address: "10.0.0.1".into() }),
+            registration: Some(Registration { key_hash: vec![1], at: at(1) }),
+            agent: Agent {
+                connected: true,
+                manager: "m1".into(),
+                session: "s".into(),
+                since: Some(at(2)),
+                engine_up: true,
+                engine_error: String::new(),
+                engine_since: Some(at(3)),
+            },
+            inventory: Some(Inventory::default()),
+            placement: Placement::default(),
+            membership: Some(Membership {
+                node: "n".into(),
+                role: Role::Manager,
+                leader: false,
+                ready: true,
+                availability: Availability::Active,
+                reachable: true,
+            }),
+            evacuated: false,
+            node_since: Some(at(4)),
+            was_ready: true,
+            machine_lost: None,
+        }
+    }
+
+    fn seen(change: impl FnOnce(&mut Host)) -> (&'static str, String, Option<Timestamp>) {
+        let mut host = host();
+        change(&mut host);
+        let HostState { word, why, since } = host.state();
+        (word, why, since)
+    }
+
+    fn node(change: impl FnOnce(&mut Membership)) -> (&'static str, String, Option<Timestamp>) {
+        seen(|host| {
+            change(host.membership.as_mut().expect("a node"));
+            host.node_since = Some(at(9));
+        })
+    }
+
+    #[test]
+    fn what_is_well_is_active_since_the_last_part_of_it_became_well() {
+        assert_eq!(seen(|_| {}), ("active", String::new(), Some(at(4))));
+        assert_eq!(seen(|host| host.agent.since = Some(at(8))).2, Some(at(8)));
+    }
+
+    #[test]
+    fn agent_engine_and_machine_down_are_told_apart() {
+        let (word, why, since) = seen(|host| {
+            host.agent.connected = false;
+            host.agent.since = Some(at(7));
+        });
+        assert_eq!((word, since), ("unreachable", Some(at(7))));
+        assert!(why.starts_with("the agent has not been heard since 1970-01-01T00:07:00Z"), "{why}");
+
+        let (word, why, since) = seen(|host| {
+            host.agent.engine_up = false;
+            host.agent.engine_error = "no socket".into();
+            host.agent.engine_since = Some(at(8));
+        });
+        assert_eq!((word, since), ("engine-down", Some(at(8))));
+        assert!(why.starts_with("engine down:") && why.contains("no socket"), "{why}");
+
+        for (how, words) in [(Loss::Gone, "machine is gone"), (Loss::Stopped, "machine is stopped")] {
+            let (word, why, since) = seen(|host| {
+                host.agent.connected = false;
+                host.machine_lost = Some(MachineLost { how, since: at(9) });
+            });
+            assert_eq!((word, since), ("failed", Some(at(9))));
+            assert!(why.starts_with(words) && why.contains("skep host rm web-1"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_was_ready_and_is_not_is_down_and_not_joining() {
+        let (word, why, since) = node(|node| node.ready = false);
+        assert_eq!((word, since), ("swarm-down", Some(at(9))));
+        assert!(why.contains("node down"), "{why}");
+        let (_, why, _) = node(|node| (node.ready, node.reachable) = (false, false));
+        assert!(why.contains("other managers of the swarm do not reach it"), "{why}");
+        let (word, ..) = seen(|host| {
+            host.was_ready = false;
+            host.membership.as_mut().expect("a node").ready = false;
+        });
+        assert_eq!(word, "joining");
+    }
+}
