@@ -1,3 +1,5 @@
+//! When a swarm may be begun anew, and on which host.
+
 use skep_ledger::{Ledger, MemoryLedger, Request, TransactError, transact};
 use uuid::Uuid;
 

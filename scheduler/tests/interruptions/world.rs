@@ -185,40 +185,41 @@ impl SimulatedWorld {
                 state.swarms.entry(environment.clone()).or_default().remove(host);
                 vec![Fact::LeftSwarm(environment.clone(), host.clone())]
             }
-            Effect::EnsureNetworks { environment, stack, generation } => {
-                state.ensure(format!("{stack}/network"), *generation);
-                vec![Fact::StackNetworksMade(environment.clone(), stack.clone(), *generation)]
-            }
-            Effect::EnsureServices { environment, stack, generation } => {
-                for service in &stack_of(view, environment, stack.as_str()).recipe.services {
-                    state.ensure(format!("{stack}/{}", service.name), *generation);
-                }
-                vec![Fact::StackServicesMade(
-                    environment.clone(),
-                    stack.clone(),
-                    *generation,
-                    BTreeMap::new(),
-                )]
-            }
-            Effect::ObserveStack { environment, stack, generation, .. } => {
-                let recipe = stack_of(view, environment, stack.as_str()).recipe;
-                let running = |name: &str| ServiceSeen {
-                    name: name.into(),
-                    running: 3,
-                    desired: 3,
-                    updating: false,
-                    error: String::new(),
-                    failed: String::new(),
-                };
-                let seen = recipe.services.iter().map(|service| running(&service.name)).collect();
-                vec![Fact::StackSeen(environment.clone(), stack.clone(), *generation, seen)]
-            }
-            Effect::WithdrawStack { environment, stack } => {
-                state.in_swarm.retain(|name, _| !name.starts_with(&format!("{stack}/")));
-                vec![Fact::StackWithdrawn(environment.clone(), stack.clone())]
-            }
-            decision => effects::decided(decision, operation),
+            other => act_on_stack(&mut state, other, view, operation),
         }
+    }
+}
+
+fn act_on_stack(state: &mut State, effect: &Effect, view: &View, operation: &Operation) -> Vec<Fact> {
+    match effect {
+        Effect::EnsureNetworks { environment, stack, generation } => {
+            state.ensure(format!("{stack}/network"), *generation);
+            vec![Fact::StackNetworksMade(environment.clone(), stack.clone(), *generation)]
+        }
+        Effect::EnsureServices { environment, stack, generation } => {
+            for service in &stack_of(view, environment, stack.as_str()).recipe.services {
+                state.ensure(format!("{stack}/{}", service.name), *generation);
+            }
+            vec![Fact::StackServicesMade(environment.clone(), stack.clone(), *generation, BTreeMap::new())]
+        }
+        Effect::ObserveStack { environment, stack, generation, .. } => {
+            let recipe = stack_of(view, environment, stack.as_str()).recipe;
+            let running = |name: &str| ServiceSeen {
+                name: name.into(),
+                running: 3,
+                desired: 3,
+                updating: false,
+                error: String::new(),
+                failed: String::new(),
+            };
+            let seen = recipe.services.iter().map(|service| running(&service.name)).collect();
+            vec![Fact::StackSeen(environment.clone(), stack.clone(), *generation, seen)]
+        }
+        Effect::WithdrawStack { environment, stack } => {
+            state.in_swarm.retain(|name, _| !name.starts_with(&format!("{stack}/")));
+            vec![Fact::StackWithdrawn(environment.clone(), stack.clone())]
+        }
+        decision => effects::decided(decision, operation),
     }
 }
 
