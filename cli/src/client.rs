@@ -12,6 +12,7 @@
 //! | anything else                              | the answer says it     | that is the answer                                |
 
 mod download;
+mod stream;
 mod trust;
 
 use std::io;
@@ -25,6 +26,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
+pub(crate) use self::stream::{EventStream, Pauses};
 use crate::failure::{Failure, Refusal};
 use crate::flags::Consistency;
 use crate::screen::Screen;
@@ -92,13 +94,6 @@ pub(crate) enum Payload<'a> {
     Json(&'a Value),
     /// Opened anew for each try; the answer may take as long as the work does.
     Stream(&'a (dyn Fn() -> io::Result<reqwest::Body> + Sync)),
-}
-
-/// An event stream that was opened.
-pub(crate) struct EventStream {
-    pub(crate) response: Response,
-    /// The manager that serves it, if it said so.
-    pub(crate) node: Option<String>,
 }
 
 impl Client {
@@ -181,19 +176,6 @@ impl Client {
         answered?.into_json()
     }
 
-    /// Opens an event stream at the first manager that answers, after what was seen last.
-    pub(crate) async fn events(
-        &self,
-        path: &[&str],
-        query: &[(&str, &str)],
-        seen: Option<&str>,
-    ) -> Result<EventStream, Failure> {
-        let call = Call { method: Method::GET, path, query, payload: Payload::Nothing };
-        let events = Some(LastSeen(seen));
-        let exchange = Exchange { client: self, call: &call, key: None, events, retry_for: Duration::ZERO };
-        exchange.run().await?.into_events()
-    }
-
     /// Leaves the current manager; used when its stream broke off.
     pub(crate) fn move_on(&self) {
         self.move_on_from(self.shared.current.load(Ordering::SeqCst));
@@ -266,7 +248,11 @@ enum Try {
 /// A 2xx answer.
 enum Answer {
     Json(Value),
-    Events(EventStream),
+    Events {
+        response: Response,
+        /// The manager that serves it, if it said so.
+        node: Option<String>,
+    },
     File(Response),
 }
 
@@ -395,7 +381,7 @@ impl Exchange<'_> {
             let is_stream =
                 header(&response, "content-type").is_some_and(|kind| kind.starts_with("text/event-stream"));
             return match is_stream {
-                true => Try::Answered(Answer::Events(EventStream { response, node })),
+                true => Try::Answered(Answer::Events { response, node }),
                 false => Try::Broken(self.unreadable("it is not an event stream")),
             };
         }
@@ -493,19 +479,9 @@ impl Answer {
     fn into_json(self) -> Result<Value, Failure> {
         match self {
             Answer::Json(value) => Ok(value),
-            Answer::Events(_) | Answer::File(_) => {
+            Answer::Events { .. } | Answer::File(_) => {
                 Err(Failure::Unreadable { request: "a request".into(), detail: "it is not JSON".into() })
             }
-        }
-    }
-
-    fn into_events(self) -> Result<EventStream, Failure> {
-        match self {
-            Answer::Events(stream) => Ok(stream),
-            Answer::Json(_) | Answer::File(_) => Err(Failure::Unreadable {
-                request: "a watch".into(),
-                detail: "it is not an event stream".into(),
-            }),
         }
     }
 }

@@ -3,26 +3,17 @@
 //! The revision of the last event is the cursor: a stream that breaks off is opened again at the next manager after it, so
 //! nothing is missed and little is told twice.
 
-use std::time::Duration;
-
 use clap::Subcommand;
 use serde_json::Value;
-use tokio::time::{sleep, timeout};
 
+use crate::client::{EventStream, Pauses};
 use crate::exit;
 use crate::failure::Failure;
 use crate::flags::Output;
 use crate::noun::Verbs;
 use crate::session::Session;
 use crate::sse;
-use crate::value::text_at;
-
-/// Managers send something every 10 s; a stream without anything for this long is dead.
-const SILENCE_MAX: Duration = Duration::from_secs(40);
-
-/// Between two tries to open a stream: first, and at most.
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
+use crate::value::{clean, text_at};
 
 /// What can be done with changes.
 #[derive(Debug, Subcommand)]
@@ -59,7 +50,7 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
         left: watch.first,
         useful: false,
     };
-    let mut pause = PAUSE_FIRST;
+    let mut pauses = Pauses::new();
     while follower.left != Some(0) {
         match follower.one_stream().await {
             Ok(()) => {}
@@ -71,8 +62,7 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
         }
         // The manager that let us down may be about to stop; another one knows as much.
         session.client()?.move_on();
-        pause = if std::mem::take(&mut follower.useful) { PAUSE_FIRST } else { (pause * 2).min(PAUSE_MAX) };
-        sleep(pause).await;
+        pauses.wait(std::mem::take(&mut follower.useful)).await;
     }
     Ok(())
 }
@@ -98,29 +88,23 @@ impl Follower<'_> {
         };
         let seen = self.seen.map(|revision| revision.to_string());
         let mut stream = client.events(&["v1", "events"], &query, seen.as_deref()).await?;
-        let mut parser = sse::Parser::default();
-        loop {
-            let Ok(Ok(Some(chunk))) = timeout(SILENCE_MAX, stream.response.chunk()).await else {
-                return Ok(());
-            };
-            let events = parser.push(&chunk).map_err(|_| unreadable("an event is too long"))?;
+        while let Some(events) = stream.next().await? {
             for event in events {
                 self.useful = true;
-                self.take(&event)?;
+                self.take(&stream, &event)?;
                 if self.left == Some(0) {
                     return Ok(());
                 }
             }
         }
+        Ok(())
     }
 
-    fn take(&mut self, event: &sse::Event) -> Result<(), Failure> {
+    fn take(&mut self, stream: &EventStream, event: &sse::Event) -> Result<(), Failure> {
         self.seen = event.id.as_deref().and_then(|id| id.parse().ok()).or(self.seen);
         match event.name.as_str() {
             "put" | "delete" => {
-                let document: Value =
-                    serde_json::from_str(&event.data).map_err(|error| unreadable(&error.to_string()))?;
-                self.print(&document);
+                self.print(&stream.document(event)?);
                 self.left = self.left.map(|left| left.saturating_sub(1));
             }
             "reset" => self.session.screen.note(&format!(
@@ -144,10 +128,6 @@ impl Follower<'_> {
     }
 }
 
-fn unreadable(detail: &str) -> Failure {
-    Failure::Unreadable { request: "GET /v1/events".into(), detail: detail.to_owned() }
-}
-
 /// `host/web-1`; the id, if there is no name.
 fn reference(document: &Value) -> String {
     let kind = text_at(document, "/kind").unwrap_or_default().to_lowercase();
@@ -168,7 +148,7 @@ fn sentence(document: &Value) -> String {
     words.extend(text_at(document, "/object/status/state").or_else(|| text_at(document, "/object/state")));
     let message =
         text_at(document, "/object/status/message").or_else(|| text_at(document, "/object/message"));
-    words.extend(message.filter(|message| !message.is_empty()));
+    words.extend(message.filter(|message| !message.is_empty()).map(|message| clean(&message)));
     words.join(" ")
 }
 

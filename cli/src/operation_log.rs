@@ -1,25 +1,16 @@
 //! `skep operation logs`: the lines that an operation has said, and those that it goes on to say.
 
-use std::time::Duration;
-
+use jiff::Timestamp;
 use serde_json::Value;
-use tokio::time::{sleep, timeout};
 
-use crate::client::EventStream;
+use crate::client::{EventStream, Pauses};
 use crate::failure::Failure;
 use crate::flags::Output;
 use crate::operation::OPERATION;
 use crate::progress::is_final;
 use crate::session::Session;
 use crate::sse;
-use crate::value::{items, text_at};
-
-/// Managers send a heartbeat every 15 s; a stream without one for this long is dead.
-const SILENCE_MAX: Duration = Duration::from_secs(40);
-
-/// Between two tries to open a stream: first, and at most.
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
+use crate::value::{clean, items, text_at};
 
 /// Prints the lines of an operation; with `follow` until it has ended, over as many streams as it takes.
 pub(crate) async fn print(id: &str, follow: bool, session: &Session) -> Result<(), Failure> {
@@ -34,7 +25,7 @@ pub(crate) async fn print(id: &str, follow: bool, session: &Session) -> Result<(
         return Ok(());
     }
     let mut reader = Reader { session, next: 0, seen: None };
-    let mut pause = PAUSE_FIRST;
+    let mut pauses = Pauses::new();
     loop {
         let before = reader.seen.clone();
         match client.events(&path, &[], reader.seen.as_deref()).await {
@@ -48,8 +39,7 @@ pub(crate) async fn print(id: &str, follow: bool, session: &Session) -> Result<(
         }
         // The manager that let us down may be about to stop; another one knows as much.
         client.move_on();
-        pause = if reader.seen == before { (pause * 2).min(PAUSE_MAX) } else { PAUSE_FIRST };
-        sleep(pause).await;
+        pauses.wait(reader.seen != before).await;
     }
 }
 
@@ -64,36 +54,31 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Prints what comes; says whether the operation has ended.
     async fn read(&mut self, mut stream: EventStream) -> Result<bool, Failure> {
-        let mut parser = sse::Parser::default();
-        loop {
-            let Ok(Ok(Some(chunk))) = timeout(SILENCE_MAX, stream.response.chunk()).await else {
-                return Ok(false);
-            };
-            for event in parser.push(&chunk).map_err(|_| unreadable("an event is too long"))? {
-                if self.take(&event)? {
+        while let Some(events) = stream.next().await? {
+            for event in events {
+                if self.take(&event, &stream.document(&event)?) {
                     return Ok(true);
                 }
             }
         }
+        Ok(false)
     }
 
-    fn take(&mut self, event: &sse::Event) -> Result<bool, Failure> {
-        let document: Value =
-            serde_json::from_str(&event.data).map_err(|error| unreadable(&error.to_string()))?;
+    fn take(&mut self, event: &sse::Event, document: &Value) -> bool {
         match event.name.as_str() {
             "line" => {
                 let number = document["number"].as_u64().unwrap_or(self.next);
                 if number >= self.next {
                     self.next = number + 1;
-                    self.say(&document);
+                    self.say(document);
                 }
-                Ok(false)
+                false
             }
             "put" => {
                 self.seen = event.id.clone().or(self.seen.take());
-                Ok(is_final(&document))
+                is_final(document)
             }
-            other => Ok(other == "delete"),
+            other => other == "delete",
         }
     }
 
@@ -106,16 +91,14 @@ impl Reader<'_> {
     }
 }
 
-fn unreadable(detail: &str) -> Failure {
-    Failure::Unreadable { request: "GET /v1/operations/…/logs".into(), detail: detail.to_owned() }
-}
-
 /// `2026-11-20T10:00:01Z m1 machine: attempt 1 began: …`
 fn sentence(line: &Value) -> String {
-    let text = |pointer: &str| text_at(line, pointer).unwrap_or_default();
+    let text = |pointer: &str| clean(&text_at(line, pointer).unwrap_or_default());
+    let at = text("/at");
+    let at = at.parse::<Timestamp>().map_or(at, |at| format!("{at:.3}"));
     let node = text_at(line, "/node").map(|node| format!("{node} ")).unwrap_or_default();
     let step = text_at(line, "/step").map(|step| format!("{step}: ")).unwrap_or_default();
-    format!("{} {node}{step}{}\n", text("/at"), text("/text"))
+    format!("{at} {node}{step}{}\n", text("/text"))
 }
 
 #[cfg(test)]
@@ -125,9 +108,13 @@ mod tests {
 
     #[test]
     fn a_line_says_when_where_and_what() {
-        let line = json!({"number": 1, "at": "2026-11-20T10:00:01Z", "step": "machine", "node": "m1", "text": "undone"});
-        assert_eq!(sentence(&line), "2026-11-20T10:00:01Z m1 machine: undone\n");
+        let line = json!({"number": 1, "at": "2026-11-20T10:00:01.123456789Z", "step": "machine", "node": "m1", "text": "failed: a\u{1b}[2Jb"});
+        assert_eq!(
+            sentence(&line),
+            "2026-11-20T10:00:01.123Z m1 machine: failed: a [2Jb\n",
+            "fit for a terminal"
+        );
         let line = json!({"number": 0, "at": "2026-11-20T10:00:01Z", "step": null, "node": null, "text": "asked for"});
-        assert_eq!(sentence(&line), "2026-11-20T10:00:01Z asked for\n");
+        assert_eq!(sentence(&line), "2026-11-20T10:00:01.000Z asked for\n");
     }
 }

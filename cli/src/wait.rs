@@ -10,9 +10,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, interval, sleep_until};
 
-use crate::client::{Client, EventStream};
+use crate::client::{Client, EventStream, Pauses};
 use crate::failure::Failure;
 use crate::progress::{Progress, is_final};
 use crate::session::Session;
@@ -28,15 +28,8 @@ const CHILDREN_FOLLOWED_MAX: usize = 32;
 /// How long the last words of children are waited for after their parent has ended: they only complete the picture.
 const CHILDREN_GRACE: Duration = Duration::from_secs(2);
 
-/// Managers send a heartbeat every 15 s; a stream without one for this long is dead.
-const SILENCE_MAX: Duration = Duration::from_secs(40);
-
 /// Reconnecting within this time is not worth a word.
 const SILENCE_UNNOTICED: Duration = Duration::from_secs(2);
-
-/// Between two tries to open a stream: first, and at most.
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// How often the display may turn its spinner.
 const TICK: Duration = Duration::from_millis(200);
@@ -199,21 +192,19 @@ enum End {
 impl Follower {
     async fn run(mut self) {
         let mut silent_since = None;
-        let mut pause = PAUSE_FIRST;
+        let mut pauses = Pauses::new();
         loop {
             let end = self.one_stream(&mut silent_since).await;
-            match end {
+            let useful = match end {
                 End::Done => return,
                 End::Broken(failure) => {
                     let _ = self.sender.send(Event::Broken(self.id.clone(), failure)).await;
                     return;
                 }
-                End::Cut { useful: true } => pause = PAUSE_FIRST,
-                End::Cut { useful: false } => {}
-            }
+                End::Cut { useful } => useful,
+            };
             silent_since.get_or_insert_with(Instant::now);
-            sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+            pauses.wait(useful).await;
         }
     }
 
@@ -236,25 +227,23 @@ impl Follower {
     }
 
     async fn read(&mut self, mut stream: EventStream) -> End {
-        let mut parser = sse::Parser::default();
         let mut useful = false;
         loop {
-            let Ok(Ok(Some(chunk))) = timeout(SILENCE_MAX, stream.response.chunk()).await else {
-                return End::Cut { useful };
-            };
-            let Ok(events) = parser.push(&chunk) else {
-                return self.broken("an event is too long");
+            let events = match stream.next().await {
+                Ok(Some(events)) => events,
+                Ok(None) => return End::Cut { useful },
+                Err(failure) => return End::Broken(failure),
             };
             for event in events {
                 useful = true;
-                if let Some(end) = self.take(&event).await {
+                if let Some(end) = self.take(&stream, &event).await {
                     return end;
                 }
             }
         }
     }
 
-    async fn take(&mut self, event: &sse::Event) -> Option<End> {
+    async fn take(&mut self, stream: &EventStream, event: &sse::Event) -> Option<End> {
         match event.name.as_str() {
             "put" => {}
             // The history was lost or restored: take whatever comes next, whatever its revision.
@@ -262,12 +251,16 @@ impl Follower {
                 self.seen = None;
                 return None;
             }
-            "delete" => return Some(self.broken("the operation has been removed from the history")),
+            "delete" => {
+                return Some(End::Broken(
+                    stream.unreadable("the operation has been removed from the history"),
+                ));
+            }
             _ => return None,
         }
-        let document: Value = match serde_json::from_str(&event.data) {
+        let document = match stream.document(event) {
             Ok(document) => document,
-            Err(error) => return Some(self.broken(&error.to_string())),
+            Err(failure) => return Some(End::Broken(failure)),
         };
         let revision =
             event.id.as_deref().and_then(|id| id.parse().ok()).or_else(|| document["revision"].as_u64());
@@ -279,12 +272,5 @@ impl Follower {
         let ended = is_final(&document);
         let listening = self.sender.send(Event::Seen(document)).await.is_ok();
         (ended || !listening).then_some(End::Done)
-    }
-
-    fn broken(&self, detail: &str) -> End {
-        End::Broken(Failure::Unreadable {
-            request: format!("GET /v1/operations/{}", self.id),
-            detail: detail.to_owned(),
-        })
     }
 }

@@ -417,9 +417,9 @@ async fn the_log_of_an_operation_is_followed_over_streams_that_break_off() {
     })
     .await;
     let followed = skep(&[manager.url()], "op logs op_1 --follow").await;
-    let at = "2026-11-20T10:00:01Z";
+    let at = "2026-11-20T10:00:01.000Z";
     assert_eq!(followed.out, format!("{at} asked for\n{at} began\n{at} done\n"), "{followed:?}");
     assert_eq!(manager.seen()[1].last_event.as_deref(), Some("6"), "it goes on after what it has seen");
     let listed = skep(&[manager.url()], "op logs op_1").await;
-    assert_eq!((listed.code, listed.out.as_str()), (0, "2026-11-20T10:00:01Z m1 machine: undone\n"));
+    assert_eq!((listed.code, listed.out.as_str()), (0, "2026-11-20T10:00:01.000Z m1 machine: undone\n"));
 }

@@ -448,11 +448,12 @@ impl Host {
 
     /// Takes over what the swarm says of it; nothing if the swarm does not list it.
     pub(crate) fn seen_in_swarm(&mut self, membership: Option<Membership>, now: Timestamp) {
-        let ready = |node: &Option<Membership>| node.as_ref().is_some_and(|node| node.ready);
-        if ready(&self.membership) != ready(&membership) {
+        let shown =
+            |node: &Option<Membership>| node.as_ref().filter(|node| node.ready).map(|node| node.availability);
+        if shown(&self.membership) != shown(&membership) {
             self.node_since = Some(now);
         }
-        self.was_ready |= ready(&membership);
+        self.was_ready |= shown(&membership).is_some();
         let node = |membership: &Option<Membership>| membership.as_ref().map(|node| node.node.clone());
         if node(&self.membership) != node(&membership) {
             // Another node has nothing of what was written into the one before it.

@@ -15,7 +15,7 @@ const EVACUATE_MAX_SECS: i64 = 900;
 pub(super) const WORKFLOW: Workflow = Workflow {
     name: workflow::UPDATE_HOST,
     steps: &[
-        Step::new("node", node).leaving("what is wished for the host stays wished"),
+        Step::new("node", node).leaving("availability and labels stay as wished: a host that was evacuated takes no tasks until it is uncordoned"),
         Step::new("evacuate", evacuate)
             .leaving("the host takes no tasks until it is uncordoned")
             .within(EVACUATE_MAX_SECS, Late::Turn),
