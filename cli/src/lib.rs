@@ -26,6 +26,7 @@ mod operation_log;
 mod options;
 mod progress;
 mod reference;
+mod registration;
 mod screen;
 mod session;
 mod settings;

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 pub use engine::hub_error;
 pub use error::HubError;
-pub use events::{HubEvents, RegisterRefusal};
+pub use events::{Admitted, HubEvents, RegisterRefusal};
 pub use roll_call::RollCall;
 pub use stream::EngineStream;
 pub use tunnel::TunnelService;
