@@ -68,6 +68,13 @@ impl Hub {
         self.shared.sessions.hosts()
     }
 
+    /// Ends all sessions, because this manager has lost the others: the agents dial those first. Says how many there were.
+    pub fn disconnect_all(&self) -> usize {
+        let hosts = self.local_hosts();
+        hosts.iter().for_each(|host| self.disconnect(host));
+        hosts.len()
+    }
+
     /// Ends the session of a host, for instance because the host was removed. Its agent will dial again
     /// and must be turned away at the door.
     pub fn disconnect(&self, host: &str) {

@@ -199,7 +199,7 @@ pub fn rescue(tx: &mut Tx<'_>, environment: &str, from: &str, id: OperationId) -
         let candidates = reachable.iter().map(|host| host.name.to_string()).collect();
         return Err(Refusal::CannotRescue { host: from.name.to_string(), why, candidates });
     }
-    if reachable.len() > managers.len() / 2 {
+    if environment.managers_agree(&hosts) {
         return Err(Refusal::HasQuorum {
             environment: environment.name.to_string(),
             reachable: reachable.len(),
@@ -217,6 +217,18 @@ pub fn plant(tx: &mut Tx<'_>, id: &EnvironmentId, seed: &HostId) -> Ruling<()> {
         && environment.seed.as_ref() != Some(seed)
     {
         environment.record.seed = Some(seed.clone());
+        tx.put(&environment.record);
+    }
+    Ok(())
+}
+
+/// The swarm was not begun there after all: another host may be chosen.
+pub(crate) fn uproot(tx: &mut Tx<'_>, id: &EnvironmentId, seed: &HostId) -> Ruling<()> {
+    if let Some(mut environment) = tx.get::<Environment>(CLUSTER, id.as_str())?
+        && environment.seed.as_ref() == Some(seed)
+        && environment.swarm.is_none()
+    {
+        environment.record.seed = None;
         tx.put(&environment.record);
     }
     Ok(())
@@ -301,6 +313,15 @@ impl Environment {
         }
     }
 
+    /// Can the managers of the swarm agree, as far as is known? What the swarm said last counts more than who is left
+    /// among the hosts: lost managers may have been removed since.
+    pub fn managers_agree(&self, hosts: &[Host]) -> bool {
+        let quorum_lost = self.swarm.as_ref().is_some_and(|swarm| swarm.quorum_lost.is_some());
+        let managers = hosts.iter().filter(|host| host.is_swarm_manager());
+        let reachable = managers.clone().filter(|host| host.is_ready()).count();
+        !quorum_lost && reachable > managers.count() / 2
+    }
+
     /// What keeps the swarm as a whole from being changed, and what to do.
     fn swarm_trouble(&self, hosts: &[&Host]) -> Option<String> {
         let swarm = self.swarm.as_ref()?;
@@ -318,15 +339,16 @@ impl Environment {
             None => format!("no manager of the swarm can be reached: 0 of {all}"),
         };
         let needed = all / 2 + 1;
+        let rescue = |survivor: &Host| format!("skep env rescue {} --from {}", self.name, survivor.name);
         let help = match managers.iter().find(|host| host.answers()) {
-            _ if away.is_empty() => {
-                "look at port 2377 between the hosts, and at docker node ls on one of them".into()
-            }
+            Some(survivor) if away.is_empty() => format!(
+                "look whether the hosts reach each other on port 2377; if managers were lost for good: {}",
+                rescue(survivor)
+            ),
             Some(survivor) => format!(
-                "bring {} back (see: skep host ls); if they are lost for good, run docker swarm init \
-                 --force-new-cluster on {}, then remove them with skep host rm",
+                "bring {} back (see: skep host ls); if they are lost for good: {}",
                 away.join(", "),
-                survivor.name
+                rescue(survivor)
             ),
             None => format!("bring {} back (see: skep host ls)", away.join(", ")),
         };
@@ -391,6 +413,7 @@ mod tests {
                 inventory: Some(Inventory::default()),
                 placement: Placement::default(),
                 membership: Some(membership),
+                join_error: String::new(),
                 evacuated: false,
                 node_since: None,
                 was_ready: true,
@@ -409,7 +432,7 @@ mod tests {
         let begins = "the swarm has lost its quorum: 1 of 3 swarm managers can be reached; since 1970-01-01T00:00:00Z.";
         assert!(why.starts_with(begins), "{why}");
         assert!(why.contains("until 2 of 3 answer") && why.contains("bring web-2, web-3 back"), "{why}");
-        assert!(why.contains("--force-new-cluster on web-1"), "{why}");
+        assert!(why.ends_with("if they are lost for good: skep env rescue prod --from web-1"), "{why}");
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub enum Fact {
     MachineGone(EnvironmentId, HostId),
     /// The swarm as one of its managers sees it: every node that is a host of ours.
     SwarmSeen(EnvironmentId, String, Vec<(HostId, Membership)>),
+    /// The host is in no swarm, and could not be brought into the environment's, for this reason.
+    NotJoined(EnvironmentId, HostId, String),
     /// The swarm's managers can agree again, thanks to this operation.
     SwarmRescued(EnvironmentId, OperationId),
     /// The host is in no swarm.
@@ -61,9 +63,14 @@ pub fn record(tx: &mut Tx<'_>, fact: &Fact) -> Ruling<()> {
         }
         Fact::MachineGone(environment, id) => {
             resource::released(tx, id);
-            with_host(tx, environment, id, |host| host.machine = None)
+            with_host(tx, environment, id, |host| host.machine = None)?;
+            environment::uproot(tx, environment, id)
         }
         Fact::SwarmSeen(environment, swarm, nodes) => swarm_seen(tx, environment, swarm, nodes),
+        Fact::NotJoined(environment, id, why) => {
+            with_host(tx, environment, id, |host| host.join_error.clone_from(why))?;
+            environment::uproot(tx, environment, id)
+        }
         Fact::SwarmRescued(id, operation) => {
             with_environment(tx, id, |environment| environment.rescued_by = Some(operation.clone()))
         }

@@ -57,6 +57,9 @@ pub struct Host {
     pub placement: Placement,
     /// Seen in the swarm.
     pub membership: Option<Membership>,
+    /// Why it could not be taken into the swarm when that was tried last; empty once it is in.
+    #[serde(default)]
+    pub join_error: String,
     /// No task of the swarm was left on it when it was last looked at.
     pub evacuated: bool,
     /// Since when the swarm sees its node as it does: ready, or not.
@@ -310,6 +313,7 @@ fn new_host(
         inventory: None,
         placement: Placement::default(),
         membership: None,
+        join_error: String::new(),
         evacuated: false,
         node_since: None,
         was_ready: false,
@@ -475,6 +479,9 @@ impl Host {
             self.node_since = Some(now);
         }
         self.was_ready |= shown(&membership).is_some();
+        if membership.is_some() {
+            self.join_error.clear();
+        }
         let node = |membership: &Option<Membership>| membership.as_ref().map(|node| node.node.clone());
         if node(&self.membership) != node(&membership) {
             // Another node has nothing of what was written into the one before it.
@@ -502,7 +509,7 @@ impl Host {
 
     /// Does the kernel have a feature? `None` if the agent has not said.
     pub fn has_feature(&self, name: &str) -> Option<bool> {
-        self.inventory.as_ref().map(|inventory| inventory.features.get(name).copied().unwrap_or(false))
+        self.inventory.as_ref()?.features.get(name).copied()
     }
 }
 

@@ -61,7 +61,10 @@ impl Host {
     fn in_swarm(&self) -> HostState {
         let at = |word, why: String, since| HostState { word, why, since };
         let up_since = self.agent.since.max(self.agent.engine_since);
-        let waiting = |why: &str| at("joining", why.into(), up_since);
+        let waiting = |why: &str| match self.join_error.as_str() {
+            "" => at("joining", why.into(), up_since),
+            error => at("joining", format!("{why}: {error}"), up_since),
+        };
         match &self.membership {
             None if self.was_ready => {
                 waiting("it was a node of the swarm and is none any more; it joins again")
@@ -103,9 +106,13 @@ impl Host {
         match how {
             Loss::Gone => format!(
                 "machine is gone: driver {} has no such machine any more. Remove the host (skep host rm {}) and \
-                 create another",
+                 create another{}",
                 self.driver_name(),
-                self.name
+                self.name,
+                match self.is_swarm_manager() {
+                    true => "; if the swarm has lost its quorum, rescue it first (skep env rescue)",
+                    false => "",
+                }
             ),
             Loss::Stopped => format!(
                 "machine is stopped: driver {} has it, but it does not run. Start it, or remove the host \
@@ -180,6 +187,7 @@ mod tests {
                 availability: Availability::Active,
                 reachable: true,
             }),
+            join_error: String::new(),
             evacuated: false,
             node_since: Some(at(4)),
             was_ready: true,

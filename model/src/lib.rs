@@ -24,6 +24,8 @@ pub mod resource;
 pub mod snapshot;
 pub mod stack;
 pub mod template;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod token_terms;
 
 /// The partition of everything that belongs to no environment.

@@ -3,8 +3,13 @@
 //! Each message of an agreement passes through many small tasks. On one thread they follow each other without waking
 //! anybody; and however busy the doors are, heartbeats are answered.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use tokio::runtime::{Builder, Handle, Runtime};
+
+/// Its tasks end where they next wait for something; one that does not is left alone.
+const END_MAX: Duration = Duration::from_secs(5);
 
 /// The runtime with this one thread. It ends with the value.
 pub(crate) struct Agreement(Option<Runtime>);
@@ -28,9 +33,12 @@ impl Agreement {
 
 impl Drop for Agreement {
     fn drop(&mut self) {
-        // Waiting for its tasks is for those who started them, and not allowed where this is dropped.
+        // Waited for: whatever still has the database open when the process ends would find it half taken down. By a
+        // thread of its own, because waiting is not allowed where this is dropped.
         if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
+            let ending = std::thread::spawn(move || runtime.shutdown_timeout(END_MAX));
+            // It cannot panic, and nothing could be done about it here.
+            let _ = ending.join();
         }
     }
 }

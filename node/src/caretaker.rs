@@ -14,6 +14,7 @@ use skep_ledger::{Request, transact};
 use skep_model::host;
 use skep_model::manager::{self, Manager, ManagerRole, Standing};
 use skep_raft::ChangeError;
+use skep_wire::SILENCE_MAX;
 use skep_wire::proto::peer::Empty;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -31,10 +32,19 @@ const SLOW_LOOKS: u32 = 6;
 /// A manager that does not say by then whether one belongs to it is asked again later.
 const BELONGS_MAX: Duration = Duration::from_millis(500);
 
+/// A quorum that has not answered by then is not there.
+const QUORUM_MAX: Duration = Duration::from_secs(2);
+
 /// Runs until the process ends.
 pub(crate) async fn run(members: Arc<Members>, hub: Hub) {
-    let mut caretaker =
-        Caretaker { members, hub, ready: BTreeSet::new(), dead_since: BTreeMap::new(), leads: false };
+    let mut caretaker = Caretaker {
+        members,
+        hub,
+        ready: BTreeSet::new(),
+        dead_since: BTreeMap::new(),
+        leads: false,
+        alone_since: None,
+    };
     let mut looks = 0;
     loop {
         tokio::time::sleep(LOOK).await;
@@ -81,6 +91,8 @@ struct Caretaker {
     /// Voters that do not answer, and since when; only while this manager leads.
     dead_since: BTreeMap<u64, Instant>,
     leads: bool,
+    /// Since when no quorum of the managers can be reached from here.
+    alone_since: Option<Instant>,
 }
 
 impl Caretaker {
@@ -121,7 +133,7 @@ impl Caretaker {
         }
     }
 
-    async fn look_slowly(&self) {
+    async fn look_slowly(&mut self) {
         // Also while a leader is known: a replica believes in the last one for as long as it hears of no other, and one
         // that was removed while it was away never does.
         if !self.members.replica.is_leader() && self.is_told_off().await {
@@ -131,6 +143,7 @@ impl Caretaker {
             tracing::error!(error = format!("{error:#}"), "this manager's certificate could not be renewed");
         }
         self.disconnect_removed_hosts();
+        self.part_with_agents_if_alone().await;
     }
 
     /// Numbers that were removed and are out. One that is still in counts until its removal is agreed on: the quorum
@@ -162,6 +175,21 @@ impl Caretaker {
         match self.members.identity.renewal_is_due(jiff::Timestamp::now().as_second())? {
             true => self.members.rotate_certificate().await,
             false => Ok(()),
+        }
+    }
+
+    /// Whoever is cut off from the other managers is of no use to its agents: for the others they are silent, and what they
+    /// report is not written down. They find their way back if there is no better one.
+    async fn part_with_agents_if_alone(&mut self) {
+        let quorum = timeout(QUORUM_MAX, self.members.ledger.fresh_view()).await;
+        if matches!(quorum, Ok(Ok(_))) || self.members.replica.members_now().len() < 2 {
+            self.alone_since = None;
+            return;
+        }
+        if self.alone_since.get_or_insert_with(Instant::now).elapsed() > SILENCE_MAX {
+            self.alone_since = None;
+            let agents = self.hub.disconnect_all();
+            tracing::warn!(agents, "the other managers cannot be reached: agents are sent to look for them");
         }
     }
 

@@ -43,6 +43,10 @@ const LOOK_AGAIN_FIRST_MS: u64 = 100;
 /// Later looks are rarer, so that a slow thing costs little.
 const LOOK_AGAIN_MAX_MS: u64 = 2_000;
 
+/// A new leader gives every step at least so much time of its own before it calls it late: nobody could do anything while
+/// nobody led, agents have to find their way back, and the clocks of two leaders may differ.
+const GRACE: SignedDuration = SignedDuration::from_secs(60);
+
 /// Moves operations during one term of one leader.
 pub struct Engine {
     ledger: Arc<dyn Ledger>,
@@ -50,6 +54,8 @@ pub struct Engine {
     /// This manager's name, for the record.
     node: String,
     term: Term,
+    /// When it began, by the clock of this manager.
+    since: Timestamp,
     /// How often in a row an operation's effect changed nothing; only spaces out the looking.
     looks: Mutex<BTreeMap<OperationId, u32>>,
     slots: Arc<Slots>,
@@ -89,7 +95,8 @@ impl Engine {
     /// An engine for one term.
     pub fn new(ledger: Arc<dyn Ledger>, world: Arc<dyn World>, node: &str, term: Term) -> Engine {
         let (looks, slots) = Default::default();
-        Engine { ledger, world, node: node.to_owned(), term, looks, slots }
+        let since = ledger.now();
+        Engine { ledger, world, node: node.to_owned(), term, since, looks, slots }
     }
 
     /// How many effects of a kind are in flight.
@@ -118,7 +125,7 @@ impl Engine {
             return Ok(Turned::Ended);
         }
         let now = self.ledger.now();
-        let deadline = operation.deadline().unwrap_or(now);
+        let deadline = self.deadline(&operation);
         let late = now >= deadline;
         let waits = Ok(Turned::Waits(Some(between(now, deadline))));
         if let Some(asked) = operation.paused() {
@@ -141,6 +148,11 @@ impl Engine {
             true => self.abandon(&operation, unknown).await,
             false => self.wait(&operation, unknown).await.and(waits),
         }
+    }
+
+    fn deadline(&self, operation: &Operation) -> Timestamp {
+        let earliest = self.since + GRACE;
+        operation.deadline().map_or(earliest, |deadline| deadline.max(earliest))
     }
 
     async fn prepare(&self, operation: &Operation, workflow: &Workflow) -> Result<Turned, Stop> {
@@ -170,7 +182,7 @@ impl Engine {
             Some(_) if late => self.late(step, operation).await,
             Some(Next::Do(effect)) => self.perform(step, &at, effect).await,
             Some(Next::Wait(why)) => {
-                let deadline = operation.deadline().unwrap_or(now);
+                let deadline = self.deadline(operation);
                 self.wait(operation, &why).await.map(|_| Turned::Waits(Some(between(now, deadline))))
             }
         }
@@ -294,16 +306,23 @@ impl Engine {
         let failures = operation.steps[operation.step].failures.min(16);
         let pause = (BACK_OFF_FIRST_MS << failures).min(BACK_OFF_MAX_MS);
         let forward = operation.direction == Direction::Forward;
-        self.change(operation, |operation, now| {
-            if error.retryable || !forward {
-                operation.failed(&error.message, now + SignedDuration::from_millis(pause));
-            } else if step.late == Late::GoOn {
-                operation.advance(now);
-            } else {
-                operation.turn(&format!("could not {doing}: {error}"), now);
+        self.write(|tx| {
+            if self.still_at(tx, operation)? {
+                error.facts.iter().try_for_each(|fact| fact::record(tx, fact))?;
             }
+            let moved = self.record(tx, operation, |operation, now| {
+                if error.retryable || !forward {
+                    operation.failed(&error.message, now + SignedDuration::from_millis(pause));
+                } else if step.late == Late::GoOn {
+                    operation.advance(now);
+                } else {
+                    operation.turn(&format!("could not {doing}: {error}"), now);
+                }
+            });
+            moved.map(drop)
         })
-        .await
+        .await?;
+        Ok(Turned::Moved)
     }
 
     async fn wait(&self, operation: &Operation, why: &str) -> Result<Turned, Stop> {
@@ -389,8 +408,8 @@ impl Engine {
         self.write(|tx| operation::history::forget(tx, ids)).await
     }
 
-    /// Lets subjects be worked on again that were left alone for long enough.
-    pub(crate) async fn wake(&self, rested: &[String]) -> Result<(), Stop> {
+    /// Lets it be forgotten how often something has failed on these subjects.
+    pub(crate) async fn forget_rests(&self, rested: &[String]) -> Result<(), Stop> {
         self.write(|tx| {
             rested.iter().for_each(|subject| tx.delete::<Rest>(CLUSTER, subject));
             Ok(())

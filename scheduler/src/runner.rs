@@ -117,8 +117,9 @@ async fn pass(engine: &Engine, history: &mut History) -> Result<Vec<OperationId>
         tracing::info!(%decision, "a planner starts an operation");
         engine.start(&decision, OperationId::new(Uuid::now_v7())).await?;
     }
-    if !picture.rested().is_empty() {
-        engine.wake(picture.rested()).await?;
+    let rested = picture.rested();
+    if !rested.is_empty() {
+        engine.forget_rests(&rested).await?;
     }
     if history.is_due(ledger.now()) {
         forget(engine).await?;

@@ -31,23 +31,30 @@ pub trait World: Send + Sync + 'static {
 }
 
 /// An effect did not come about, or nobody knows.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct EffectError {
     /// What was tried and what came of it, for people.
     pub message: String,
     /// Would another try help?
     pub retryable: bool,
+    /// What is known all the same.
+    pub facts: Vec<Fact>,
 }
 
 impl EffectError {
     /// Another try may help.
     pub fn passing(message: impl std::fmt::Display) -> EffectError {
-        EffectError { message: message.to_string(), retryable: true }
+        EffectError { message: message.to_string(), retryable: true, facts: vec![] }
     }
 
     /// Another try would come to the same.
     pub fn lasting(message: impl std::fmt::Display) -> EffectError {
-        EffectError { message: message.to_string(), retryable: false }
+        EffectError { message: message.to_string(), retryable: false, facts: vec![] }
+    }
+
+    /// With what is known all the same.
+    pub fn knowing(self, facts: Vec<Fact>) -> EffectError {
+        EffectError { facts, ..self }
     }
 }

@@ -43,9 +43,12 @@ impl Operation {
 /// What would be given back, and what would stay.
 pub fn turnaround(operation: &Operation) -> Turnaround {
     let mut plan = Turnaround::default();
-    let begun = |step: &&StepRecord| step.has_made_something();
+    // What is given back is whatever is there, even if another operation has made it.
+    let concerned = |step: &&StepRecord| {
+        step.has_made_something() || (step.undo.is_some() && step.state == super::StepState::Done)
+    };
     let ahead = operation.steps.get(..=operation.step).unwrap_or(&operation.steps);
-    for step in ahead.iter().rev().filter(begun) {
+    for step in ahead.iter().rev().filter(concerned) {
         match &step.undo {
             Some(undo) => plan.gives_back.push((step.name.clone(), undo.clone())),
             None => plan.stays.push((step.name.clone(), step.keeps.clone())),
@@ -237,10 +240,14 @@ fn wish_again(tx: &mut Tx<'_>, ended: &Operation, environment: &Environment) -> 
                 host.removal.get_or_insert(now);
             } else if host.removal.is_some() {
                 return refused("the host is being removed");
-            } else if ended.workflow == workflow::CREATE_HOST
-                && tx.get::<CloudResource>(CLUSTER, host.id.as_str())?.is_none()
-            {
-                forget_machine(&mut host);
+            } else if ended.workflow == workflow::CREATE_HOST {
+                let machine = tx.get::<CloudResource>(CLUSTER, host.id.as_str())?;
+                if host.driver.is_some() && machine.is_none() {
+                    forget_machine(&mut host);
+                } else if host.was_ready {
+                    // Going back would give a machine away that has been at work since.
+                    return refused("the host has been brought to life since");
+                }
             }
             tx.put(&host);
         }
@@ -269,6 +276,7 @@ fn forget_machine(host: &mut Host) {
     host.agent = Agent::default();
     host.inventory = None;
     host.membership = None;
+    host.was_ready = false;
     host.evacuated = false;
 }
 

@@ -50,6 +50,9 @@ pub struct Rest {
     pub since: Timestamp,
     /// Somebody wanted it to end.
     pub cancelled: bool,
+    /// How often in a row that has happened before.
+    #[serde(default)]
+    pub times: u32,
 }
 
 impl Record for Rest {
@@ -175,7 +178,8 @@ pub(super) fn begin_resting(tx: &mut Tx<'_>, ended: &Operation) -> Ruling<()> {
     match ended.state {
         State::Failed | State::Cancelled => {
             let since = tx.now();
-            tx.put(&Rest { subject, since, cancelled: ended.state == State::Cancelled });
+            let times = tx.get::<Rest>(CLUSTER, &subject)?.map_or(0, |rest| rest.times.saturating_add(1));
+            tx.put(&Rest { subject, since, cancelled: ended.state == State::Cancelled, times });
         }
         _ if tx.get::<Rest>(CLUSTER, &subject)?.is_some() => tx.delete::<Rest>(CLUSTER, &subject),
         _ => {}

@@ -7,13 +7,13 @@ use async_trait::async_trait;
 use bollard::models::{Node, Service, Task};
 use bollard::query_parameters::{EventsOptions, ListServicesOptions, ListTasksOptions};
 use futures::StreamExt as _;
-use futures::stream::iter;
+use futures::stream::{FuturesUnordered, iter};
 use skep_drivers::MachineState;
 use skep_hub::RollCall;
 use skep_ledger::{Term, View};
 use skep_model::health::Finding;
 use skep_model::host::{Host, Loss};
-use skep_model::ids::EnvironmentId;
+use skep_model::ids::{EnvironmentId, HostId};
 use skep_model::stack::Stack;
 use tokio::time::timeout;
 
@@ -27,11 +27,20 @@ use crate::world::EffectError;
 /// swarm without a leader up, so that its reason arrives.
 const ASK_MAX: Duration = Duration::from_secs(25);
 
-/// Swarm managers that are asked one after another, until one answers.
+/// Swarm managers that are asked; the first that can list is believed.
 const MANAGERS_ASKED_MAX: usize = 3;
+
+/// One that does not answer for so long is not waited for: the next is asked as well.
+const NEXT_ASKED_AFTER: Duration = Duration::from_secs(2);
 
 /// A driver that does not know by then what has become of a machine is asked with the next look.
 const DRIVER_MAX: Duration = Duration::from_secs(10);
+
+/// An engine says what it thinks of its own swarm without asking anybody.
+const LOCAL_MAX: Duration = Duration::from_secs(5);
+
+/// Engines that are asked about their own swarm at the same time.
+const ASTRAY_ASKED_AT_ONCE_MAX: usize = 8;
 
 /// Silent machines that a driver is asked about at the same time.
 const MACHINES_AT_ONCE_MAX: usize = 4;
@@ -57,7 +66,10 @@ impl Lookout for RealWorld {
         let (asked, machines) = tokio::join!(ask(&site), self.silent_machines(&site));
         let mut look = Look { findings: machines, leaderless: false };
         match asked {
-            Ok(listed) => look.findings.extend(found(&site, view, &listed)),
+            Ok(listed) => {
+                let astray = astray(&site, &listed).await;
+                look.findings.extend(found(&site, view, &listed, &astray));
+            }
             Err(leaderless) => look.leaderless = leaderless,
         }
         look
@@ -119,9 +131,14 @@ fn loss(state: MachineState) -> Option<Loss> {
 /// Everything that one manager of the swarm lists; otherwise whether the swarm has no leader.
 async fn ask(site: &Site) -> Result<Listed, bool> {
     let mut leaderless = false;
-    for host in site.managers(None).into_iter().take(MANAGERS_ASKED_MAX) {
-        let manager = site.docker(host);
-        match timeout(ASK_MAX, list(&manager)).await {
+    let managers = site.managers(None).into_iter().take(MANAGERS_ASKED_MAX).zip(0..);
+    let asked = managers.map(async |(host, number)| {
+        tokio::time::sleep(NEXT_ASKED_AFTER * number).await;
+        (host, timeout(ASK_MAX, list(&site.docker(host))).await)
+    });
+    let mut asked: FuturesUnordered<_> = asked.collect();
+    while let Some((host, answer)) = asked.next().await {
+        match answer {
             Ok(Ok(listed)) => return Ok(listed),
             Ok(Err(error)) => {
                 leaderless |= has_no_leader(&error.message);
@@ -143,13 +160,33 @@ async fn list(manager: &Reached) -> Result<Listed, EffectError> {
     Ok(Listed { swarm, nodes, services, tasks })
 }
 
-fn found(site: &Site, view: &View, listed: &Listed) -> Vec<Finding> {
+/// Hosts that the swarm lists as down and whose engines say themselves that they are in no swarm, or in another: somebody
+/// has taken them out on the host. They are no members; they can be taken in again.
+async fn astray(site: &Site, listed: &Listed) -> Vec<HostId> {
+    let members = swarm::members(&site.hosts, &listed.nodes);
+    let mut asked = vec![];
+    for host in site.hosts.iter().filter(|host| host.is_ready() && host.was_ready) {
+        let listed = members.iter().find(|(member, node)| *member == host.id && !node.ready);
+        if let Some((id, node)) = listed {
+            let docker = site.docker(host);
+            asked.push(async move {
+                let local = timeout(LOCAL_MAX, swarm::local_node(&docker)).await;
+                matches!(local, Ok(Ok(local)) if local != node.node).then(|| id.clone())
+            });
+        }
+    }
+    iter(asked).buffer_unordered(ASTRAY_ASKED_AT_ONCE_MAX).filter_map(std::future::ready).collect().await
+}
+
+fn found(site: &Site, view: &View, listed: &Listed, astray: &[HostId]) -> Vec<Finding> {
     let Listed { swarm, nodes, services, tasks } = listed;
     if site.environment.swarm.as_ref().is_none_or(|known| known.id != *swarm) {
         tracing::warn!(environment.id = %site.environment.id, "a host is a manager of another swarm");
         return vec![];
     }
-    let mut findings = vec![Finding::Swarm(swarm.clone(), swarm::members(&site.hosts, nodes))];
+    let mut members = swarm::members(&site.hosts, nodes);
+    members.retain(|(host, _)| !astray.contains(host));
+    let mut findings = vec![Finding::Swarm(swarm.clone(), members)];
     // What cannot be read here cannot be read by the engine either, which says so.
     let stacks = view.list::<Stack>(site.environment.id.as_str()).unwrap_or_default();
     for stack in stacks.iter().filter(|stack| stack.services_made == stack.generation) {

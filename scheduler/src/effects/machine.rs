@@ -37,5 +37,8 @@ impl RealWorld {
 }
 
 fn failed(error: DriverError) -> EffectError {
-    EffectError { retryable: error.retryable(), message: error.to_string() }
+    match error.retryable() {
+        true => EffectError::passing(error),
+        false => EffectError::lasting(error),
+    }
 }

@@ -117,7 +117,7 @@ mod tests {
             DockerError::IOError { err: io::ErrorKind::BrokenPipe.into() },
         ];
         for error in errors {
-            let EffectError { message, retryable } = message(error);
+            let EffectError { message, retryable, .. } = message(error);
             assert!(retryable, "{message}");
             assert!(message.starts_with("listing tasks: ") && message.contains("web-1"), "{message}");
             assert!(message.contains("skep host") || message.contains("systemctl"), "{message}");

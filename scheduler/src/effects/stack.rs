@@ -107,9 +107,12 @@ pub(super) async fn withdraw(site: &Site, stack: &Stack) -> Result<Vec<Fact>, Ef
     let networks = manager.list_networks(Some(options)).await.map_err(manager.failed("listing networks"))?;
     for network in networks {
         let name = network.name.unwrap_or_default();
-        match manager.remove_network(&name).await {
+        // By its id: a network of the same name on one host is somebody else's.
+        match manager.remove_network(network.id.as_deref().unwrap_or(&name)).await {
             Err(error) if !not_found(&error) => {
-                return Err(manager.failed(&format!("removing network {name}"))(error));
+                // Passing, also where the engine calls it a bad request: it is in use until the last task has stopped.
+                let error = manager.failed(&format!("removing network {name}"))(error);
+                return Err(EffectError { retryable: true, ..error });
             }
             _ => {}
         }

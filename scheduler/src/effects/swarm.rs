@@ -32,7 +32,14 @@ pub(super) async fn init(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectEr
             advertise_addr: Some(address(host)?.to_owned()),
             ..SwarmInitRequest::default()
         };
-        docker.init_swarm(request).await.map_err(docker.failed("beginning the swarm"))?;
+        if let Err(error) = docker.init_swarm(request).await {
+            let error = docker.failed("beginning the swarm")(error);
+            // Only if the engine itself says that nothing was begun, another host may be chosen.
+            return Err(match local_state(&docker).await {
+                Ok(local) if local.state == LocalNodeState::INACTIVE => not_joined(host, error),
+                _ => error,
+            });
+        }
     }
     observe_through(site, &docker).await
 }
@@ -45,8 +52,8 @@ pub(super) async fn rescue(
     operation: &OperationId,
 ) -> Result<Vec<Fact>, EffectError> {
     let docker = site.docker(host);
-    match docker.list_nodes(None).await {
-        Ok(_) => {}
+    match agree_on_something(&docker).await? {
+        Ok(()) => {}
         Err(DockerError::DockerResponseServerError { message, .. }) if has_no_leader(&message) => {
             let request = SwarmInitRequest {
                 listen_addr: Some(format!("0.0.0.0:{SWARM_PORT}")),
@@ -56,11 +63,24 @@ pub(super) async fn rescue(
             };
             docker.init_swarm(request).await.map_err(docker.failed("beginning the swarm anew"))?;
         }
-        Err(error) => return Err(docker.failed("asking the swarm's manager for its nodes")(error)),
+        Err(error) => return Err(docker.failed("asking the swarm's managers to agree on something")(error)),
     }
     let mut facts = observe_through(site, &docker).await?;
     facts.push(Fact::SwarmRescued(site.environment.id.clone(), operation.clone()));
     Ok(facts)
+}
+
+/// Lets the swarm's managers agree on the manager's node as it is. Asking for something is not enough: who has led until now
+/// answers for a while although nobody follows.
+async fn agree_on_something(manager: &Reached) -> Result<Result<(), DockerError>, EffectError> {
+    let own = local_state(manager).await?.node;
+    let agreed = async {
+        let node = manager.inspect_node(&own).await?;
+        let version = node.version.and_then(|version| version.index).unwrap_or_default();
+        let options = UpdateNodeOptions { version: i64::try_from(version).unwrap_or_default() };
+        manager.update_node(&own, node.spec.unwrap_or_default(), options).await
+    };
+    Ok(agreed.await)
 }
 
 /// Joins hosts, all at once; those that are in it already are left alone.
@@ -74,24 +94,64 @@ pub(super) async fn join(site: &Site, joins: &[(HostId, Name, Role)]) -> Result<
         .filter_map(|host| Some(format!("{}:{SWARM_PORT}", host.machine.as_ref()?.address)))
         .collect();
     let nodes = manager.list_nodes(None).await.map_err(manager.failed("listing the nodes"))?;
-    let members: Vec<_> = nodes.into_iter().filter_map(|node| node.id).collect();
+    forget_ghosts(site, &manager, joins, &nodes).await;
+    let known: Vec<_> = nodes.into_iter().filter_map(|node| node.id).collect();
     let joined = joins.iter().map(|(id, _, role)| {
         let token = match role {
             Role::Manager => tokens.manager.clone(),
             Role::Worker => tokens.worker.clone(),
         };
-        join_one(site, id, token, remote_addrs.clone(), swarm.id.as_deref(), &members)
+        join_one(site, id, token, remote_addrs.clone(), swarm.id.as_deref(), &known)
     });
     let joined = join_all(joined).await;
-    let seen = observe_through(site, &manager).await?;
+    let (swarm, nodes) = listed(&manager).await?;
+    let members = members(&site.hosts, &nodes);
+    let is_in = |id: &HostId| members.iter().any(|(member, _)| member == id);
+    let mut failed: Vec<EffectError> = joins
+        .iter()
+        .zip(joined)
+        .filter(|((id, ..), _)| !is_in(id))
+        .filter_map(|((id, ..), joined)| Some(not_joined(site.host(id).ok()?, joined.err()?)))
+        .collect();
+    let mut facts: Vec<Fact> = failed.iter_mut().flat_map(|error| error.facts.drain(..)).collect();
+    let some_joined = joins.iter().any(|(id, ..)| is_in(id));
+    facts.push(Fact::SwarmSeen(site.environment.id.clone(), swarm, members));
     // Whoever has joined is recorded even if another could not; the next try is for the others only.
-    match joined.into_iter().find_map(Result::err) {
-        Some(error) if seen_members(&seen) == 0 => Err(error),
-        Some(error) => {
-            tracing::info!(%error, "a host could not join yet");
-            Ok(seen)
+    match failed.into_iter().next() {
+        Some(error) if !some_joined => Err(error.knowing(facts)),
+        _ => Ok(facts),
+    }
+}
+
+/// The reason stands with the host, where people look for it.
+fn not_joined(host: &Host, error: EffectError) -> EffectError {
+    let fact = Fact::NotJoined(host.environment.clone(), host.id.clone(), error.message.clone());
+    error.knowing(vec![fact])
+}
+
+/// A host that joins anew has no use for the node that it was before; as a manager it would count for ever. A courtesy: what
+/// cannot be removed now is seen in `docker node ls`.
+async fn forget_ghosts(site: &Site, manager: &Reached, joins: &[(HostId, Name, Role)], nodes: &[Node]) {
+    for host in joins.iter().filter_map(|(id, ..)| site.host(id).ok()) {
+        let Ok(local) = local_state(&site.docker(host)).await else {
+            continue;
+        };
+        let own = |node: &&Node| has_address_of(node, host) && !is_up(node);
+        for ghost in nodes.iter().filter(own).filter_map(|node| node.id.as_deref()) {
+            if ghost == local.node && local.state == LocalNodeState::ACTIVE {
+                continue;
+            }
+            let worker = |spec: &mut bollard::models::NodeSpec| {
+                spec.role.replace(NodeSpecRoleEnum::WORKER) != Some(NodeSpecRoleEnum::WORKER)
+            };
+            if let Err(error) = update(manager, ghost, worker).await {
+                tracing::info!(host.id = %host.id, ghost, %error, "a node that is gone could not be demoted yet");
+            }
+            let options = DeleteNodeOptions { force: true };
+            if let Err(error) = manager.delete_node(ghost, Some(options)).await {
+                tracing::info!(host.id = %host.id, ghost, %error, "a node that is gone could not be removed yet");
+            }
         }
-        None => Ok(seen),
     }
 }
 
@@ -114,7 +174,12 @@ async fn join_one(
         // It was taken out while it could not be reached, and does not know.
         LocalNodeState::ACTIVE => leave_here(&docker).await?,
         // An earlier join is still under way in the engine.
-        LocalNodeState::PENDING => return Ok(()),
+        LocalNodeState::PENDING => {
+            return Err(EffectError::passing(format!(
+                "{} is still trying to join: does it reach the swarm's managers on port {SWARM_PORT}?",
+                host.name
+            )));
+        }
         _ => {}
     }
     let request = SwarmJoinRequest {
@@ -140,7 +205,7 @@ pub(super) async fn set_role(site: &Site, host: &Host, role: Role) -> Result<Vec
     };
     let but = (role == Role::Worker).then_some(host);
     let manager = site.manager(but)?;
-    update(&manager, host, |spec| spec.role.replace(wanted) != Some(wanted)).await?;
+    update(&manager, node(host)?, |spec| spec.role.replace(wanted) != Some(wanted)).await?;
     observe_through(site, &manager).await
 }
 
@@ -148,7 +213,7 @@ pub(super) async fn set_role(site: &Site, host: &Host, role: Role) -> Result<Vec
 pub(super) async fn drain(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
     let manager = site.manager(None)?;
     let drain = NodeSpecAvailabilityEnum::DRAIN;
-    update(&manager, host, |spec| spec.availability.replace(drain) != Some(drain)).await?;
+    update(&manager, node(host)?, |spec| spec.availability.replace(drain) != Some(drain)).await?;
     observe_through(site, &manager).await
 }
 
@@ -161,7 +226,7 @@ pub(super) async fn update_node(site: &Site, host: &Host) -> Result<Vec<Fact>, E
         Availability::Pause => NodeSpecAvailabilityEnum::PAUSE,
         Availability::Drain => NodeSpecAvailabilityEnum::DRAIN,
     };
-    update(&manager, host, |spec| {
+    update(&manager, node(host)?, |spec| {
         let before = spec.clone();
         spec.availability = Some(availability);
         let labels = spec.labels.get_or_insert_default();
@@ -237,6 +302,12 @@ async fn local_state(docker: &Reached) -> Result<Local, EffectError> {
     })
 }
 
+/// The node that an engine takes itself for; empty if it is in no swarm.
+pub(super) async fn local_node(docker: &Reached) -> Result<String, EffectError> {
+    let local = local_state(docker).await?;
+    Ok(if local.state == LocalNodeState::INACTIVE { String::new() } else { local.node })
+}
+
 async fn observe_through(site: &Site, manager: &Reached) -> Result<Vec<Fact>, EffectError> {
     let (swarm, nodes) = listed(manager).await?;
     Ok(vec![Fact::SwarmSeen(site.environment.id.clone(), swarm, members(&site.hosts, &nodes))])
@@ -254,32 +325,23 @@ pub(super) fn members(hosts: &[Host], nodes: &[Node]) -> Vec<(HostId, Membership
     hosts.iter().filter_map(|host| Some((host.id.clone(), membership(host, nodes)?))).collect()
 }
 
-fn seen_members(facts: &[Fact]) -> usize {
-    facts
-        .iter()
-        .map(|fact| match fact {
-            Fact::SwarmSeen(_, _, members) => members.len(),
-            _ => 0,
-        })
-        .sum()
-}
-
 fn membership(host: &Host, nodes: &[Node]) -> Option<Membership> {
-    let address = &host.machine.as_ref()?.address;
+    let known = host.membership.as_ref();
+    let is_known = |node: &Node| known.is_some_and(|known| node.id.as_ref() == Some(&known.node));
     let mut own: Vec<&Node> =
-        nodes.iter().filter(|node| addresses(node).any(|found| found == *address)).collect();
+        nodes.iter().filter(|node| is_known(node) || has_address_of(node, host)).collect();
     // A host that left and came back is listed twice for a while; the node that is ready is the host.
-    own.sort_by_key(|node| !ready(node));
+    own.sort_by_key(|node| (!ready(node, is_known(node) && host.was_ready), !is_known(node)));
     let node = own.first()?;
     let spec = node.spec.as_ref();
+    // Who is to be a worker still counts as long as the managers have not let it go.
+    let manages =
+        spec.and_then(|spec| spec.role) == Some(NodeSpecRoleEnum::MANAGER) || node.manager_status.is_some();
     Some(Membership {
         node: node.id.clone()?,
-        role: match spec.and_then(|spec| spec.role) {
-            Some(NodeSpecRoleEnum::MANAGER) => Role::Manager,
-            _ => Role::Worker,
-        },
+        role: if manages { Role::Manager } else { Role::Worker },
         leader: node.manager_status.as_ref().and_then(|status| status.leader).unwrap_or(false),
-        ready: ready(node),
+        ready: ready(node, is_known(node) && host.was_ready),
         availability: match spec.and_then(|spec| spec.availability) {
             Some(NodeSpecAvailabilityEnum::DRAIN) => Availability::Drain,
             Some(NodeSpecAvailabilityEnum::PAUSE) => Availability::Pause,
@@ -289,8 +351,11 @@ fn membership(host: &Host, nodes: &[Node]) -> Option<Membership> {
     })
 }
 
-fn ready(node: &Node) -> bool {
-    let up = node.status.as_ref().and_then(|status| status.state) == Some(NodeState::READY);
+/// `before`: was it ready as this node already? After the swarm has elected a leader, it does not know of any node until
+/// that has reported again, and nothing is wrong with it.
+fn ready(node: &Node, before: bool) -> bool {
+    let state = node.status.as_ref().and_then(|status| status.state);
+    let up = state == Some(NodeState::READY) || (before && state == Some(NodeState::UNKNOWN));
     let wanted = node.spec.as_ref().and_then(|spec| spec.role) == Some(NodeSpecRoleEnum::MANAGER);
     // A node that is to be a manager counts when the managers have taken it in.
     up && (!wanted || node.manager_status.is_some()) && reachable(node)
@@ -310,13 +375,20 @@ fn addresses(node: &Node) -> impl Iterator<Item = &str> {
     [own, as_manager].into_iter().flatten()
 }
 
+fn is_up(node: &Node) -> bool {
+    node.status.as_ref().and_then(|status| status.state) == Some(NodeState::READY)
+}
+
+fn has_address_of(node: &Node, host: &Host) -> bool {
+    host.machine.as_ref().is_some_and(|machine| addresses(node).any(|found| found == machine.address))
+}
+
 /// Changes a node's spec, unless `change` says that it was so already.
 async fn update(
     manager: &Reached,
-    host: &Host,
+    node: &str,
     change: impl FnOnce(&mut bollard::models::NodeSpec) -> bool,
 ) -> Result<(), EffectError> {
-    let node = node(host)?;
     let found = manager.inspect_node(node).await.map_err(manager.failed("looking at the node"))?;
     let mut spec = found.spec.unwrap_or_default();
     if !change(&mut spec) {

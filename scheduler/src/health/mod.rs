@@ -28,6 +28,7 @@ use skep_model::stack::Stack;
 use skep_model::{CLUSTER, Refusal, Ruling};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 
 use roll_call::Absences;
 
@@ -48,6 +49,9 @@ const LOOKS_AT_ONCE_MAX: usize = 16;
 
 /// Environments come and go rarely, and their first look is in no hurry.
 const ENVIRONMENTS_EVERY: Duration = Duration::from_secs(2);
+
+/// Lost agents that are written down in one transaction: each is a whole record, and a transaction has bounds.
+const UNHELD_AT_ONCE_MAX: usize = 500;
 
 /// Sees how things are, without changing any.
 #[async_trait]
@@ -129,8 +133,8 @@ impl Watcher {
         for agent in &gone {
             tracing::warn!(host.id = agent.host, "no manager holds the connection of an agent any more");
         }
-        if !gone.is_empty() {
-            self.write(|tx| health::record_unheld(tx, &gone)).await;
+        for some in gone.chunks(UNHELD_AT_ONCE_MAX) {
+            self.write(|tx| health::record_unheld(tx, some)).await;
         }
     }
 
@@ -169,9 +173,10 @@ impl Watcher {
         let gone = id.clone();
         loop {
             let view = self.ledger.view();
-            // Before looking, so that what happens during the look leads to the next one.
-            let stirred = self.lookout.stirred(&view, &id, self.term);
-            tokio::pin!(stirred);
+            // Listened to while looking, so that what happens during the look leads to the next one.
+            let (lookout, before, place, term) = (self.lookout.clone(), view.clone(), id.clone(), self.term);
+            let stirred = async move { lookout.stirred(&before, &place, term).await };
+            let mut stirred = AbortOnDropHandle::new(tokio::spawn(stirred));
             let Ok(Some(settled)) = self.look(&view, &id, &mut leaderless).await else {
                 return gone;
             };
@@ -179,7 +184,7 @@ impl Watcher {
             let mut changes = self.ledger.feed().watch_matching(self.ledger.view().revision(), hosts);
             let pause = if settled { LOOK_EVERY } else { LOOK_AGAIN_EVERY };
             tokio::select! {
-                () = &mut stirred => tokio::time::sleep(STIR_PAUSE).await,
+                _ = &mut stirred => tokio::time::sleep(STIR_PAUSE).await,
                 _ = changes.next() => tokio::time::sleep(STIR_PAUSE).await,
                 () = tokio::time::sleep(pause) => {}
             }

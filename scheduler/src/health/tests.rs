@@ -2,13 +2,9 @@
 
 use std::sync::Mutex;
 
-use skep_ledger::MemoryLedger;
-use skep_model::environment::{self, EnvironmentWish};
 use skep_model::fact::{self, Fact};
-use skep_model::host::{self, Inventory, Loss, Machine, Membership, Role};
-use skep_model::ids::{HostId, OperationId};
-use skep_model::placement::Availability;
-use uuid::Uuid;
+use skep_model::host::{self, Loss};
+use skep_model::testing::Swarm;
 
 use super::*;
 
@@ -32,53 +28,27 @@ impl Lookout for Shown {
     }
 }
 
-/// An open environment with three swarm managers, all well, whose agents manager m1 holds in session `s`.
+/// A swarm of three managers, and whoever watches it.
 struct Site {
-    ledger: Arc<MemoryLedger>,
+    swarm: Swarm,
     shown: Arc<Shown>,
     watcher: Arc<Watcher>,
-    environment: EnvironmentId,
-    hosts: Vec<HostId>,
 }
 
 impl Site {
     async fn new() -> Site {
-        let ledger = MemoryLedger::new();
-        let environment = EnvironmentId::new(Uuid::from_u128(100));
-        let hosts: Vec<_> = (1..=3).map(|number| HostId::new(Uuid::from_u128(number))).collect();
-        let wish = EnvironmentWish {
-            id: environment.clone(),
-            operation: OperationId::new(Uuid::from_u128(101)),
-            name: "prod".into(),
-            template: "default".into(),
-            hosts: hosts.iter().map(|id| (id.clone(), OperationId::new(Uuid::now_v7()))).collect(),
-            driver: "local".into(),
-            options: Default::default(),
-        };
-        transact(&*ledger, Request::new(), |tx| -> Ruling<()> {
-            environment::wish(tx, &wish)?;
-            for id in &hosts {
-                let machine = Machine { id: id.to_string(), address: "10.90.0.1".into() };
-                fact::record(tx, &Fact::MachineExists(environment.clone(), id.clone(), machine))?;
-                host::registration::register(tx, id.as_str(), b"key", true)?;
-                host::reported(tx, id.as_str(), "m1", "s", Some(Inventory::default()), Ok(()))?;
-            }
-            fact::record(tx, &Fact::SwarmSeen(environment.clone(), "swarm".into(), nodes(&hosts)))?;
-            fact::record(tx, &Fact::EnvironmentOpened(environment.clone()))
-        })
-        .await
-        .expect("commits");
+        let swarm = Swarm::of(3, 0).await;
         let shown = Arc::new(Shown::default());
-        let watcher = Arc::new(Watcher::new(ledger.clone(), shown.clone(), ledger.term()));
-        let site = Site { ledger, shown, watcher, environment, hosts };
+        let watcher = Arc::new(Watcher::new(swarm.ledger.clone(), shown.clone(), swarm.ledger.term()));
+        let site = Site { swarm, shown, watcher };
         site.show_held(&["s", "s", "s"]);
-        site.show(vec![Finding::Swarm("swarm".into(), nodes(&site.hosts))], false);
+        site.show(vec![Finding::Swarm("swarm".into(), site.swarm.members(3))], false);
         site
     }
 
     /// The sessions in which the agents are held; none is held in session "".
     fn show_held(&self, sessions: &[&str]) {
-        let held = self.hosts.iter().zip(sessions).filter(|(_, session)| !session.is_empty());
+        let held = self.swarm.hosts.iter().zip(sessions).filter(|(_, session)| !session.is_empty());
         let held = held.map(|(host, session)| (host.to_string(), (*session).to_owned())).collect();
         *self.shown.call.lock().expect("not poisoned") = RollCall { held, incomplete: false };
     }
@@ -88,48 +58,31 @@ impl Site {
     }
 
     async fn look(&self, leaderless: &mut u32) -> bool {
-        let look = self.watcher.look(&self.ledger.view(), &self.environment, leaderless).await;
+        let look = self.watcher.look(&self.swarm.ledger.view(), &self.swarm.environment, leaderless).await;
         look.expect("reads").expect("the environment is there")
     }
 
     fn host(&self, number: usize) -> Host {
-        let id = self.hosts[number].as_str();
-        self.ledger
+        let id = self.swarm.hosts[number].as_str();
+        self.swarm
+            .ledger
             .view()
-            .get::<Host>(self.environment.as_str(), id)
+            .get::<Host>(self.swarm.environment.as_str(), id)
             .expect("reads")
             .expect("is there")
             .record
     }
 
     fn state(&self) -> (&'static str, String) {
-        let view = self.ledger.view();
-        let hosts = view.list::<Host>(self.environment.as_str()).expect("reads");
-        let environment = view.get::<Environment>(CLUSTER, self.environment.as_str()).expect("reads");
+        let view = self.swarm.ledger.view();
+        let hosts = view.list::<Host>(self.swarm.environment.as_str()).expect("reads");
+        let environment = view.get::<Environment>(CLUSTER, self.swarm.environment.as_str()).expect("reads");
         environment.expect("is there").state(&hosts)
     }
 
     async fn rule(&self, rule: impl Fn(&mut Tx<'_>) -> Ruling<()> + Send + Sync) {
-        transact(&*self.ledger, Request::new(), |tx| rule(tx)).await.expect("commits");
+        transact(&*self.swarm.ledger, Request::new(), |tx| rule(tx)).await.expect("commits");
     }
-}
-
-fn nodes(hosts: &[HostId]) -> Vec<(HostId, Membership)> {
-    let node = |(number, id): (usize, &HostId)| {
-        let (node, role) = (format!("node-{number}"), Role::Manager);
-        (
-            id.clone(),
-            Membership {
-                node,
-                role,
-                leader: number == 0,
-                ready: true,
-                availability: Availability::Active,
-                reachable: true,
-            },
-        )
-    };
-    hosts.iter().enumerate().map(node).collect()
 }
 
 /// The manager that held the connection would have written that it ended, had it not died with the agent.
@@ -148,7 +101,7 @@ async fn an_agent_that_died_together_with_its_manager_becomes_unreachable_and_he
     assert!(state.why.starts_with("the agent has not been heard since"), "{}", state.why);
     assert_eq!(site.host(0).state().word, "active");
 
-    let id = site.hosts[1].clone();
+    let id = site.swarm.hosts[1].clone();
     site.rule(|tx| host::reported(tx, id.as_str(), "m2", "s2", None, Ok(()))).await;
     site.show_held(&["s", "s2", "s"]);
     for _ in 0..=roll_call::MISSED_CALLS_MAX {
@@ -184,7 +137,7 @@ async fn nothing_is_concluded_while_a_manager_does_not_know_the_question_or_by_a
     assert!(site.host(0).agent.connected, "an old manager may hold it");
 
     *site.shown.call.lock().expect("not poisoned") = none(false);
-    site.ledger.next_term();
+    site.swarm.ledger.next_term();
     for _ in 0..2 * roll_call::MISSED_CALLS_MAX {
         site.watcher.call_roll(&mut absences).await;
     }
@@ -195,17 +148,17 @@ async fn nothing_is_concluded_while_a_manager_does_not_know_the_question_or_by_a
 async fn only_news_are_written() {
     let site = Site::new().await;
     assert!(site.look(&mut 0).await, "all is well");
-    let before = site.ledger.view().revision();
+    let before = site.swarm.ledger.view().revision();
     site.look(&mut 0).await;
-    assert_eq!(site.ledger.view().revision(), before);
+    assert_eq!(site.swarm.ledger.view().revision(), before);
 
-    let mut seen = nodes(&site.hosts);
+    let mut seen = site.swarm.members(3);
     seen[2].1.ready = false;
     site.show(vec![Finding::Swarm("swarm".into(), seen)], false);
     assert!(!site.look(&mut 0).await, "a node is down, so it is looked at again soon");
     assert_eq!(site.host(2).state().word, "swarm-down");
     assert_eq!(site.state().0, "degraded");
-    site.show(vec![Finding::Swarm("swarm".into(), nodes(&site.hosts))], false);
+    site.show(vec![Finding::Swarm("swarm".into(), site.swarm.members(3))], false);
     assert!(site.look(&mut 0).await);
     assert_eq!(site.state(), ("active", "3 of 3 hosts active".into()));
 }
@@ -213,7 +166,7 @@ async fn only_news_are_written() {
 #[tokio::test]
 async fn a_swarm_without_a_leader_and_without_a_majority_has_lost_its_quorum_until_it_is_seen_again() {
     let site = Site::new().await;
-    let (second, third) = (site.hosts[1].clone(), site.hosts[2].clone());
+    let (second, third) = (site.swarm.hosts[1].clone(), site.swarm.hosts[2].clone());
     site.rule(|tx| {
         host::disconnected(tx, second.as_str(), "s")?;
         host::disconnected(tx, third.as_str(), "s")
@@ -227,7 +180,7 @@ async fn a_swarm_without_a_leader_and_without_a_majority_has_lost_its_quorum_unt
     assert!(why.starts_with(begins), "{why}");
     assert!(why.contains("bring prod-2, prod-3 back"), "{why}");
 
-    site.show(vec![Finding::Swarm("swarm".into(), nodes(&site.hosts))], false);
+    site.show(vec![Finding::Swarm("swarm".into(), site.swarm.members(3))], false);
     site.look(&mut 0).await;
     assert!(!site.state().1.contains("quorum"), "{}", site.state().1);
 }
@@ -249,10 +202,10 @@ async fn an_election_of_the_swarm_is_no_lost_quorum_unless_it_does_not_end() {
 #[tokio::test]
 async fn what_was_changed_after_the_look_began_is_left_alone() {
     let site = Site::new().await;
-    let began = site.ledger.view();
-    let (first, environment) = (site.hosts[0].clone(), site.environment.clone());
+    let began = site.swarm.ledger.view();
+    let (first, environment) = (site.swarm.hosts[0].clone(), site.swarm.environment.clone());
     site.rule(|tx| fact::record(tx, &Fact::LeftSwarm(environment.clone(), first.clone()))).await;
-    site.watcher.look(&began, &site.environment, &mut 0).await.expect("reads");
+    site.watcher.look(&began, &site.swarm.environment, &mut 0).await.expect("reads");
     assert_eq!(site.host(0).membership, None, "the operation knows better than the older look");
     assert!(site.host(1).membership.is_some());
 }
@@ -268,7 +221,7 @@ async fn another_swarm_says_nothing_about_ours() {
 #[tokio::test]
 async fn the_driver_is_believed_about_a_silent_host_until_its_agent_speaks() {
     let site = Site::new().await;
-    let first = site.hosts[0].clone();
+    let first = site.swarm.hosts[0].clone();
     let lost = vec![Finding::Machine(first.clone(), Some(Loss::Stopped))];
     site.show(lost, false);
     site.look(&mut 0).await;
@@ -285,14 +238,14 @@ async fn the_driver_is_believed_about_a_silent_host_until_its_agent_speaks() {
 #[tokio::test]
 async fn the_watch_begins_when_this_manager_leads() {
     let site = Site::new().await;
-    let mut seen = nodes(&site.hosts);
+    let mut seen = site.swarm.members(3);
     seen[2].1.ready = false;
     site.show(vec![Finding::Swarm("swarm".into(), seen)], false);
     let (leads, leadership) = watch::channel(None);
-    let watching = tokio::spawn(run(site.ledger.clone(), site.shown.clone(), leadership));
-    let mut changes = site.ledger.feed().latest();
+    let watching = tokio::spawn(run(site.swarm.ledger.clone(), site.shown.clone(), leadership));
+    let mut changes = site.swarm.ledger.feed().latest();
     changes.mark_unchanged();
-    leads.send_replace(Some(site.ledger.term()));
+    leads.send_replace(Some(site.swarm.ledger.term()));
     let changed = tokio::time::timeout(Duration::from_secs(20), changes.changed()).await;
     changed.expect("something is written").expect("the ledger lives");
     assert_eq!(site.host(2).state().word, "swarm-down");

@@ -16,8 +16,15 @@ use skep_model::ids::{EnvironmentId, OperationId};
 use skep_model::operation::{self, Active, Rest, Subject};
 use skep_model::{CLUSTER, Ruling};
 
-/// After a failed operation nobody asked for, the next one is not started before.
+/// After a failed operation nobody asked for, the next one is not started before; doubled each time where nothing has
+/// changed since.
 const RESTART_PAUSE_SECS: i64 = 30;
+
+/// The longest such pause: what is wrong for hours must not fill the history of operations.
+const RESTART_PAUSE_MAX_SECS: i64 = 900;
+
+/// For so long it is remembered how often something has failed in a row.
+const RESTS_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
 /// After a cancelled one it is not started before: whoever cancelled it wanted to do something first.
 const RESTART_PAUSE_AFTER_CANCEL_SECS: i64 = 600;
@@ -52,24 +59,18 @@ pub struct Picture {
     view: View,
     environments: Vec<Environment>,
     active: Vec<String>,
-    resting: Vec<String>,
-    rested: Vec<String>,
+    rests: Vec<Rest>,
+    now: Timestamp,
 }
 
 impl Picture {
     /// The state of this revision, at this time.
     pub fn of(view: View, now: Timestamp) -> Result<Picture, ReadError> {
-        let rests = |rest: &Rest| {
-            let pause = if rest.cancelled { RESTART_PAUSE_AFTER_CANCEL_SECS } else { RESTART_PAUSE_SECS };
-            rest.since + SignedDuration::from_secs(pause) > now
-        };
-        let subjects = |rests: Vec<Rest>| rests.into_iter().map(|rest| rest.subject).collect();
-        let (resting, rested) = records(view.list::<Rest>(CLUSTER)?).into_iter().partition(rests);
         Ok(Picture {
             environments: records(view.list::<Environment>(CLUSTER)?),
             active: view.list::<Active>(CLUSTER)?.into_iter().map(|active| active.record.subject).collect(),
-            resting: subjects(resting),
-            rested: subjects(rested),
+            rests: records(view.list::<Rest>(CLUSTER)?),
+            now,
             view,
         })
     }
@@ -82,14 +83,30 @@ impl Picture {
         Ok(records(self.view.list(environment.id.as_str())?))
     }
 
-    /// May an operation on it be started now?
+    /// May an operation on it be started now, because something is new?
     fn free(&self, subject: &Subject) -> bool {
-        !self.active.contains(&subject.index()) && !self.resting.contains(&subject.index())
+        self.rests_no_more(subject, |_| RESTART_PAUSE_SECS)
     }
 
-    /// Subjects that were left alone for long enough after a bad end.
-    pub fn rested(&self) -> &[String] {
-        &self.rested
+    /// May something be tried again on it that has failed before, with nothing new?
+    fn free_again(&self, subject: &Subject) -> bool {
+        let doubled = |times: u32| RESTART_PAUSE_SECS << times.min(10);
+        self.rests_no_more(subject, |times| doubled(times).min(RESTART_PAUSE_MAX_SECS))
+    }
+
+    fn rests_no_more(&self, subject: &Subject, pause: impl Fn(u32) -> i64) -> bool {
+        let subject = subject.index();
+        let rests = |rest: &Rest| {
+            let pause = if rest.cancelled { RESTART_PAUSE_AFTER_CANCEL_SECS } else { pause(rest.times) };
+            rest.subject == subject && rest.since + SignedDuration::from_secs(pause) > self.now
+        };
+        !self.active.contains(&subject) && !self.rests.iter().any(rests)
+    }
+
+    /// Subjects of which it need not be known any more how often something failed on them.
+    pub fn rested(&self) -> Vec<String> {
+        let old = self.rests.iter().filter(|rest| rest.since + RESTS_KEPT < self.now);
+        old.map(|rest| rest.subject.clone()).collect()
     }
 }
 

@@ -11,14 +11,14 @@ pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
     let why = || "its removal is wished and nobody works on it".to_owned();
     for environment in &picture.environments {
         let subject = environment::subject(environment);
-        if environment.removal.is_some() && picture.free(&subject) {
+        if environment.removal.is_some() && picture.free_again(&subject) {
             let environment = environment.id.clone();
             let workflow = workflow::REMOVE_ENVIRONMENT;
             decisions.push(Decision { workflow, subject, environment, why: why() });
         }
         for host in picture.hosts(environment)? {
             let subject = host::subject(&host);
-            if host.removal.is_some() && picture.free(&subject) {
+            if host.removal.is_some() && picture.free_again(&subject) {
                 let environment = environment.id.clone();
                 decisions.push(Decision {
                     workflow: workflow::REMOVE_HOST,
@@ -31,7 +31,7 @@ pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
         // Stacks of an environment that goes are its removal's business.
         for stack in picture.stacks(environment)? {
             let subject = stack::subject(&stack);
-            if stack.removal.is_some() && environment.removal.is_none() && picture.free(&subject) {
+            if stack.removal.is_some() && environment.removal.is_none() && picture.free_again(&subject) {
                 let environment = environment.id.clone();
                 decisions.push(Decision {
                     workflow: workflow::REMOVE_STACK,

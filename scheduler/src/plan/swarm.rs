@@ -15,7 +15,12 @@ pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
         if !picture.free(&subject) {
             continue;
         }
-        if let Some(why) = disagreement(environment, &picture.hosts(environment)?) {
+        let hosts = picture.hosts(environment)?;
+        let why = match disagreement(environment, &hosts) {
+            None if picture.free_again(&subject) => refused(&hosts),
+            why => why,
+        };
+        if let Some(why) = why {
             let environment = environment.id.clone();
             decisions.push(Decision { workflow: workflow::FORM_SWARM, subject, environment, why });
         }
@@ -24,7 +29,8 @@ pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
 }
 
 fn disagreement(environment: &Environment, hosts: &[Host]) -> Option<String> {
-    if let Some(host) = hosts.iter().find(|host| host.is_ready() && host.membership.is_none()) {
+    let mut outside = hosts.iter().filter(|host| host.is_ready() && host.membership.is_none());
+    if let Some(host) = outside.find(|host| host.join_error.is_empty()) {
         return Some(format!("host {} is ready and in no swarm", host.name));
     }
     // One that was ready before is down, not on its way: nothing that `form-swarm` does brings it back, and when it comes
@@ -36,4 +42,10 @@ fn disagreement(environment: &Environment, hosts: &[Host]) -> Option<String> {
         Role::Manager => format!("host {} should be a manager of the swarm", host.name),
         Role::Worker => format!("host {} should be no manager of the swarm any more", host.name),
     })
+}
+
+/// A host that could not join before. Nothing is new about it, so it is tried more and more seldom.
+fn refused(hosts: &[Host]) -> Option<String> {
+    let host = hosts.iter().find(|host| host.is_ready() && host.membership.is_none())?;
+    Some(format!("host {} could not join the swarm: {}", host.name, host.join_error))
 }

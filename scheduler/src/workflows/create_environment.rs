@@ -6,13 +6,17 @@
 use skep_model::host::Host;
 use skep_model::operation::workflow;
 
-use crate::{At, Effect, Next, Step, Workflow};
+use crate::{At, Effect, Late, Next, Step, Workflow};
+
+/// Each host's creation has deadlines of its own, after which it is not waited for; a large environment takes its time.
+const HOSTS_MAX_SECS: i64 = 3_600;
 
 pub(super) const WORKFLOW: Workflow = Workflow {
     name: workflow::CREATE_ENVIRONMENT,
     steps: &[
         Step::new("hosts", hosts)
-            .undone_by(open, "the environment is opened with the hosts that it has by then"),
+            .undone_by(open, "the environment is opened with the hosts that it has by then")
+            .within(HOSTS_MAX_SECS, Late::Turn),
         Step::new("open", open).leaving("the environment is open"),
     ],
 };

@@ -7,6 +7,7 @@
 use skep_model::host::Host;
 use skep_model::operation::workflow;
 
+use super::parting::{demote, leave, must_stay};
 use crate::{At, Effect, Late, Next, Step, Workflow};
 
 /// From a machine that exists to an agent that reports; a slow cloud image boots in two or three minutes.
@@ -17,10 +18,12 @@ pub(super) const WORKFLOW: Workflow = Workflow {
     steps: &[
         Step::new("machine", machine)
             .leaving("the machine stays where its driver made it, and in the cloud ledger")
-            .undone_by(super::release_machine, "the machine is given back to its driver"),
+            .undone_by(give_back, "the machine is given back to its driver"),
         Step::new("agent", agent).within(BOOT_MAX_SECS, Late::Turn),
         Step::new("engine", engine).within(BOOT_MAX_SECS, Late::Turn),
-        Step::new("swarm", swarm),
+        Step::new("swarm", swarm)
+            .leaving("the host stays in the swarm")
+            .undone_by(part, "the host leaves the swarm, if it has joined"),
     ],
 };
 
@@ -53,8 +56,28 @@ fn engine(at: &At) -> Next {
 fn swarm(at: &At) -> Next {
     with_host(at, |host| match &host.membership {
         Some(membership) if membership.ready => Next::Done,
-        _ => Next::Wait("not a ready node of the swarm yet".into()),
+        _ if host.join_error.is_empty() => Next::Wait("not a ready node of the swarm yet".into()),
+        _ => Next::Wait(format!("not a ready node of the swarm yet: {}", host.join_error)),
     })
+}
+
+/// Out of the swarm, without costing it its quorum.
+fn part(at: &At) -> Next {
+    match demote(at) {
+        Next::Done => match must_stay(at) {
+            Some(why) => Next::Wait(why),
+            None => leave(at),
+        },
+        other => other,
+    }
+}
+
+/// It may have joined just now, in the hands of another operation.
+fn give_back(at: &At) -> Next {
+    match part(at) {
+        Next::Done => super::release_machine(at),
+        other => other,
+    }
 }
 
 fn with_host(at: &At, ask: impl FnOnce(&Host) -> Next) -> Next {

@@ -11,6 +11,8 @@ use crate::{At, Effect, Late, Next, Step, Workflow};
 /// From services that exist to tasks that run: time for images to be pulled and health checks to pass.
 const CONVERGE_MAX_SECS: i64 = 300;
 
+const OVERTAKEN: &str = "a newer deployment has taken its place";
+
 pub(super) const WORKFLOW: Workflow = Workflow {
     name: workflow::DEPLOY_STACK,
     steps: &[
@@ -46,6 +48,9 @@ fn services(at: &At) -> Next {
         if stack.services_made == stack.generation {
             return Next::Done;
         }
+        if stack.networks_made != stack.generation {
+            return Next::Turn(OVERTAKEN.into());
+        }
         Next::Do(Effect::EnsureServices {
             environment: stack.environment.clone(),
             stack: stack.name.clone(),
@@ -57,7 +62,7 @@ fn services(at: &At) -> Next {
 fn converge(at: &At) -> Next {
     with_stack(at, |stack| {
         if stack.services_made != stack.generation {
-            return Next::Turn("a newer deployment has taken its place".into());
+            return Next::Turn(OVERTAKEN.into());
         }
         // Docker gives an update up by itself; waiting for it would be in vain.
         if let Some(failure) = stack.failure() {

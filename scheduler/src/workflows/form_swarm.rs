@@ -8,15 +8,22 @@ use skep_model::host::{Host, Role, WishedRole};
 use skep_model::operation::workflow;
 
 use crate::swarm_roles::{by_wish, next_change};
-use crate::{At, Effect, Next, Step, Workflow};
+use crate::{At, Effect, Late, Next, Step, Workflow};
+
+const JOIN: &str = "join";
+
+/// Time for hosts to join. One that cannot does not keep the others from their roles; it is tried again by the next run.
+const JOIN_MAX_SECS: i64 = 120;
 
 pub(super) const WORKFLOW: Workflow = Workflow {
     name: workflow::FORM_SWARM,
     steps: &[
         Step::new("init", init).leaving("the swarm that was begun stays"),
-        Step::new("join", join).leaving("hosts that have joined stay in the swarm"),
+        Step::new(JOIN, join)
+            .leaving("hosts that have joined stay in the swarm")
+            .within(JOIN_MAX_SECS, Late::GoOn),
         Step::new("roles", roles).leaving("hosts keep the roles that they have got"),
-        Step::new("verify", verify),
+        Step::new("verify", verify_all),
     ],
 };
 
@@ -28,10 +35,11 @@ fn init(at: &At) -> Next {
         return Next::Done;
     }
     let planted = environment.seed.as_ref().and_then(|seed| at.hosts.iter().find(|host| host.id == *seed));
-    match planted
-        .filter(|host| host.removal.is_none())
-        .or_else(|| by_wish(at.hosts.iter().filter(|host| host.is_ready())).first().copied())
-    {
+    match planted.filter(|host| host.removal.is_none()).or_else(|| {
+        let ready = by_wish(at.hosts.iter().filter(|host| host.is_ready()));
+        // Where it could not be begun is tried last.
+        ready.into_iter().min_by_key(|host| !host.join_error.is_empty())
+    }) {
         Some(host) if host.is_ready() => Next::Do(Effect::InitSwarm {
             environment: environment.id.clone(),
             host: host.id.clone(),
@@ -76,6 +84,19 @@ pub(super) fn verify(at: &At) -> Next {
             Next::Do(Effect::ObserveSwarm { environment: environment.id.clone() })
         }
         _ => Next::Done,
+    }
+}
+
+/// As [`verify`]; and whoever was there and is still outside is named.
+fn verify_all(at: &At) -> Next {
+    let joined = at.operation.steps.iter().find(|step| step.name == JOIN).and_then(|step| step.ended_at);
+    let was_there = |host: &Host| {
+        joined.is_some_and(|joined| host.agent.since.max(host.agent.engine_since) <= Some(joined))
+    };
+    let outside = |host: &&Host| host.is_ready() && host.membership.is_none() && was_there(host);
+    match (verify(at), at.hosts.iter().find(outside)) {
+        (Next::Done, Some(host)) => Next::Turn(format!("{} could not join: {}", host.name, host.join_error)),
+        (next, _) => next,
     }
 }
 

@@ -4,6 +4,7 @@ mod create_environment;
 mod create_host;
 mod deploy_stack;
 mod form_swarm;
+mod parting;
 mod remove_environment;
 mod remove_host;
 mod remove_stack;

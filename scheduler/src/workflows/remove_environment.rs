@@ -7,6 +7,9 @@ use crate::{At, Effect, Next, Step, Workflow};
 /// A large environment takes its time; each host's removal has deadlines of its own.
 const HOSTS_MAX_SECS: i64 = 3_600;
 
+/// What one transaction holds easily: each host's record and an operation.
+const ASKED_AT_ONCE_MAX: usize = 100;
+
 pub(super) const WORKFLOW: Workflow = Workflow {
     name: workflow::REMOVE_ENVIRONMENT,
     steps: &[
@@ -23,8 +26,8 @@ fn hosts(at: &At) -> Next {
     let Some(environment) = &at.environment else {
         return Next::Done;
     };
-    let unasked: Vec<_> =
-        at.hosts.iter().filter(|host| host.removal.is_none()).map(|host| host.id.clone()).collect();
+    let unasked = at.hosts.iter().filter(|host| host.removal.is_none()).map(|host| host.id.clone());
+    let unasked: Vec<_> = unasked.take(ASKED_AT_ONCE_MAX).collect();
     if !unasked.is_empty() {
         return Next::Do(Effect::RemoveHosts(environment.id.clone(), unasked));
     }

@@ -2,12 +2,13 @@
 //!
 //! Tasks are moved away first, as a courtesy with a time limit: a dead host can be removed too. When the whole
 //! environment goes there is nowhere to move them. Nothing is given back on the way: a removal that fails is
-//! started again by a planner.
+//! started again by a planner. It fails, with the reason, while the swarm's managers could not agree without the host.
 
-use skep_model::host::{Host, Role};
+use skep_model::host::Host;
 use skep_model::operation::workflow;
 use skep_model::placement::Availability;
 
+use super::parting::{self, demote, must_stay};
 use crate::{At, Effect, Late, Next, Step, Workflow};
 
 /// Time for tasks to stop gracefully and start elsewhere.
@@ -16,7 +17,7 @@ const EVACUATE_MAX_SECS: i64 = 120;
 /// Time for the swarm to agree on one manager less.
 const DEMOTE_MAX_SECS: i64 = 60;
 
-/// Time for both sides to part. A node that cannot leave goes with its machine.
+/// Time for both sides to part. A node that cannot leave, and would not be missed, goes with its machine.
 const LEAVE_MAX_SECS: i64 = 60;
 
 pub(super) const WORKFLOW: Workflow = Workflow {
@@ -46,7 +47,8 @@ fn evacuate(at: &At) -> Next {
     let Some(membership) = &host.membership else {
         return Next::Done;
     };
-    if others(at, host).next().is_none() {
+    let other = |other: &Host| other.id != host.id && other.is_ready() && other.membership.is_some();
+    if !at.hosts.iter().any(other) {
         return Next::Done;
     }
     let (environment, id, name) = (host.environment.clone(), host.id.clone(), host.name.clone());
@@ -74,33 +76,10 @@ fn take_back(at: &At) -> Next {
     }
 }
 
-fn demote(at: &At) -> Next {
-    let Some(host) = at.host().filter(|host| host.is_swarm_manager() && !at.environment_goes()) else {
-        return Next::Done;
-    };
-    // The swarm outlives its only manager if another member takes over first.
-    let Some(heir) = others(at, host).find(|other| other.is_swarm_manager()).or(others(at, host).next())
-    else {
-        return Next::Done;
-    };
-    match others(at, host).any(|other| other.is_swarm_manager() && other.is_active()) {
-        true => super::set_role(host, Role::Worker),
-        false if heir.is_swarm_manager() => {
-            Next::Do(Effect::ObserveSwarm { environment: host.environment.clone() })
-        }
-        false => super::set_role(heir, Role::Manager),
-    }
-}
-
 fn leave(at: &At) -> Next {
-    // A swarm that goes as a whole needs no goodbyes, and its last managers could not agree on them.
-    match at.host().filter(|host| host.membership.is_some() && !at.environment_goes()) {
-        None => Next::Done,
-        Some(host) => Next::Do(Effect::LeaveSwarm {
-            environment: host.environment.clone(),
-            host: host.id.clone(),
-            name: host.name.clone(),
-        }),
+    match must_stay(at) {
+        Some(why) => Next::Turn(why),
+        None => parting::leave(at),
     }
 }
 
@@ -109,9 +88,4 @@ fn forget(at: &At) -> Next {
         None => Next::Done,
         Some(host) => Next::Do(Effect::ForgetHost(host.environment.clone(), host.id.clone())),
     }
-}
-
-fn others<'a>(at: &'a At, host: &'a Host) -> impl Iterator<Item = &'a Host> {
-    // Right after a leader of the swarm was lost its members are not seen ready for a moment; they are members.
-    at.hosts.iter().filter(|other| other.id != host.id && other.is_ready() && other.membership.is_some())
 }

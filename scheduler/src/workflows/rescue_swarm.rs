@@ -39,6 +39,10 @@ fn rescue(at: &At) -> Next {
     if environment.rescued_by.as_ref() == Some(&at.operation.id) {
         return Next::Done;
     }
+    // It may have waited for its turn.
+    if environment.managers_agree(&at.hosts) {
+        return Next::Turn("the swarm's managers can agree again".into());
+    }
     match rescuer(at) {
         Some(host) if host.is_ready() => Next::Do(Effect::RescueSwarm {
             environment: environment.id.clone(),

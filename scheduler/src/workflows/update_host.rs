@@ -40,6 +40,10 @@ pub(super) fn apply(host: &Host) -> Next {
 
 fn evacuate(at: &At) -> Next {
     with_member(at, |host| match host.placement.availability == Availability::Drain && !host.evacuated {
+        // Whoever waits for an empty host must not be told that it is one.
+        false if host.placement.outstanding() => {
+            Next::Turn("something else was wished for the host meanwhile".into())
+        }
         false => Next::Done,
         true => Next::Do(Effect::ObserveEvacuation {
             environment: host.environment.clone(),

@@ -53,6 +53,7 @@ impl Verdicts {
         self.told += 1;
         wrong.extend(told.stuck.clone());
         wrong.extend(told.world.made_too_often());
+        wrong.extend(told.world.quorums_lost());
         if !wrong.is_empty() {
             self.failing.push((told.transcript.clone(), format!("{what}:\n{}", wrong.join("\n"))));
         }

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use skep_ledger::{MemoryLedger, Request, Term, TransactError, View, transact};
-use skep_model::Refusal;
+use skep_model::environment::Environment;
 use skep_model::fact::Fact;
 use skep_model::host::{Host, Machine, Membership, Role};
 use skep_model::ids::{EnvironmentId, HostId, OperationId};
 use skep_model::operation::{self, Operation};
 use skep_model::placement::Availability;
 use skep_model::stack::{ServiceSeen, Stack};
+use skep_model::{CLUSTER, Refusal};
 use skep_scheduler::{Effect, EffectError, World, effects};
 
 /// What happens at the chosen effect.
@@ -60,6 +61,10 @@ struct State {
     made: BTreeMap<String, usize>,
     machines: BTreeSet<HostId>,
     swarms: BTreeMap<EnvironmentId, BTreeMap<HostId, Membership>>,
+    /// Who has a vote in a swarm, and whether it can still give it. Only a demotion takes a vote away.
+    votes: BTreeMap<EnvironmentId, BTreeMap<HostId, bool>>,
+    /// Swarms whose quorum was lost by what was asked for, in words.
+    quorums_lost: Vec<String>,
     /// Networks and services by `stack/name`, with the generation they are of.
     in_swarm: BTreeMap<String, u64>,
 }
@@ -87,6 +92,11 @@ impl SimulatedWorld {
         let made = &self.lock().made;
         let often = made.iter().filter(|(_, times)| **times > 1);
         often.map(|(what, times)| format!("{what} was made {times} times")).collect()
+    }
+
+    /// Every quorum that an effect has cost a swarm that was to stay.
+    pub(crate) fn quorums_lost(&self) -> Vec<String> {
+        self.lock().quorums_lost.clone()
     }
 
     async fn cancel(&self, operation: &Operation) {
@@ -139,6 +149,7 @@ impl SimulatedWorld {
             }
             Effect::ReleaseMachine { environment, host, .. } => {
                 state.machines.remove(host);
+                state.silence(environment, host, effect, view);
                 vec![Fact::MachineGone(environment.clone(), host.clone())]
             }
             Effect::InitSwarm { environment, host, .. } => {
@@ -153,6 +164,7 @@ impl SimulatedWorld {
                     node.leader = id == host;
                     node.ready = node.leader || node.role == Role::Worker;
                 }
+                state.votes.insert(environment.clone(), [(host.clone(), true)].into());
                 vec![state.seen(environment), Fact::SwarmRescued(environment.clone(), operation.id.clone())]
             }
             Effect::JoinSwarm { environment, joins } => {
@@ -163,6 +175,11 @@ impl SimulatedWorld {
             }
             Effect::SetRole { environment, host, role, .. } => {
                 state.change(environment, host, |node| node.role = *role);
+                let votes = state.votes.entry(environment.clone()).or_default();
+                match role {
+                    Role::Manager => votes.insert(host.clone(), true),
+                    Role::Worker => votes.remove(host),
+                };
                 vec![state.seen(environment)]
             }
             Effect::ObserveSwarm { environment } => vec![state.seen(environment)],
@@ -183,6 +200,7 @@ impl SimulatedWorld {
             }
             Effect::LeaveSwarm { environment, host, .. } => {
                 state.swarms.entry(environment.clone()).or_default().remove(host);
+                state.silence(environment, host, effect, view);
                 vec![Fact::LeftSwarm(environment.clone(), host.clone())]
             }
             other => act_on_stack(&mut state, other, view, operation),
@@ -237,6 +255,27 @@ impl State {
             reachable: true,
         };
         nodes.entry(host.clone()).or_insert(node);
+        if role == Role::Manager {
+            self.votes.entry(environment.clone()).or_default().insert(host.clone(), true);
+        }
+    }
+
+    /// Whoever leaves, or loses its machine, as a manager still has a vote, and cannot give it any more.
+    fn silence(&mut self, environment: &EnvironmentId, host: &HostId, effect: &Effect, view: &View) {
+        let votes = self.votes.entry(environment.clone()).or_default();
+        let Some(vote) = votes.get_mut(host) else {
+            return;
+        };
+        *vote = false;
+        let alive = votes.values().filter(|alive| **alive).count();
+        let others =
+            self.swarms.get(environment).is_some_and(|nodes| nodes.keys().any(|other| other != host));
+        let place = view.get::<Environment>(CLUSTER, environment.as_str()).expect("reads");
+        let stays = place.is_some_and(|place| place.removal.is_none());
+        if alive <= votes.len() / 2 && others && stays {
+            self.quorums_lost
+                .push(format!("'{effect}' has cost the swarm its quorum: {alive} of {}", votes.len()));
+        }
     }
 
     fn change(&mut self, environment: &EnvironmentId, host: &HostId, change: impl FnOnce(&mut Membership)) {
