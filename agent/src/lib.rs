@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   join file ──► register once ──► dial any manager ──► report every few seconds
-//!                 (key, certificate)       ▲   │          obey streams to the engine
+//!                 (key, certificate)       ▲   │          obey streams to the engine, answer requests
 //!                                          └───┘ when the link is lost
 //! ```
 //!
@@ -12,13 +12,16 @@
 mod backoff;
 mod engine;
 mod error;
+mod facts;
 mod features;
 mod files;
 mod inventory;
 mod join;
 mod link;
 mod register;
+mod requests;
 mod state;
+mod streams;
 mod terms;
 
 use std::path::PathBuf;

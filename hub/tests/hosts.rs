@@ -15,7 +15,11 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use skep_agent::AgentError;
 use skep_hub::{Hub, HubError, hub_error};
+use skep_wire::framing::{FramingError, MESSAGE_BYTES_MAX, read_message, write_message};
 use skep_wire::pki::{self, ALPN_AGENT, Identity};
+use skep_wire::proto::agent::{
+    AgentFailureKind, AgentReply, AgentRequest, FactsRequest, agent_reply::Reply, agent_request::Request,
+};
 use support::{CLUSTER, DEADLINE, Engine, HOST, Manager, RunningAgent, checksum, pattern};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -49,6 +53,55 @@ async fn an_engine_is_reached_through_every_manager() {
         engine.paths()
     );
     agent.stop().await;
+}
+
+/// Requests to the agent itself go the same ways, and a lower term is refused for them as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_is_asked_through_every_manager() {
+    let (first, second) = Manager::two().await;
+    let engine = Engine::start();
+    let agent = RunningAgent::join(&engine, &first, &[&first]);
+    first.connected().await;
+    first.hub_has(HOST).await;
+    for manager in [&first, &second] {
+        let Reply::Facts(facts) = asked(&manager.hub, Some(Request::Facts(FactsRequest {}))).await else {
+            panic!("not the host's facts");
+        };
+        assert_eq!(facts.engine_version, "20.10.24");
+        assert!(facts.asked_at_ms > 0 && facts.answered_at_ms >= facts.asked_at_ms, "{facts:?}");
+        assert!(!facts.hostname.is_empty() && facts.disks.len() == 2, "{facts:?}");
+    }
+    first.hub.agent(HOST, Some(5)).await.unwrap();
+    for manager in [&first, &second] {
+        let refused = manager.hub.agent(HOST, Some(4)).await.err();
+        assert_eq!(refused, Some(HubError::StaleTerm { host: HOST.into(), term: 4, obeyed: 5 }));
+    }
+    agent.stop().await;
+}
+
+/// A newer manager may ask for what this agent has never heard of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_says_that_it_does_not_know_a_request_and_serves_the_next_one() {
+    let (first, second) = Manager::two().await;
+    let engine = Engine::start();
+    let agent = RunningAgent::join(&engine, &first, &[&first]);
+    first.connected().await;
+    first.hub_has(HOST).await;
+    let Reply::Failure(failure) = asked(&second.hub, None).await else { panic!("it was answered") };
+    assert_eq!(failure.kind(), AgentFailureKind::UnknownRequest, "{}", failure.message);
+    let next = asked(&second.hub, Some(Request::Facts(FactsRequest {}))).await;
+    assert!(matches!(next, Reply::Facts(_)), "{next:?}");
+    agent.stop().await;
+}
+
+/// One request to the agent, whose answer is one reply.
+async fn asked(hub: &Hub, request: Option<Request>) -> Reply {
+    let mut stream = hub.agent(HOST, None).await.unwrap();
+    write_message(&mut stream, &AgentRequest { request }, MESSAGE_BYTES_MAX).await.unwrap();
+    let answer: AgentReply = read_message(&mut stream, MESSAGE_BYTES_MAX).await.unwrap();
+    let end = read_message::<AgentReply, _>(&mut stream, MESSAGE_BYTES_MAX).await;
+    assert!(matches!(end, Err(FramingError::Ended)), "{end:?}");
+    answer.reply.unwrap()
 }
 
 async fn upload(docker: &bollard::Docker) {
