@@ -18,6 +18,7 @@ mod files;
 mod inventory;
 mod join;
 mod link;
+mod probe;
 mod register;
 mod requests;
 mod state;
