@@ -12,6 +12,8 @@
 mod engine;
 mod error;
 mod events;
+mod probe;
+mod request;
 mod roll_call;
 mod session;
 mod stream;
@@ -25,6 +27,8 @@ use tokio::sync::watch;
 pub use engine::hub_error;
 pub use error::HubError;
 pub use events::{HubEvents, RegisterRefusal};
+pub use probe::{HostFactsAt, HostProbed, ProbeHost, ProbePlan};
+pub use request::AskError;
 pub use roll_call::RollCall;
 pub use stream::HostStream;
 pub use tunnel::TunnelService;
