@@ -5,6 +5,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use skep_wire::proto::agent::{AgentFailureKind, Heard, HeardPackets, ListenRequest, ProbeProtocol};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use tokio::net::UdpSocket;
@@ -22,7 +23,7 @@ const LATE_MAX: Duration = Duration::from_millis(300);
 /// Each host sends to two ports and may connect to two; whoever floods a host must not fill its memory.
 const SENDERS_HEARD_MAX: usize = PEERS_MAX * 4;
 
-/// Room for the packets of all hosts, should they come at the same moment: what the filter lets through is short.
+/// Room for the packets of all hosts, should they come at the same moment.
 const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Raw sockets that hear a probe.
@@ -141,7 +142,7 @@ fn ear(protocol: Protocol, filter: &[SockFilter]) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(protocol))?;
     socket.attach_filter(filter)?;
     // Less is not worth failing for.
-    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+    let _ = setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER_BYTES);
     socket.set_nonblocking(true)?;
     UdpSocket::from_std(socket.into())
 }
