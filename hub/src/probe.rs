@@ -21,8 +21,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::Hub;
 use crate::request::{AskError, Asked};
 
-/// Agents asked at the same time: each holds a stream, and a manager has other things to do.
-const HOSTS_AT_ONCE_MAX: usize = 128;
+/// Agents asked at the same time: as many as an environment can have hosts, because all of them must listen at once. Each
+/// holds a stream or two for as long.
+const HOSTS_AT_ONCE_MAX: usize = 1_000;
 
 /// An agent asks its engine, which may take its time, before it tells how the host is.
 const FACTS_MAX: Duration = Duration::from_secs(8);
@@ -98,7 +99,7 @@ impl Hub {
     async fn facts(&self, plan: &ProbePlan) -> Vec<Result<HostFactsAt, AskError>> {
         let deadline = Instant::now() + FACTS_MAX;
         let asking = plan.hosts.iter().map(|host| by(deadline, FACTS_MAX, self.facts_of(&host.id)));
-        stream::iter(asking).buffered(HOSTS_AT_ONCE_MAX).collect().await
+        all(asking.collect()).await
     }
 
     async fn facts_of(&self, host: &str) -> Result<HostFactsAt, AskError> {
@@ -121,20 +122,20 @@ impl Hub {
         let listen = listen_request(plan, run);
         let listening =
             plan.hosts.iter().map(|host| by(deadline, LISTENING_MAX, self.listen(&host.id, &listen)));
-        let ears: Vec<_> = stream::iter(listening).buffered(HOSTS_AT_ONCE_MAX).collect().await;
+        let ears = all(listening.collect()).await;
         let takes_part: Vec<bool> = ears.iter().map(takes_part).collect();
 
         let deadline = Instant::now() + SENT_MAX;
         let sending = plan.hosts.iter().enumerate().map(|(at, host)| {
-            let request = send_request(plan, run, at, &takes_part);
+            let request = takes_part[at].then(|| send_request(plan, run, at, &takes_part));
             by(deadline, SENT_MAX, self.send_probes(&host.id, request))
         });
-        let sent: Vec<_> = stream::iter(sending).buffered(HOSTS_AT_ONCE_MAX).collect().await;
+        let sent = all(sending.collect()).await;
 
         let hearing = ears
             .into_iter()
             .map(|ear| async { timeout(HEARD_MAX, hear(ear?)).await.unwrap_or(Err(silent(HEARD_MAX))) });
-        let heard: Vec<_> = stream::iter(hearing).buffered(HOSTS_AT_ONCE_MAX).collect().await;
+        let heard = all(hearing.collect()).await;
         heard.into_iter().zip(sent).collect()
     }
 
@@ -146,12 +147,18 @@ impl Hub {
         }
     }
 
-    async fn send_probes(&self, host: &str, request: SendRequest) -> Result<Sent, AskError> {
+    async fn send_probes(&self, host: &str, request: Option<SendRequest>) -> Result<Sent, AskError> {
+        let request = request.ok_or(AskError::NotAsked)?;
         match self.ask(host, Request::Send(request)).await?.reply().await? {
             Reply::Sent(sent) => Ok(sent),
             _ => Err(AskError::OutOfPlace),
         }
     }
+}
+
+/// The answers in the order of the questions, so many of which are asked at once.
+async fn all<T>(asking: Vec<impl Future<Output = T>>) -> Vec<T> {
+    stream::iter(asking).buffered(HOSTS_AT_ONCE_MAX).collect().await
 }
 
 async fn hear(mut ear: Asked) -> Result<Heard, AskError> {

@@ -26,6 +26,9 @@ pub enum AskError {
     /// It answered that it does not do it.
     #[error("the agent says: {}", .0.message)]
     Refused(AgentFailure),
+    /// It was left out, because it had not answered an earlier question.
+    #[error("the agent was not asked, because it had not answered before")]
+    NotAsked,
     /// It answered something else.
     #[error("asking the agent: its answer does not fit the question")]
     OutOfPlace,
@@ -36,7 +39,9 @@ impl AskError {
     pub fn is_its_answer(&self) -> bool {
         match self {
             AskError::Refused(_) | AskError::OutOfPlace => true,
-            AskError::Unreached(_) | AskError::Broken(_) | AskError::Silent { .. } => false,
+            AskError::Unreached(_) | AskError::Broken(_) | AskError::Silent { .. } | AskError::NotAsked => {
+                false
+            }
         }
     }
 }
