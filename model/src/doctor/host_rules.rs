@@ -12,10 +12,11 @@ const CLOCK_WARNING_MS: u64 = 1_000;
 const CLOCK_ERROR_MS: u64 = 15_000;
 
 /// What Docker Swarm cannot do without.
-const FEATURES_NEEDED: &[&str] = &["overlay", "vxlan", "ip_vs", "br_netfilter"];
+const FEATURES_NEEDED: &[&str] = &["overlay", "vxlan", "br_netfilter"];
 
-/// What encrypted networks need.
-const FEATURE_OF_ENCRYPTION: &str = "xfrm";
+/// What only a part of it needs, and what is said when it is missing.
+const FEATURES_FOR_SOME: &[(&str, &Kind)] =
+    &[("xfrm", &kind::ENCRYPTION_MISSING), ("ip_vs", &kind::ROUTING_MESH_MISSING)];
 
 /// An image of usual size needs 2 GiB while it is unpacked.
 const DISK_WARNING: Little = Little { percent: 10, bytes: 2 * 1024 * 1024 * 1024 };
@@ -61,11 +62,13 @@ fn of_host(host: &HostSeen, has_swarm: bool) -> Vec<Finding> {
             findings.extend(disks(facts).into_iter().map(|(kind, seen)| found(kind, seen)));
         }
     }
+    // Whose engine is silent cannot be a node; that would be the same finding twice.
+    let answers = said(host).is_some_and(|facts| facts.engine.is_ok());
     match host.node {
-        None if has_swarm => {
+        None if has_swarm && answers => {
             findings.push(found(&kind::NOT_IN_SWARM, "the swarm does not list the host".into()));
         }
-        Some(node) if !node.ready => {
+        Some(node) if !node.ready && answers => {
             findings.push(found(&kind::NODE_DOWN, "the swarm sees the node as down".into()));
         }
         _ => {}
@@ -94,10 +97,8 @@ fn features(facts: &Facts) -> Vec<(&'static Kind, String)> {
         let seen = format!("the kernel does not have {}", missing.join(", "));
         findings.push((&kind::FEATURE_MISSING, seen));
     }
-    if is_missing(&FEATURE_OF_ENCRYPTION) {
-        findings
-            .push((&kind::ENCRYPTION_MISSING, format!("the kernel does not have {FEATURE_OF_ENCRYPTION}")));
-    }
+    let for_some = FEATURES_FOR_SOME.iter().filter(|(name, _)| is_missing(name));
+    findings.extend(for_some.map(|(name, kind)| (*kind, format!("the kernel does not have {name}"))));
     findings
 }
 

@@ -54,6 +54,7 @@ pub const KINDS: &[&Kind] = &[
     &CLOCK_WRONG,
     &FEATURE_MISSING,
     &ENCRYPTION_MISSING,
+    &ROUTING_MESH_MISSING,
     &DISK_LOW,
     &DISK_FULL,
     &ENGINE_VERSIONS_DIFFER,
@@ -139,6 +140,16 @@ pub const ENCRYPTION_MISSING: Kind = Kind {
     severity: Severity::Warning,
     cause: "The kernel cannot encrypt packets (xfrm). Only overlay networks with the option encrypted need that.",
     fix: "As for SKF-121, if encrypted networks are wanted.",
+};
+
+/// Something that only the routing mesh needs.
+pub const ROUTING_MESH_MISSING: Kind = Kind {
+    code: "SKF-123",
+    reason: "ROUTING_MESH_MISSING",
+    severity: Severity::Warning,
+    cause: "The kernel has no IPVS. While one host of the environment lacks it, services have no address of their own and \
+            cannot publish ports through the routing mesh, only with mode: host.",
+    fix: "As for SKF-121, on every host that lacks it.",
 };
 
 /// Below 10 %, or 2 GiB.

@@ -104,6 +104,14 @@ const HOST_CASES: &[Case] = &[
         found: &[("SKF-104", "h2", &[])],
     },
     Case {
+        what: "a node is down because its engine is",
+        change: |seen| {
+            seen.hosts[2].node = Some(NodeSeen { manager: false, ready: false });
+            facts(seen, 2).engine = Err("no socket".into());
+        },
+        found: &[("SKF-102", "h2", &[])],
+    },
+    Case {
         what: "a clock is a little off",
         change: |seen| facts(seen, 0).clock_ahead_ms = -1_400,
         found: &[("SKF-111", "h0", &[])],
@@ -122,9 +130,14 @@ const HOST_CASES: &[Case] = &[
         what: "the kernel lacks what every swarm needs",
         change: |seen| {
             facts(seen, 1).features.insert("vxlan".into(), false);
-            facts(seen, 1).features.insert("ip_vs".into(), false);
+            facts(seen, 1).features.insert("br_netfilter".into(), false);
         },
         found: &[("SKF-121", "h1", &[])],
+    },
+    Case {
+        what: "the kernel has no IPVS",
+        change: |seen| facts(seen, 1).features.extend([("ip_vs".to_owned(), false)]),
+        found: &[("SKF-123", "h1", &[])],
     },
     Case {
         what: "the kernel does not say what it has",
