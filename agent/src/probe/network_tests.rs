@@ -53,6 +53,13 @@ impl Net {
         run(&format!("ip -n {} link set eth0 mtu {mtu}", self.hosts[at]));
     }
 
+    /// The kernel holds the port of overlay networks, as on a host whose engine has made one.
+    fn hold_overlay_port(&self, at: usize) {
+        let host = &self.hosts[at];
+        run(&format!("ip -n {host} link add vx0 type vxlan id 4097 dstport 4789 dev eth0"));
+        run(&format!("ip -n {host} link set vx0 up"));
+    }
+
     fn filter(&self, at: usize, rule: &str) {
         run(&format!("ip netns exec {} iptables -w {rule}", self.hosts[at]));
     }
@@ -181,6 +188,8 @@ fn what_is_dropped_and_what_is_too_large_is_not_heard_and_all_else_is() {
     net.filter(1, "-A INPUT -s 10.77.7.3 -p tcp --dport 7946 -j DROP");
     net.filter(2, "-A OUTPUT -p tcp --sport 7946 -d 10.77.7.1 -j DROP");
     net.narrow(2, 1400);
+    net.hold_overlay_port(0);
+    net.hold_overlay_port(2);
     let hosts = net.probe();
     let (of_second, of_third) = (&hosts[1].0, &hosts[2].0);
 
