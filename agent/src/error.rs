@@ -8,12 +8,18 @@ use skep_wire::pki::PkiError;
 /// What stops an agent for good.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// First start without a join file.
-    #[error("this host has not joined a cluster: a join file is needed")]
+    /// First start without anything to join by.
+    #[error("this host has not joined a cluster: start it with what 'skep host register' prints")]
     NotJoined,
-    /// The host was away for longer than its certificate lasts.
-    #[error("this host's certificate has run out: a join file is needed to register again")]
-    Expired,
+    /// What should be a registration token is none.
+    #[error("the registration token is not one: copy all of what 'skep host register' has printed")]
+    NoToken,
+    /// Somebody removed the host. Not a failure: it was wished.
+    #[error(
+        "this host was removed from the cluster; what runs on it was left alone (if Docker is still in the swarm: \
+         docker swarm leave --force). To add it again: skep host register"
+    )]
+    Removed,
     /// The managers do not want this host.
     #[error("registering this host: the managers refuse it: {message} ({code})")]
     Refused {

@@ -1,14 +1,15 @@
 //! The agent: runs on a host, dials a manager, reports, and passes byte streams to the host's engine.
 //!
 //! ```text
-//!   join file ──► register once ──► dial any manager ──► report every few seconds
-//!                 (key, certificate)       ▲   │          obey streams to the engine, answer requests
-//!                                          └───┘ when the link is lost
+//!   join file,  ──► register once ──► dial any manager ──► report every few seconds
+//!   or token        (key, certificate)       ▲   │          obey streams to the engine, answer requests
+//!                                            └───┘ when the link is lost
 //! ```
 //!
 //! It never listens, knows nothing about other hosts, and keeps the host's engine and its work running
 //! when no manager is there, by not touching them.
 
+mod address;
 mod backoff;
 mod engine;
 mod error;
@@ -30,9 +31,11 @@ use std::path::PathBuf;
 use skep_wire::pki;
 use tokio_util::sync::CancellationToken;
 
+pub use address::AddressChoice;
 pub use error::AgentError;
-pub use join::JoinFile;
+pub use join::{JoinFile, Offering};
 
+use register::Claim;
 use state::{Membership, StateDir};
 
 /// What an agent needs to know from its command line.
@@ -42,9 +45,12 @@ pub struct AgentConfig {
     pub state_dir: PathBuf,
     /// The engine's socket.
     pub docker_socket: PathBuf,
-    /// How to join a cluster; needed for the first start, and again if the host was away for longer
-    /// than its certificate lasts.
+    /// How to join a cluster that has made this host; needed for the first start.
     pub join_file: Option<PathBuf>,
+    /// How to join a cluster that has not asked for this machine; needed for the first start.
+    pub offering: Option<Offering>,
+    /// Where the other hosts reach this one; from where it reaches the managers, if nothing is said.
+    pub address: Option<AddressChoice>,
 }
 
 /// Runs until `shutdown`, or until something is wrong that only a person can put right. Everything else
@@ -65,22 +71,39 @@ async fn live(config: AgentConfig) -> Result<(), AgentError> {
     }
     loop {
         let current = match membership.take() {
+            Some(before) if before.removed => add_again(&config, &state, &before).await?,
             Some(membership) if pki::still_valid(&membership.certificate_pem)? => membership,
-            expired => join_again(&state, join.as_ref(), expired).await?,
+            Some(expired) => register::register(&state, &Claim::Known(&expired), None).await?,
+            None => join_first(&config, &state, join.as_ref()).await?,
         };
         // Comes back only when the certificate has run out.
         membership = Some(link::keep(&config, &state, current).await?);
     }
 }
 
-async fn join_again(
+async fn join_first(
+    config: &AgentConfig,
     state: &StateDir,
     join: Option<&JoinFile>,
-    expired: Option<Membership>,
 ) -> Result<Membership, AgentError> {
-    match (join, expired) {
-        (Some(join), expired) => register::register(state, join, expired).await,
-        (None, Some(_)) => Err(AgentError::Expired),
-        (None, None) => Err(AgentError::NotJoined),
+    let claim = match (join, &config.offering) {
+        (Some(join), _) => Claim::Invited(join),
+        (None, Some(offering)) => Claim::offering(offering)?,
+        (None, None) => return Err(AgentError::NotJoined),
+    };
+    register::register(state, &claim, config.address.as_ref()).await
+}
+
+/// A host that was removed comes back only if somebody has given it another token since: the old one may be good for
+/// many machines, and nobody meant this one.
+async fn add_again(
+    config: &AgentConfig,
+    state: &StateDir,
+    before: &Membership,
+) -> Result<Membership, AgentError> {
+    let offering = config.offering.as_ref().ok_or(AgentError::Removed)?;
+    match Claim::offering(offering)? {
+        Claim::Offering(_, token) if before.token.as_ref() == Some(&token.id) => Err(AgentError::Removed),
+        claim => register::register(state, &claim, config.address.as_ref()).await,
     }
 }

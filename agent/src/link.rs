@@ -19,6 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
 
+use crate::address::{self, AddressChoice, NoAddress};
 use crate::backoff::Dialing;
 use crate::engine::Engine;
 use crate::facts::milliseconds_since_1970;
@@ -45,7 +46,8 @@ pub(crate) async fn keep(
     let requests = Requests::new(engine.clone(), &config.state_dir);
     let streams = Streams { engine: engine.clone(), terms: Terms::load(state.term_path())?, requests };
     let key_pem = state.key_pem()?;
-    let mut link = Link { state, engine, streams, key_pem, membership, dialing: Dialing::default() };
+    let choice = config.address.as_ref();
+    let mut link = Link { state, engine, streams, key_pem, membership, choice, dialing: Dialing::default() };
     while pki::still_valid(&link.membership.certificate_pem)? {
         let Some((manager, wait)) = link.dialing.next(&link.membership.managers) else {
             return Err(AgentError::NotJoined);
@@ -82,6 +84,7 @@ struct Link<'a> {
     streams: Streams,
     key_pem: String,
     membership: Membership,
+    choice: Option<&'a AddressChoice>,
     dialing: Dialing,
 }
 
@@ -92,6 +95,7 @@ impl Link<'_> {
         let tls = pki::client_config(&self.membership.ca_pem, Some(certified), &[ALPN_AGENT])?;
         let stream = dial(manager, &self.membership.cluster, tls).await?;
         let route = Route::of(stream.get_ref().0)?;
+        let route = Route { address: address::chosen(self.choice, route.address)?, ..route };
         let (mux, incoming) = Mux::client(stream);
         let streams = self.streams.clone();
         tokio::select! {
@@ -134,7 +138,10 @@ impl Link<'_> {
                 self.dialing.succeeded();
                 tracing::info!(manager, "linked to a manager");
             }
-            self.take_over(reply)?;
+            if reply.removed {
+                return Err(LinkError::Fatal(self.part()));
+            }
+            self.take_over(reply);
             self.pause(engine_up).await;
         }
     }
@@ -160,24 +167,41 @@ impl Link<'_> {
     }
 
     /// Remembers new managers and a new certificate; the latter is shown with the next link.
-    fn take_over(&mut self, reply: ReportReply) -> Result<(), LinkError> {
+    ///
+    /// If they cannot be written down, on a full disk for instance, the link is worth more than the memory of it: the
+    /// managers say everything again.
+    fn take_over(&mut self, reply: ReportReply) {
         let mut membership = self.membership.clone();
         if !reply.managers.is_empty() {
             membership.managers = reply.managers;
         }
         if let Some(certificate_pem) = reply.certificate_pem {
             // A certificate that cannot be used must not replace one that can.
-            pki::client_config(&membership.ca_pem, Some((&certificate_pem, &self.key_pem)), &[ALPN_AGENT])?;
-            membership.certificate_pem = certificate_pem;
-            tracing::info!("this host's certificate was renewed");
+            let certified = Some((certificate_pem.as_str(), self.key_pem.as_str()));
+            match pki::client_config(&membership.ca_pem, certified, &[ALPN_AGENT]) {
+                Ok(_) => membership.certificate_pem = certificate_pem,
+                Err(error) => tracing::warn!(%error, "this host's new certificate cannot be used"),
+            }
         }
-        let changed = membership.managers != self.membership.managers
-            || membership.certificate_pem != self.membership.certificate_pem;
-        if changed {
-            self.state.save(&membership).map_err(LinkError::Fatal)?;
-            self.membership = membership;
+        if membership == self.membership {
+            return;
         }
-        Ok(())
+        match self.state.save(&membership) {
+            Ok(()) => self.membership = membership,
+            Err(error) => {
+                tracing::warn!(%error, "what the managers have told could not be written down");
+                // Dialled meanwhile; the certificate is asked for again.
+                self.membership.managers = membership.managers;
+            }
+        }
+    }
+
+    /// Notes that the host was removed, so that a restart does not bring it back.
+    fn part(&self) -> AgentError {
+        match self.state.save(&Membership { removed: true, ..self.membership.clone() }) {
+            Ok(()) => AgentError::Removed,
+            Err(error) => error,
+        }
     }
 }
 
@@ -226,6 +250,8 @@ enum LinkError {
     Silence,
     #[error("the connection was lost")]
     Lost,
+    #[error(transparent)]
+    Address(#[from] NoAddress),
     #[error(transparent)]
     Framing(#[from] FramingError),
     #[error(transparent)]

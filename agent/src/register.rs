@@ -1,55 +1,121 @@
-//! Registration: the host's key becomes a certificate, once, with the token from the join file.
+//! Registration: the host's key becomes a certificate.
+//!
+//! The first time by a token: the one-time token of a host that was wished for, or one with which a machine offers itself
+//! as a host. Later by the key itself, when the certificate has run out while the host was away.
 
 use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use skep_wire::REGISTER_UNAVAILABLE;
 use skep_wire::framing::{FramingError, MESSAGE_BYTES_MAX, read_message, write_message};
-use skep_wire::pki::{self, ALPN_REGISTER, PkiError};
-use skep_wire::proto::agent::{Refused, RegisterReply, RegisterRequest, Registered, register_reply::Outcome};
+use skep_wire::pki::{self, ALPN_REGISTER, JoinToken, Joiner, PkiError};
+use skep_wire::proto::agent::{
+    Offer, Refused, RegisterReply, RegisterRequest, Registered, register_reply::Outcome,
+};
 use tokio::time::timeout;
+use tokio_rustls::rustls::ClientConfig;
 
+use crate::address::{self, AddressChoice, NoAddress};
 use crate::backoff::Dialing;
 use crate::link::dial;
 use crate::state::{Membership, StateDir};
-use crate::{AgentError, JoinFile};
+use crate::{AgentError, JoinFile, Offering};
 
 /// Longer than the managers take to decide, which includes a change of their replicated state.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
-/// Asks manager after manager until one accepts or refuses. Managers that were learnt earlier are asked
-/// as well: the join file may be older than they are.
+/// By what a host asks to be let in.
+pub(crate) enum Claim<'a> {
+    /// It was wished for, and this is its join file.
+    Invited(&'a JoinFile),
+    /// The machine offers itself.
+    Offering(&'a Offering, JoinToken),
+    /// It was let in before.
+    Known(&'a Membership),
+}
+
+impl<'a> Claim<'a> {
+    /// The claim of a machine that offers itself; refused if its token cannot be one.
+    pub(crate) fn offering(offering: &'a Offering) -> Result<Claim<'a>, AgentError> {
+        let token = JoinToken::parse(Joiner::Host, &offering.token).ok_or(AgentError::NoToken)?;
+        Ok(Claim::Offering(offering, token))
+    }
+
+    fn cluster(&self) -> &str {
+        match self {
+            Claim::Invited(join) => &join.cluster,
+            Claim::Offering(_, token) => &token.cluster,
+            Claim::Known(membership) => &membership.cluster,
+        }
+    }
+
+    fn managers(&self) -> &[String] {
+        match self {
+            Claim::Invited(join) => &join.managers,
+            Claim::Offering(offering, _) => &offering.managers,
+            Claim::Known(membership) => &membership.managers,
+        }
+    }
+
+    /// How the managers are recognised.
+    fn trust(&self) -> Result<Arc<ClientConfig>, PkiError> {
+        match self {
+            Claim::Invited(join) => pki::client_config(&join.ca_pem, None, &[ALPN_REGISTER]),
+            Claim::Offering(_, token) => token.client_config(),
+            Claim::Known(membership) => pki::client_config(&membership.ca_pem, None, &[ALPN_REGISTER]),
+        }
+    }
+
+    fn request(&self, key_pem: &str) -> Result<RegisterRequest, PkiError> {
+        let (host_id, token) = match self {
+            Claim::Invited(join) => (join.host_id.clone(), join.token.clone()),
+            Claim::Offering(offering, _) => (String::new(), offering.token.clone()),
+            Claim::Known(membership) => (membership.host_id.clone(), String::new()),
+        };
+        let csr_pem = pki::certificate_request(key_pem, &host_id)?;
+        Ok(RegisterRequest { cluster: self.cluster().to_owned(), host_id, token, csr_pem, offer: None })
+    }
+
+    fn offer(&self, address: IpAddr) -> Option<Offer> {
+        match self {
+            Claim::Offering(offering, _) => {
+                Some(Offer { name: offering.name(), address: address.to_string() })
+            }
+            Claim::Invited(_) | Claim::Known(_) => None,
+        }
+    }
+
+    fn membership(&self, registered: Registered) -> Membership {
+        let Registered { certificate_pem, managers, host_id, ca_pem } = registered;
+        let (host_id, ca_pem, token) = match self {
+            Claim::Invited(join) => (join.host_id.clone(), join.ca_pem.clone(), None),
+            Claim::Offering(_, token) => (host_id, ca_pem, Some(token.id.clone())),
+            Claim::Known(before) => (before.host_id.clone(), before.ca_pem.clone(), before.token.clone()),
+        };
+        let managers = if managers.is_empty() { self.managers().to_vec() } else { managers };
+        let cluster = self.cluster().to_owned();
+        Membership { cluster, host_id, managers, ca_pem, certificate_pem, token, removed: false }
+    }
+}
+
+/// Asks manager after manager until one accepts or refuses.
 pub(crate) async fn register(
     state: &StateDir,
-    join: &JoinFile,
-    earlier: Option<Membership>,
+    claim: &Claim<'_>,
+    choice: Option<&AddressChoice>,
 ) -> Result<Membership, AgentError> {
-    let request = RegisterRequest {
-        cluster: join.cluster.clone(),
-        host_id: join.host_id.clone(),
-        token: join.token.clone(),
-        csr_pem: pki::certificate_request(&state.key_pem()?, &join.host_id)?,
-    };
-    let mut managers = join.managers.clone();
-    managers.extend(earlier.into_iter().flat_map(|membership| membership.managers));
-    managers.sort_unstable();
-    managers.dedup();
+    let request = claim.request(&state.key_pem()?)?;
     let mut dialing = Dialing::default();
     loop {
-        // A join file names at least one manager.
-        let (manager, wait) = dialing.next(&managers).ok_or(AgentError::NotJoined)?;
+        let (manager, wait) = dialing.next(claim.managers()).ok_or(AgentError::NotJoined)?;
         tokio::time::sleep(wait).await;
-        match ask(&manager, join, &request).await {
-            Ok(Registered { certificate_pem, managers }) => {
-                let membership = Membership {
-                    cluster: join.cluster.clone(),
-                    host_id: join.host_id.clone(),
-                    managers: if managers.is_empty() { join.managers.clone() } else { managers },
-                    ca_pem: join.ca_pem.clone(),
-                    certificate_pem,
-                };
+        match ask(&manager, claim, &request, choice).await {
+            Ok(registered) => {
+                let membership = claim.membership(registered);
                 state.save(&membership)?;
-                tracing::info!(host.id = join.host_id, manager, "this host was registered");
+                tracing::info!(host.id = membership.host_id, manager, "this host was registered");
                 return Ok(membership);
             }
             Err(AskError::Refused(Refused { code, message })) if code != REGISTER_UNAVAILABLE => {
@@ -61,11 +127,17 @@ pub(crate) async fn register(
     }
 }
 
-async fn ask(manager: &str, join: &JoinFile, request: &RegisterRequest) -> Result<Registered, AskError> {
-    let tls = pki::client_config(&join.ca_pem, None, &[ALPN_REGISTER])?;
-    let mut stream = dial(manager, &join.cluster, tls).await?;
+async fn ask(
+    manager: &str,
+    claim: &Claim<'_>,
+    request: &RegisterRequest,
+    choice: Option<&AddressChoice>,
+) -> Result<Registered, AskError> {
+    let mut stream = dial(manager, claim.cluster(), claim.trust()?).await?;
+    let address = address::chosen(choice, stream.get_ref().0.local_addr()?.ip())?;
+    let request = RegisterRequest { offer: claim.offer(address), ..request.clone() };
     let exchange = async {
-        write_message(&mut stream, request, MESSAGE_BYTES_MAX).await?;
+        write_message(&mut stream, &request, MESSAGE_BYTES_MAX).await?;
         read_message::<RegisterReply, _>(&mut stream, MESSAGE_BYTES_MAX).await
     };
     let reply = timeout(ANSWER_MAX, exchange).await.map_err(|_| AskError::Silence)??;
@@ -87,6 +159,8 @@ enum AskError {
     Empty,
     #[error("refused: {} ({})", .0.message, .0.code)]
     Refused(Refused),
+    #[error(transparent)]
+    Address(#[from] NoAddress),
     #[error(transparent)]
     Framing(#[from] FramingError),
     #[error(transparent)]

@@ -24,13 +24,19 @@ pub(crate) struct StateDir {
 }
 
 /// What makes a host a part of a cluster, except for its key.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Membership {
     pub(crate) cluster: String,
     pub(crate) host_id: String,
     pub(crate) managers: Vec<String>,
     pub(crate) ca_pem: String,
     pub(crate) certificate_pem: String,
+    /// The id of the token with which the machine offered itself.
+    #[serde(default)]
+    pub(crate) token: Option<String>,
+    /// The managers have said that this host does not belong to the cluster any more.
+    #[serde(default)]
+    pub(crate) removed: bool,
 }
 
 impl StateDir {
@@ -110,6 +116,8 @@ mod tests {
             managers: vec!["10.90.0.1:8444".into()],
             ca_pem: "ca".into(),
             certificate_pem: "certificate".into(),
+            token: None,
+            removed: false,
         };
         state.save(&membership).expect("saved");
         drop(state);

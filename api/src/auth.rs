@@ -1,4 +1,4 @@
-//! Who is asking. Everything is closed unless it stands in [`OPEN`].
+//! Who is asking. Everything is closed unless it stands in [`OPEN`] or below one of [`OPEN_BELOW`].
 //!
 //! One layer around all routes rather than an extractor per handler, so that a new route cannot forget it. Even a
 //! path that does not exist is told only to those who may come in.
@@ -12,9 +12,18 @@ use skep_model::access;
 
 use crate::Api;
 use crate::problem::{Problem, Reply};
+use crate::rest::join;
 
 /// What may be asked without a token: probes, which tell nothing, and the description of the API, which is public.
-pub(crate) const OPEN: &[&str] = &["/livez", "/readyz", "/lbz", "/leaderz", "/v1/openapi.json"];
+const OPEN: &[&str] = &["/livez", "/readyz", "/lbz", "/leaderz", "/v1/openapi.json"];
+
+/// Routes below these ask for a token of their own, in the path.
+const OPEN_BELOW: &[&str] = &[join::PREFIX];
+
+/// May it be asked for without an API token?
+pub(crate) fn is_open(path: &str) -> bool {
+    OPEN.contains(&path) || OPEN_BELOW.iter().any(|prefix| path.starts_with(prefix))
+}
 
 /// Whoever the token belongs to.
 #[derive(Debug, Clone)]
@@ -22,7 +31,7 @@ pub(crate) struct Principal(pub(crate) String);
 
 /// Lets a request pass that has a valid token, or needs none.
 pub(crate) async fn require(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    if OPEN.contains(&request.uri().path()) {
+    if is_open(request.uri().path()) {
         return next.run(request).await;
     }
     match principal(&api, request.headers()).await {

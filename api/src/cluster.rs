@@ -32,8 +32,28 @@ pub trait Cluster: Send + Sync {
     /// The text of the join token with this id; the same on every manager.
     fn join_token(&self, id: &str) -> String;
 
+    /// What a machine needs that registers with the registration token of this id; the same on every manager, but for
+    /// the address.
+    fn invitation(&self, id: &str) -> Invitation;
+
+    /// The id of the registration token with this text, if it is one of this cluster's.
+    fn invited_by(&self, token: &str) -> Option<String>;
+
     /// The epoch of the data: revisions are comparable within one.
     fn epoch(&self) -> u64;
+}
+
+/// What a machine needs so that it can register as a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invitation {
+    /// The text of the registration token.
+    pub token: String,
+    /// Peer addresses of the managers.
+    pub managers: Vec<String>,
+    /// Where the API of this manager is.
+    pub api_url: String,
+    /// The public key that this manager shows there, as `sha256//` and its hash in Base64.
+    pub pinned_key: String,
 }
 
 /// What an administrator can wish about managers, which are named by name or number.

@@ -35,7 +35,7 @@ use skep_drivers::DriverConfig;
 use skep_hub::Hub;
 use skep_ledger::Ledger;
 
-pub use cluster::{Cluster, ClusterStatus, MemberAction, MemberRefusal, MemberStatus, Readiness};
+pub use cluster::{Cluster, ClusterStatus, Invitation, MemberAction, MemberRefusal, MemberStatus, Readiness};
 pub use metrics::{Metrics, TooBusy};
 pub use openapi::document;
 pub use snapshots::{MadeSnapshot, SnapshotFailure, Snapshots};

@@ -135,6 +135,8 @@ pub enum DoorCode {
     ManagerUnreachable,
     /// An archive could not be kept for its way to the hosts.
     SpoolFailed,
+    /// This manager cannot read its own program.
+    ProgramUnreadable,
     /// A backup could not be made or read.
     SnapshotFailed,
     /// Nobody could read a backup.
@@ -173,6 +175,7 @@ impl DoorCode {
         DoorCode::MembershipChanging,
         DoorCode::ManagerUnreachable,
         DoorCode::SpoolFailed,
+        DoorCode::ProgramUnreadable,
         DoorCode::SnapshotFailed,
         DoorCode::NoRecoveryKey,
         DoorCode::SnapshotElsewhere,
@@ -215,6 +218,9 @@ impl DoorCode {
             DoorCode::MembershipChanging => ("SKP-3103", "MEMBERSHIP_CHANGING", StatusCode::CONFLICT),
             DoorCode::ManagerUnreachable => ("SKP-3104", "MANAGER_UNREACHABLE", StatusCode::BAD_GATEWAY),
             DoorCode::SpoolFailed => ("SKP-3201", "SPOOL_FAILED", StatusCode::INTERNAL_SERVER_ERROR),
+            DoorCode::ProgramUnreadable => {
+                ("SKP-3202", "PROGRAM_UNREADABLE", StatusCode::INTERNAL_SERVER_ERROR)
+            }
             DoorCode::SnapshotFailed => ("SKP-3411", "SNAPSHOT_FAILED", StatusCode::INTERNAL_SERVER_ERROR),
             DoorCode::NoRecoveryKey => ("SKP-3412", "NO_RECOVERY_KEY", StatusCode::CONFLICT),
             DoorCode::SnapshotElsewhere => ("SKP-3413", "SNAPSHOT_ELSEWHERE", StatusCode::CONFLICT),
@@ -238,6 +244,7 @@ impl DoorCode {
             | DoorCode::MembershipChanging
             | DoorCode::ManagerUnreachable
             | DoorCode::SpoolFailed
+            | DoorCode::ProgramUnreadable
             | DoorCode::SnapshotFailed => true,
             DoorCode::MalformedRequest
             | DoorCode::UnknownRoute
@@ -273,6 +280,8 @@ const REFUSED_WITH: &[(&str, StatusCode)] = &[
     ("SKP-1406", StatusCode::CONFLICT),
     ("SKP-1501", StatusCode::FORBIDDEN),
     ("SKP-1502", StatusCode::FORBIDDEN),
+    ("SKP-1503", StatusCode::FORBIDDEN),
+    ("SKP-1504", StatusCode::CONFLICT),
     ("SKP-2001", StatusCode::UNPROCESSABLE_ENTITY),
     ("SKP-2601", StatusCode::UNPROCESSABLE_ENTITY),
     ("SKP-2602", StatusCode::CONFLICT),
@@ -418,7 +427,11 @@ fn params(refusal: &Refusal) -> Vec<(&'static str, Value)> {
             vec![("subject", json!(subject)), ("limit", json!(limit)), ("operation", json!(operation))]
         }
         Refusal::ManagerRemoved { number } => vec![("number", json!(number))],
+        Refusal::AddressTaken { address, host } => {
+            vec![("address", json!(address)), ("host", json!(host))]
+        }
         Refusal::JoinTokenUseless
+        | Refusal::RegistrationTokenUseless
         | Refusal::InvalidRecipe { .. }
         | Refusal::InvalidTemplate { .. }
         | Refusal::Driver { .. }

@@ -5,6 +5,7 @@
 //! its own witness. The [`story`] is told by the demo and is the end-to-end test.
 
 pub mod lab;
+pub mod machine;
 pub mod managers;
 pub mod membership;
 pub mod process;

@@ -32,8 +32,13 @@ pub struct Managers {
 impl Managers {
     /// Founds a cluster of this many managers, and waits until it has a leader.
     pub fn found(count: usize) -> Result<Managers> {
+        Managers::found_at(free_addresses(count)?)
+    }
+
+    /// Founds a cluster with a manager at each of these addresses of this machine.
+    pub fn found_at(addresses: Vec<String>) -> Result<Managers> {
         let (dir, binary) = (tempfile::tempdir().context("making a folder")?, skep()?);
-        let addresses = free_addresses(count)?;
+        let count = addresses.len();
         let mut init = Command::new(&binary);
         init.args(["init", "--out"]).arg(dir.path().join("founders"));
         for (address, number) in addresses.iter().zip(1..) {

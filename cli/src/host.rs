@@ -11,6 +11,7 @@ use crate::exit;
 use crate::failure::Failure;
 use crate::noun::{CHOSEN, Noun, Verbs};
 use crate::options;
+use crate::registration::{self, Register};
 use crate::session::Session;
 use crate::table::{Column, Show};
 use crate::targets;
@@ -41,7 +42,8 @@ pub(crate) const HOST: Noun = Noun {
         Column::new("AGE", Show::Age("/metadata/created_at")),
         Column::new("MESSAGE", Show::Free("/status/message")),
     ],
-    when_none: "No hosts in this environment yet. Create one: skep host create NAME --driver DRIVER (see: skep driver ls)",
+    when_none: "No hosts in this environment yet. Create one: skep host create NAME --driver DRIVER (see: skep driver ls); or \
+                bring your own machine: skep host register",
 };
 
 /// What can be done with hosts.
@@ -60,6 +62,32 @@ pub enum Verb {
         after_long_help = exit::help(exit::WAITS_FOR_SEVERAL)
     )]
     Create(Create),
+    /// Print the line that makes any machine a host
+    #[command(
+        long_about = "Print the line that makes any machine a host\n\nFor machines that no driver has made: it installs the \
+                      agent, and Docker if there is none, and the machine joins the swarm of the environment. It needs \
+                      nothing but a way out to the managers' ports; nothing has to reach it from outside but the other \
+                      hosts of the environment.",
+        before_long_help = "Examples:\n  skep host register -e prod\n  skep host register --uses 5 --ttl 1d --label zone=eu-1 --role worker\n  skep host register --address eth1\n  skep host register --uses 100 --ttl 30d --as cloud-init",
+        after_long_help = exit::help(exit::WRITES)
+    )]
+    Register(Register),
+    /// List the registration tokens of the environment
+    #[command(
+        visible_alias = "tokens",
+        before_long_help = "Examples:\n  skep host registration-tokens",
+        after_long_help = exit::help(exit::READS)
+    )]
+    RegistrationTokens,
+    /// Make a registration token worthless; hosts that registered with it stay
+    #[command(
+        before_long_help = "Examples:\n  skep host revoke-token 019aa0c1b5f37d30a1e0c2d3e4f50617",
+        after_long_help = exit::help(exit::WRITES)
+    )]
+    RevokeToken {
+        /// The token's id
+        id: String,
+    },
     /// Show everything about a host
     #[command(
         before_long_help = "Examples:\n  skep host inspect web-1\n  skep host inspect web-1 -o wide",
@@ -142,6 +170,9 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
     match command.verb.unwrap_or(Verb::Ls) {
         Verb::Ls => HOST.list(&[], session).await,
         Verb::Create(wish) => create(wish, session).await,
+        Verb::Register(wish) => registration::register(wish, session).await,
+        Verb::RegistrationTokens => registration::REGISTRATION_TOKEN.list(&[], session).await,
+        Verb::RevokeToken { id } => registration::revoke(&id, session).await,
         Verb::Inspect { name } => HOST.inspect(&name, session).await,
         Verb::Cordon(Names { names }) => act(&names, "cordon", "cordoned", session).await,
         Verb::Uncordon(Names { names }) => act(&names, "uncordon", "uncordoned", session).await,
@@ -202,7 +233,10 @@ fn label(text: &str) -> Result<(String, Option<String>), String> {
 fn about(name: &str, host: &Value) -> String {
     let state = text_at(host, "/status/state").unwrap_or_else(|| "unknown".into());
     let role = swarm(host).unwrap_or_else(|| "not in the swarm".into());
-    format!("{name}: {state}, {role}, driver {}", text_at(host, "/spec/driver").unwrap_or_default())
+    match text_at(host, "/spec/driver") {
+        Some(driver) => format!("{name}: {state}, {role}, driver {driver}"),
+        None => format!("{name}: {state}, {role}; the machine itself stays, without its agent"),
+    }
 }
 
 /// `manager*leader`, `manager`, `worker`, `worker (down)`.

@@ -27,6 +27,7 @@ mod operation_log;
 mod options;
 mod progress;
 mod reference;
+mod registration;
 mod screen;
 mod session;
 mod settings;

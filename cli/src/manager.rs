@@ -14,6 +14,7 @@ use crate::exit;
 use crate::failure::Failure;
 use crate::flags::Output;
 use crate::noun::Noun;
+use crate::options::duration;
 use crate::session::Session;
 use crate::table::{Column, Show};
 use crate::value::{list_at, text_at};
@@ -229,20 +230,6 @@ fn remove_dead_after(text: &str) -> Result<RemoveDeadAfter, String> {
         "off" => Ok(RemoveDeadAfter(None)),
         text => duration(text).map(|after| RemoveDeadAfter(Some(after))),
     }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is no time: write 30s, 20m or 2h");
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    let seconds = match &text[digits.len()..] {
-        "s" => 1,
-        "m" => 60,
-        "h" => 60 * 60,
-        "d" => 24 * 60 * 60,
-        _ => return Err(wrong()),
-    };
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use crate::failure::Failure;
 use crate::session::Session;
 use crate::table::Column;
 use crate::value::text_at;
-use crate::{cluster, driver, env, host, image, manager, operation, snapshot, stack, task, template};
+use crate::{
+    cluster, driver, env, host, image, manager, operation, registration, snapshot, stack, task, template,
+};
 
 /// A kind of thing that can be listed.
 pub(crate) struct Noun {
@@ -41,6 +43,7 @@ pub(crate) const NOUNS: &[&Noun] = &[
     &env::ENV,
     &template::TEMPLATE,
     &host::HOST,
+    &registration::REGISTRATION_TOKEN,
     &stack::STACK,
     &task::TASK,
     &operation::OPERATION,

@@ -1,4 +1,6 @@
-//! `KEY=VALUE` arguments.
+//! Arguments with a form of their own: `KEY=VALUE`, and times.
+
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -15,6 +17,21 @@ pub(crate) fn object(pairs: &[(String, String)]) -> Value {
     let object: Map<String, Value> =
         pairs.iter().map(|(key, value)| (key.clone(), Value::String(value.clone()))).collect();
     Value::Object(object)
+}
+
+/// A time with its unit: `30s`, `20m`, `2h`, `7d`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is no time: write 30s, 20m, 2h or 7d");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let seconds = match &text[digits.len()..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use skep_wire::proto::agent::{RegisterRequest, Report};
 /// not hold up the agent's link.
 #[async_trait]
 pub trait HubEvents: Send + Sync + 'static {
-    /// A host asks for its first certificate; the answer is the certificate. Checks the token. The same
-    /// token with the same public key must be answered again, because an answer can be lost.
-    async fn register(&self, request: RegisterRequest) -> Result<String, RegisterRefusal>;
+    /// A host asks for its first certificate, or for another after the last one has run out. Checks the token, or that
+    /// the key is known. The same token with the same public key must be answered again, because an answer can be lost.
+    async fn register(&self, request: RegisterRequest) -> Result<Admitted, RegisterRefusal>;
 
     /// A connected host asks for its next certificate; the answer is the certificate.
     async fn renew(&self, host: &str, csr_pem: &str) -> Result<String, RegisterRefusal>;
@@ -25,6 +25,17 @@ pub trait HubEvents: Send + Sync + 'static {
     /// The session has ended. Told once for every `connected`; a newer session of the same host may
     /// have connected before, here or elsewhere, so compare the session.
     async fn disconnected(&self, host: &str, session: &str);
+}
+
+/// A host that is let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// Its id.
+    pub host_id: String,
+    /// Its certificate.
+    pub certificate_pem: String,
+    /// The certificate of the cluster's authority.
+    pub ca_pem: String,
 }
 
 /// Why a host does not get a certificate.

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 
 pub use engine::hub_error;
 pub use error::HubError;
-pub use events::{HubEvents, RegisterRefusal};
+pub use events::{Admitted, HubEvents, RegisterRefusal};
 pub use probe::{HostFactsAt, HostProbed, ProbeHost, ProbePlan};
 pub use request::AskError;
 pub use roll_call::RollCall;

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::stream::Target;
-use crate::{HostStream, Hub, HubError, HubEvents, RegisterRefusal};
+use crate::{Admitted, HostStream, Hub, HubError, HubEvents, RegisterRefusal};
 
 /// A host that has connected to register says so at once.
 const REGISTER_REQUEST_MAX: Duration = Duration::from_secs(5);
@@ -63,8 +63,27 @@ impl Hub {
         tracing::info!(host.id = host, reason = %reason, "an agent's link has ended");
     }
 
+    /// Tells the agent of a host that was removed, so that it does not dial for ever.
+    pub async fn turn_away<Io>(&self, io: Io, host: &str)
+    where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (mux, mut incoming) = Mux::server(io);
+        let told = async {
+            let mut stream = report_stream(&mut incoming).await?;
+            next_report(&mut stream).await?;
+            let reply = ReportReply { removed: true, ..ReportReply::default() };
+            write_message(&mut stream, &reply, MESSAGE_BYTES_MAX).await?;
+            // It hangs up when it has read this.
+            next_report(&mut stream).await
+        };
+        let ended: Result<Report, LinkEnd> = told.await;
+        mux.close();
+        tracing::info!(host.id = host, ended = ?ended.err(), "an agent of a removed host was turned away");
+    }
+
     async fn register(&self, request: RegisterRequest) -> RegisterReply {
-        let host = request.host_id.clone();
+        let asked = request.host_id.clone();
         let outcome = if request.cluster == self.shared.channels.cluster() {
             timeout(REGISTER_ANSWER_MAX, self.shared.events.register(request))
                 .await
@@ -75,13 +94,13 @@ impl Hub {
             Err(RegisterRefusal { code: "WRONG_CLUSTER".into(), message })
         };
         let outcome = match outcome {
-            Ok(certificate_pem) => {
-                tracing::info!(host.id = host, "a host was registered");
+            Ok(Admitted { host_id, certificate_pem, ca_pem }) => {
+                tracing::info!(host.id = host_id, "a host was registered");
                 let managers = self.managers();
-                register_reply::Outcome::Registered(Registered { certificate_pem, managers })
+                register_reply::Outcome::Registered(Registered { certificate_pem, managers, host_id, ca_pem })
             }
             Err(RegisterRefusal { code, message }) => {
-                tracing::warn!(host.id = host, code, message, "a host's registration was refused");
+                tracing::warn!(host.id = asked, code, message, "a host's registration was refused");
                 register_reply::Outcome::Refused(Refused { code, message })
             }
         };
@@ -132,7 +151,7 @@ impl Hub {
             Some(csr_pem) => self.renew(host, &csr_pem).await,
             None => None,
         };
-        let reply = ReportReply { managers: self.managers(), certificate_pem };
+        let reply = ReportReply { managers: self.managers(), certificate_pem, removed: false };
         timeout(SILENCE_MAX, write_message(stream, &reply, MESSAGE_BYTES_MAX))
             .await
             .map_err(|_| LinkEnd::Silence)??;

@@ -227,6 +227,7 @@ pub fn forget(tx: &mut Tx<'_>, id: &EnvironmentId) -> Ruling<()> {
     if let Some(environment) = tx.get::<Environment>(CLUSTER, id.as_str())? {
         tx.delete::<EnvironmentName>(CLUSTER, environment.name.as_str());
         tx.delete::<Environment>(CLUSTER, id.as_str());
+        host::registration::revoke_all(tx, id)?;
     }
     Ok(())
 }
@@ -341,7 +342,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::host::{Agent, Inventory, Machine, Registration};
+    use crate::host::{Agent, Inventory, Machine, Registration, WishedRole};
     use crate::placement::{Availability, Placement};
 
     fn environment(quorum_lost: Option<Timestamp>) -> Environment {
@@ -375,8 +376,9 @@ mod tests {
                 environment: EnvironmentId::new(Uuid::from_u128(9)),
                 name: Name::parse("a host", &format!("web-{}", number + 1)).expect("a name"),
                 created_at: Timestamp::UNIX_EPOCH,
-                driver: "local".into(),
+                driver: Some("local".into()),
                 options: Default::default(),
+                role: WishedRole::Auto,
                 removal: None,
                 machine: Some(Machine { id: "m".into(), address: "10.0.0.1".into() }),
                 registration: Some(Registration { key_hash: vec![], at: Timestamp::UNIX_EPOCH }),

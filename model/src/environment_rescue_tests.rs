@@ -29,7 +29,7 @@ async fn swarm_without(silent: &[&str]) -> std::sync::Arc<MemoryLedger> {
         for (number, host) in hosts.iter().enumerate() {
             let machine = Machine { id: host.to_string(), address: format!("10.90.0.{number}") };
             fact::record(tx, &Fact::MachineExists(id.clone(), host.clone(), machine))?;
-            host::register(tx, host.as_str(), b"key")?;
+            host::registration::register(tx, host.as_str(), b"key", true)?;
             host::reported(tx, host.as_str(), "m1", "s", Some(Inventory::default()), Ok(()))?;
             let role = if number < 3 { Role::Manager } else { Role::Worker };
             let (node, availability) = (format!("node-{number}"), Availability::Active);

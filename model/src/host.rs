@@ -19,6 +19,8 @@ use crate::operation::{Operation, Subject, workflow};
 use crate::placement::{Availability, Placement};
 use crate::{CLUSTER, Refusal, Ruling, operation};
 
+pub mod registration;
+
 /// Hosts in one environment; Docker's own advice for one swarm.
 pub const HOSTS_PER_ENVIRONMENT_MAX: usize = 1_000;
 
@@ -33,13 +35,16 @@ pub struct Host {
     pub name: Name,
     /// When it was asked for.
     pub created_at: Timestamp,
-    /// Where the machine comes from.
-    pub driver: String,
+    /// Where the machine comes from; none if somebody brought it and it registered itself.
+    pub driver: Option<String>,
     /// What the driver was told.
     pub options: BTreeMap<String, String>,
+    /// Wished for its part in the swarm.
+    #[serde(default)]
+    pub role: WishedRole,
     /// Somebody wished it gone.
     pub removal: Option<Timestamp>,
-    /// Told by the driver.
+    /// Told by the driver; by the agent, if there is no driver.
     pub machine: Option<Machine>,
     /// Told by the agent when it registered.
     pub registration: Option<Registration>,
@@ -84,10 +89,10 @@ pub enum Loss {
     Gone,
 }
 
-/// The machine that a driver made.
+/// The machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// The driver's name for it.
+    /// The driver's name for it; empty without a driver.
     pub id: String,
     /// Where it is in the environment's network.
     pub address: String,
@@ -137,6 +142,9 @@ pub struct Inventory {
     pub os: String,
     /// The machine's own host name.
     pub hostname: String,
+    /// The machine's address as its agent sees it: the one that was chosen, or from which it reaches the managers.
+    #[serde(default)]
+    pub address: String,
     /// MTU of the interface that carries the address.
     pub mtu: u32,
     /// Docker Engine's version.
@@ -168,6 +176,19 @@ pub struct Membership {
 
 fn reachable_if_not_told() -> bool {
     true
+}
+
+/// Which part a host should play in the swarm.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WishedRole {
+    /// A manager before others, as far as managers are wanted.
+    Manager,
+    /// Whatever the swarm needs.
+    #[default]
+    Auto,
+    /// Never a manager.
+    Worker,
 }
 
 /// A node's role in its swarm.
@@ -247,25 +268,41 @@ pub fn wish(
     wish: &HostWish,
     parent: Option<OperationId>,
 ) -> Ruling<Operation> {
-    let name = Name::parse("a host", &wish.name)?;
+    let host = Host {
+        options: wish.options.clone(),
+        ..new_host(tx, environment, wish.id.clone(), &wish.name, Some(wish.driver.clone()))?
+    };
+    start(tx, environment, &host, wish.operation.clone(), parent)
+}
+
+/// A host of which only the name is known.
+fn new_host(
+    tx: &mut Tx<'_>,
+    environment: &Environment,
+    id: HostId,
+    name: &str,
+    driver: Option<String>,
+) -> Ruling<Host> {
+    let name = Name::parse("a host", name)?;
     let scope = environment.id.as_str();
     if tx.get::<HostName>(scope, name.as_str())?.is_some() {
         return Err(Refusal::NameTaken {
             what: "a host",
-            name: wish.name.clone(),
+            name: name.to_string(),
             scope: Some(environment.name.to_string()),
         });
     }
     if tx.list::<HostName>(scope)?.len() >= HOSTS_PER_ENVIRONMENT_MAX {
         return Err(Refusal::TooMany { what: "hosts in an environment", limit: HOSTS_PER_ENVIRONMENT_MAX });
     }
-    let host = Host {
-        id: wish.id.clone(),
+    Ok(Host {
+        id,
         environment: environment.id.clone(),
-        name: name.clone(),
+        name,
         created_at: tx.now(),
-        driver: wish.driver.clone(),
-        options: wish.options.clone(),
+        driver,
+        options: BTreeMap::new(),
+        role: WishedRole::default(),
         removal: None,
         machine: None,
         registration: None,
@@ -277,12 +314,21 @@ pub fn wish(
         node_since: None,
         was_ready: false,
         machine_lost: None,
-    };
-    tx.put(&host);
-    tx.put(&HostName { environment: environment.id.clone(), name, id: wish.id.clone() });
-    tx.put(&HostPlace { id: wish.id.clone(), environment: environment.id.clone() });
-    let (id, subject) = (wish.operation.clone(), subject(&host));
-    operation::start(tx, id, workflow::CREATE_HOST, subject, Some(environment), parent)
+    })
+}
+
+/// Writes a new host and starts what brings it to life.
+fn start(
+    tx: &mut Tx<'_>,
+    environment: &Environment,
+    host: &Host,
+    id: OperationId,
+    parent: Option<OperationId>,
+) -> Ruling<Operation> {
+    tx.put(host);
+    tx.put(&HostName { environment: environment.id.clone(), name: host.name.clone(), id: host.id.clone() });
+    tx.put(&HostPlace { id: host.id.clone(), environment: environment.id.clone() });
+    operation::start(tx, id, workflow::CREATE_HOST, subject(host), Some(environment), parent)
 }
 
 /// Asks for a host to be removed. If it is still being created, that is turned around first.
@@ -300,33 +346,6 @@ pub fn remove(
     host.removal = Some(tx.now());
     tx.put(&host);
     operation::start(tx, id, workflow::REMOVE_HOST, subject(&host), Some(environment), parent)
-}
-
-/// What came of an agent's attempt to register.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Registered {
-    /// It may have a certificate.
-    Welcome,
-    /// The one-time token was used by another key.
-    TokenUsed,
-    /// There is no such host, or it is going away.
-    Unknown,
-}
-
-/// Decides whether a key that showed the right token becomes this host's key.
-pub fn register(tx: &mut Tx<'_>, id: &str, key_hash: &[u8]) -> Ruling<Registered> {
-    let Some(mut host) = by_id(tx, id)?.filter(|host| host.removal.is_none()) else {
-        return Ok(Registered::Unknown);
-    };
-    match &host.registration {
-        Some(known) if known.key_hash == key_hash => Ok(Registered::Welcome),
-        Some(_) => Ok(Registered::TokenUsed),
-        None => {
-            host.registration = Some(Registration { key_hash: key_hash.to_vec(), at: tx.now() });
-            tx.put(&host);
-            Ok(Registered::Welcome)
-        }
-    }
 }
 
 /// An agent has connected, or has something new to tell.
@@ -360,6 +379,7 @@ pub fn reported(
         engine_since: host.agent.engine_since,
     };
     host.inventory = inventory.or(host.inventory);
+    registration::moved(&mut host);
     if host != before {
         tx.put(&host);
     }
@@ -384,6 +404,7 @@ pub fn forget(tx: &mut Tx<'_>, environment: &EnvironmentId, id: &HostId) -> Ruli
     if let Some(host) = tx.get::<Host>(environment.as_str(), id.as_str())? {
         tx.delete::<HostName>(environment.as_str(), host.name.as_str());
         tx.delete::<HostPlace>(CLUSTER, id.as_str());
+        registration::forget_key(tx, &host);
         tx.delete::<Host>(environment.as_str(), id.as_str());
     }
     Ok(())

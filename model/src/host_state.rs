@@ -33,7 +33,7 @@ impl Host {
             return at("removing", "somebody asked for it to be removed".into(), Some(asked));
         }
         if self.machine.is_none() {
-            let why = format!("waiting for a machine from driver {}", self.driver);
+            let why = format!("waiting for a machine from driver {}", self.driver_name());
             return at("creating", why, Some(self.created_at));
         }
         if self.registration.is_none() {
@@ -82,12 +82,21 @@ impl Host {
     fn unheard(&self) -> String {
         match self.agent.since {
             None => "the agent has not connected yet".into(),
-            Some(since) => format!(
-                "the agent has not been heard since {since:.0}; driver {} does not say that the machine is gone. \
-                 If it runs and has network, on the host: systemctl status skep-agent",
-                self.driver
-            ),
+            Some(since) => {
+                let driver = match &self.driver {
+                    Some(driver) => format!("driver {driver} does not say that the machine is gone"),
+                    None => "the machine registered itself, so only you can see it".to_owned(),
+                };
+                format!(
+                    "the agent has not been heard since {since:.0}; {driver}. \
+                     If it runs and has network, on the host: systemctl status skep-agent"
+                )
+            }
         }
+    }
+
+    fn driver_name(&self) -> &str {
+        self.driver.as_deref().unwrap_or("none")
     }
 
     fn lost(&self, how: Loss) -> String {
@@ -95,12 +104,14 @@ impl Host {
             Loss::Gone => format!(
                 "machine is gone: driver {} has no such machine any more. Remove the host (skep host rm {}) and \
                  create another",
-                self.driver, self.name
+                self.driver_name(),
+                self.name
             ),
             Loss::Stopped => format!(
                 "machine is stopped: driver {} has it, but it does not run. Start it, or remove the host \
                  (skep host rm {})",
-                self.driver, self.name
+                self.driver_name(),
+                self.name
             ),
         }
     }
@@ -128,7 +139,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::host::{Agent, Inventory, Machine, MachineLost, Registration, Role};
+    use crate::host::{Agent, Inventory, Machine, MachineLost, Registration, Role, WishedRole};
     use crate::ids::{EnvironmentId, HostId};
     use crate::name::Name;
     use crate::placement::Placement;
@@ -144,8 +155,9 @@ mod tests {
             environment: EnvironmentId::new(Uuid::from_u128(2)),
             name: Name::parse("a host", "web-1").expect("a name"),
             created_at: at(0),
-            driver: "local".into(),
+            driver: Some("local".into()),
             options: BTreeMap::new(),
+            role: WishedRole::Auto,
             removal: None,
             machine: Some(Machine { id: "m".into(), address: "10.0.0.1".into() }),
             registration: Some(Registration { key_hash: vec![1], at: at(1) }),

@@ -25,6 +25,7 @@ pub mod resource;
 pub mod snapshot;
 pub mod stack;
 pub mod template;
+mod token_terms;
 
 /// The partition of everything that belongs to no environment.
 pub const CLUSTER: &str = "cluster";

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use skep_ledger::{Record, Tx, View};
 
 use crate::name::Name;
+use crate::token_terms::{self, Bounds};
 use crate::{CLUSTER, Refusal, Ruling};
 
 /// Longest life of a join token. Whoever has one gets the cluster's keys, so it should be used soon.
@@ -156,17 +157,12 @@ pub enum Admission<'a> {
 
 /// Makes a join token. Ended tokens go on this occasion.
 pub fn create_token(tx: &mut Tx<'_>, wish: &TokenWish) -> Ruling<JoinToken> {
-    let wrong = |what, value: String, allowed: String| Err(Refusal::InvalidValue { what, value, allowed });
-    if !wish.life.is_positive() || wish.life > JOIN_TOKEN_LIFE_MAX {
-        let allowed = format!("1 second to {} hours", JOIN_TOKEN_LIFE_MAX.as_hours());
-        return wrong("the life of a join token", format!("{} s", wish.life.as_secs()), allowed);
-    }
-    if !(1..=JOIN_TOKEN_USES_MAX).contains(&wish.uses) {
-        let allowed = format!("1 to {JOIN_TOKEN_USES_MAX}");
-        return wrong("the number of uses of a join token", wish.uses.to_string(), allowed);
-    }
+    const BOUNDS: Bounds = Bounds {
+        life: ("the life of a join token", JOIN_TOKEN_LIFE_MAX),
+        uses: ("the number of uses of a join token", JOIN_TOKEN_USES_MAX),
+    };
     let now = tx.now();
-    let expires_at = now.checked_add(wish.life).unwrap_or(Timestamp::MAX);
+    let expires_at = token_terms::end(now, wish.life, wish.uses, &BOUNDS)?;
     for ended in tx.list::<JoinToken>(CLUSTER)?.iter().filter(|token| token.expires_at <= now) {
         tx.delete::<JoinToken>(CLUSTER, &ended.id);
     }

@@ -69,7 +69,7 @@ impl Placement {
         self.applied != self.generation
     }
 
-    fn change(&mut self, change: &Change) -> Ruling<()> {
+    pub(crate) fn change(&mut self, change: &Change) -> Ruling<()> {
         match change {
             Change::Availability(availability) => self.availability = *availability,
             Change::Labels(labels) => {

@@ -134,6 +134,17 @@ pub enum Refusal {
     /// A join token that is unknown, ended or used up; which of them is not told to who may only be guessing.
     #[error("the join token is not valid: it has ended, was used up or revoked, or never was one")]
     JoinTokenUseless,
+    /// A registration token that is unknown, ended or used up.
+    #[error("the registration token is not valid: it has ended, was used up or revoked, or never was one")]
+    RegistrationTokenUseless,
+    /// Two machines of one environment under one address.
+    #[error("address {address} is that of host '{host}' of the same environment")]
+    AddressTaken {
+        /// The address.
+        address: String,
+        /// Who has it.
+        host: String,
+    },
     /// A manager that does not belong to the cluster any more.
     #[error("manager {number} was removed from the cluster; its number does not come back")]
     ManagerRemoved {
@@ -180,6 +191,8 @@ impl Refusal {
         ("SKP-1406", "QUEUE_FULL"),
         ("SKP-1501", "JOIN_TOKEN_USELESS"),
         ("SKP-1502", "MANAGER_REMOVED"),
+        ("SKP-1503", "REGISTRATION_TOKEN_USELESS"),
+        ("SKP-1504", "ADDRESS_TAKEN"),
         ("SKP-2001", "DRIVER_REFUSED"),
         ("SKP-2601", "INVALID_RECIPE"),
         ("SKP-2602", "HOST_PORT_TAKEN"),
@@ -204,6 +217,8 @@ impl Refusal {
             Refusal::QueueFull { .. } => "SKP-1406",
             Refusal::JoinTokenUseless => "SKP-1501",
             Refusal::ManagerRemoved { .. } => "SKP-1502",
+            Refusal::RegistrationTokenUseless => "SKP-1503",
+            Refusal::AddressTaken { .. } => "SKP-1504",
             Refusal::Driver { .. } => "SKP-2001",
             Refusal::InvalidRecipe { .. } => "SKP-2601",
             Refusal::HostPortTaken { .. } => "SKP-2602",
@@ -225,6 +240,7 @@ impl Refusal {
             Refusal::NotFound { what, .. } => Some(match *what {
                 "manager" => "see what there is: skep cluster members".into(),
                 "join token" => "see what there is: skep cluster join-tokens".into(),
+                "registration token" => "see what there is: skep host registration-tokens".into(),
                 what => format!("see what there is: skep {} ls", what.replace("environment", "env")),
             }),
             Refusal::BeingRemoved { .. } => Some("wait until it is gone: skep op ls".into()),
@@ -245,6 +261,13 @@ impl Refusal {
             Refusal::JoinTokenUseless => {
                 Some("make a new one on a manager of the cluster: skep cluster join-command".into())
             }
+            Refusal::RegistrationTokenUseless => {
+                Some("make a new one: skep host register -e ENVIRONMENT".into())
+            }
+            Refusal::AddressTaken { host, .. } => Some(format!(
+                "name another address of the machine (--address IP|INTERFACE); if it is the same machine, set up anew, \
+                 remove the old host first: skep host rm {host}"
+            )),
             Refusal::ManagerRemoved { .. } => {
                 Some("it can join again on an empty data folder: skep cluster join-command".into())
             }

@@ -13,7 +13,7 @@ use skep_ledger::{Request as Change, TransactError, transact};
 use skep_model::manager::{self, Admission, Candidate, Standing};
 use skep_raft::ManagerNode;
 use skep_wire::framing::{MESSAGE_BYTES_MAX, read_message, write_message};
-use skep_wire::pki::{self, JoinToken, PeerName, Role};
+use skep_wire::pki::{self, JoinToken, Joiner, PeerName, Role};
 use skep_wire::proto::peer::members_server::Members as MembersRpc;
 use skep_wire::proto::peer::{
     ActReply, ActRequest, Empty, JoinReply, JoinRequest, Joined, MemberRefusal, join_reply::Outcome,
@@ -131,7 +131,7 @@ impl Members {
         let ours = |token: &JoinToken| {
             token.cluster == identity.cluster && token.is_derived_from(&identity.registration_key)
         };
-        let token = JoinToken::parse(&request.token).filter(ours);
+        let token = JoinToken::parse(Joiner::Manager, &request.token).filter(ours);
         token
             .map(Some)
             .ok_or_else(|| refusal(code::REFUSED, skep_model::Refusal::JoinTokenUseless.to_string()))

@@ -1,39 +1,77 @@
 //! `skep agent`: wires the command line to the agent.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
-use anyhow::Result;
 use clap::Args;
-use skep_agent::AgentConfig;
+use skep_agent::{AddressChoice, AgentConfig, AgentError, Offering};
 use tokio_util::sync::CancellationToken;
 
+/// The managers do not want this host, and asking again does not help: its unit does not start it again.
+const REFUSED: u8 = 5;
+
 #[derive(Args)]
-#[command(after_help = "Example:\n  skep agent --join /etc/skep/join.json")]
+#[command(
+    after_help = "Examples:\n  skep agent --join /etc/skep/join.json\n  skep agent --token skh_… --managers 10.0.0.11:8444,10.0.0.12:8444 --address eth1\n\n\
+                  'skep host register' prints a command that installs and starts all this on a machine."
+)]
 pub(crate) struct Agent {
     /// Where the agent keeps its key, its certificate and what it remembers
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/skep-agent")]
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/skep-agent", env = "SKEP_AGENT_STATE_DIR")]
     state_dir: PathBuf,
     /// The engine's socket
-    #[arg(long, value_name = "PATH", default_value = "/var/run/docker.sock")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/var/run/docker.sock",
+        env = "SKEP_AGENT_DOCKER_SOCKET"
+    )]
     docker_socket: PathBuf,
-    /// How to join a cluster; needed for the first start
-    #[arg(long, value_name = "FILE")]
+    /// The join file of a host that a driver has made; needed for its first start
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
     join: Option<PathBuf>,
+    /// The token with which this machine offers itself as a host; needed for the first start
+    #[arg(long, requires = "managers", env = "SKEP_AGENT_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Managers to register at
+    #[arg(long, value_name = "HOST:PORT[,…]", value_delimiter = ',', env = "SKEP_AGENT_MANAGERS")]
+    managers: Vec<String>,
+    /// The host's name in its environment [default: this machine's own]
+    #[arg(long, env = "SKEP_AGENT_NAME")]
+    name: Option<String>,
+    /// The address at which the other hosts reach this one, or the interface that has it [default: from where it
+    /// reaches the managers]
+    #[arg(long, value_name = "IP|INTERFACE", env = "SKEP_AGENT_ADDRESS")]
+    address: Option<AddressChoice>,
 }
 
 impl Agent {
-    pub(crate) async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> ExitCode {
         let shutdown = CancellationToken::new();
         let signalled = shutdown.clone();
         tokio::spawn(async move {
             crate::ports::stop_signal().await;
             signalled.cancel();
         });
+        let (managers, name) = (self.managers, self.name);
         let config = AgentConfig {
             state_dir: self.state_dir,
             docker_socket: self.docker_socket,
             join_file: self.join,
+            offering: self.token.map(|token| Offering { token, managers, name }),
+            address: self.address,
         };
-        Ok(skep_agent::run(config, shutdown).await?)
+        match skep_agent::run(config, shutdown).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(removed @ AgentError::Removed) => {
+                eprintln!("{removed}");
+                ExitCode::SUCCESS
+            }
+            Err(refused @ AgentError::Refused { .. }) => {
+                eprintln!("error: {refused}");
+                ExitCode::from(REFUSED)
+            }
+            Err(error) => crate::failed(&error.into()),
+        }
     }
 }

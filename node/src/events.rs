@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use skep_hub::{HubEvents, RegisterRefusal};
-use skep_ledger::{Ledger, Request, TransactError, transact};
-use skep_model::host::{self, Inventory, Registered};
+use skep_hub::{Admitted, HubEvents, RegisterRefusal};
+use skep_ledger::{Ledger, Request, TransactError, Tx, transact};
+use skep_model::host::registration::{self, Registered};
+use skep_model::host::{self, Inventory};
+use skep_model::ids::{HostId, OperationId};
 use skep_model::{Refusal, Ruling};
-use skep_wire::pki::{self, Authority, Identity};
-use skep_wire::proto::agent::{RegisterRequest, Report};
+use skep_wire::pki::{self, Authority, Identity, JoinToken, Joiner};
+use skep_wire::proto::agent::{Offer, RegisterRequest, Report};
+use uuid::Uuid;
 
 /// Before a write that the replicas could not agree on is tried again.
 const WRITE_PAUSE: Duration = Duration::from_millis(500);
@@ -34,7 +37,7 @@ impl Registrar {
 
     /// Writes what was told, as often as it takes: an agent tells a change once, and the replicas may be busy with an
     /// election.
-    async fn write(&self, host: &str, mut rule: impl FnMut(&mut skep_ledger::Tx<'_>) -> Ruling<()> + Send) {
+    async fn write(&self, host: &str, mut rule: impl FnMut(&mut Tx<'_>) -> Ruling<()> + Send) {
         loop {
             match transact(&*self.ledger, Request::new(), &mut rule).await {
                 Ok(_) => return,
@@ -46,6 +49,48 @@ impl Registrar {
                 }
             }
             tokio::time::sleep(WRITE_PAUSE).await;
+        }
+    }
+
+    /// A host that exists: its one-time token, or the key that it has registered before.
+    async fn let_in(&self, host: &str, token: &str, key_hash: &[u8]) -> Result<(), RegisterRefusal> {
+        let Identity { registration_key, cluster, .. } = &self.identity;
+        let invited = !token.is_empty();
+        if invited && !pki::verify_registration_token(registration_key, cluster, host, token) {
+            return Err(refuse("WRONG_TOKEN", "the token is not this host's"));
+        }
+        let rule = |tx: &mut Tx<'_>| registration::register(tx, host, key_hash, invited);
+        let ruled = transact(&*self.ledger, Request::new(), rule).await;
+        match ruled.map_err(|error| RegisterRefusal::unavailable(error.to_string()))?.answer {
+            Registered::Welcome => Ok(()),
+            Registered::TokenUsed => {
+                Err(refuse("TOKEN_USED", "the host was registered with another key before"))
+            }
+            Registered::TokenMissing => Err(refuse("WRONG_TOKEN", "the host has not registered yet")),
+            Registered::Unknown => {
+                Err(refuse("UNKNOWN_HOST", "there is no such host, or it is being removed"))
+            }
+        }
+    }
+
+    /// A machine that offers itself becomes a host.
+    async fn enrol(&self, token: &str, offer: &Offer, key_hash: &[u8]) -> Result<String, RegisterRefusal> {
+        let derived = |token: &JoinToken| token.is_derived_from(&self.identity.registration_key);
+        let token = JoinToken::parse(Joiner::Host, token).filter(derived);
+        let token = token.ok_or_else(|| refused(&Refusal::RegistrationTokenUseless))?;
+        let (host, operation) = (HostId::new(Uuid::now_v7()), OperationId::new(Uuid::now_v7()));
+        let offer = registration::Offer {
+            token: &token.id,
+            key_hash,
+            name: &offer.name,
+            address: &offer.address,
+            host,
+            operation,
+        };
+        match transact(&*self.ledger, Request::new(), |tx| registration::enrol(tx, &offer)).await {
+            Ok(committed) => Ok(committed.answer.to_string()),
+            Err(TransactError::Refused(refusal)) => Err(refused(&refusal)),
+            Err(error) => Err(RegisterRefusal::unavailable(error.to_string())),
         }
     }
 
@@ -61,34 +106,25 @@ impl Registrar {
 
 #[async_trait]
 impl HubEvents for Registrar {
-    async fn register(&self, request: RegisterRequest) -> Result<String, RegisterRefusal> {
-        let refuse =
-            |code: &str, message: &str| RegisterRefusal { code: code.into(), message: message.into() };
-        let RegisterRequest { cluster, host_id, token, csr_pem } = request;
-        let known =
-            pki::verify_registration_token(&self.identity.registration_key, &cluster, &host_id, &token);
-        if cluster != self.identity.cluster || !known {
-            return Err(refuse("WRONG_TOKEN", "the token is not this host's"));
-        }
+    async fn register(&self, request: RegisterRequest) -> Result<Admitted, RegisterRefusal> {
+        let RegisterRequest { cluster, host_id, token, csr_pem, offer } = request;
         let key_hash =
             pki::request_key_hash(&csr_pem).map_err(|error| refuse("BAD_REQUEST", &error.to_string()))?;
-        let ruled =
-            transact(&*self.ledger, Request::new(), |tx| host::register(tx, &host_id, &key_hash)).await;
-        match ruled {
-            Ok(committed) => match committed.answer {
-                Registered::Welcome => self
-                    .authority
-                    .sign_host_csr(&csr_pem, &host_id)
-                    .map_err(|error| refuse("BAD_REQUEST", &error.to_string())),
-                Registered::TokenUsed => {
-                    Err(refuse("TOKEN_USED", "the one-time token was used by another key"))
-                }
-                Registered::Unknown => {
-                    Err(refuse("UNKNOWN_HOST", "there is no such host, or it is being removed"))
-                }
-            },
-            Err(error) => Err(RegisterRefusal::unavailable(error.to_string())),
+        if cluster != self.identity.cluster {
+            return Err(refuse("WRONG_CLUSTER", &format!("this is cluster {}", self.identity.cluster)));
         }
+        let host_id = match offer {
+            Some(offer) => self.enrol(&token, &offer, &key_hash).await?,
+            None => {
+                self.let_in(&host_id, &token, &key_hash).await?;
+                host_id
+            }
+        };
+        let certificate_pem = self
+            .authority
+            .sign_host_csr(&csr_pem, &host_id)
+            .map_err(|error| refuse("BAD_REQUEST", &error.to_string()))?;
+        Ok(Admitted { host_id, certificate_pem, ca_pem: self.identity.ca_pem.clone() })
     }
 
     async fn renew(&self, host: &str, csr_pem: &str) -> Result<String, RegisterRefusal> {
@@ -110,6 +146,16 @@ impl HubEvents for Registrar {
     }
 }
 
+fn refuse(code: &str, message: &str) -> RegisterRefusal {
+    RegisterRefusal { code: code.into(), message: message.into() }
+}
+
+/// In the words and with the code that the API has for it.
+fn refused(refusal: &Refusal) -> RegisterRefusal {
+    let hint = refusal.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+    refuse(refusal.code(), &format!("{refusal}{hint}"))
+}
+
 /// Does the host that a certificate names still exist? A removed host's certificate outlives it.
 pub(crate) async fn is_known(ledger: &dyn Ledger, host: &str) -> Result<bool, TransactError<Refusal>> {
     if host::exists(&ledger.view(), host).map_err(TransactError::Refused)? {
@@ -126,6 +172,7 @@ fn inventory(told: &skep_wire::proto::agent::Inventory) -> Inventory {
         architecture: told.architecture.clone(),
         os: told.os.clone(),
         hostname: told.hostname.clone(),
+        address: told.address.clone(),
         mtu: told.mtu,
         engine_version: told.engine_version.clone(),
         engine_api: told.engine_api.clone(),

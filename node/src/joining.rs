@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use skep_wire::framing::{MESSAGE_BYTES_MAX, read_message, write_message};
-use skep_wire::pki::{self, Identity, JoinToken, LiveIdentity, managers_server_name};
+use skep_wire::pki::{self, Identity, JoinToken, Joiner, LiveIdentity, managers_server_name};
 use skep_wire::proto::peer::{JoinReply, JoinRequest, Joined, MemberRefusal, join_reply::Outcome};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -61,7 +61,7 @@ pub(crate) struct Joining {
 
 /// Joins with a token, on a folder that is no manager's yet.
 pub(crate) async fn join(data: &Path, joining: &Joining) -> Result<()> {
-    let token = JoinToken::parse(&joining.token)
+    let token = JoinToken::parse(Joiner::Manager, &joining.token)
         .context("the join token is not one: copy all of what 'skep cluster join-command' has printed")?;
     let staging = Staging::open(data)?;
     let request = JoinRequest {

@@ -76,7 +76,7 @@ fn main() -> ExitCode {
             Command::Init(init) => init.run(),
             Command::Agent(agent) => {
                 log_to_stderr();
-                agent.run().await
+                return agent.run().await;
             }
             Command::Client(skep_cli::Command::Help { words }) => {
                 return match skep_cli::help(&mut Cli::command(), &words) {

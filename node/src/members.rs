@@ -13,12 +13,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use jiff::Timestamp;
-use skep_api::{Cluster, ClusterStatus, MemberAction, MemberRefusal, MemberStatus, Readiness};
+use skep_api::{Cluster, ClusterStatus, Invitation, MemberAction, MemberRefusal, MemberStatus, Readiness};
 use skep_ledger::{Ledger, Request, transact};
 use skep_model::manager::{self, ManagerRole, Standing};
 use skep_raft::{ChangeError, Replica};
 use skep_wire::channels::{PeerChannels, Purpose};
-use skep_wire::pki::{JoinToken, LiveIdentity};
+use skep_wire::pki::{self, JoinToken, Joiner, LiveIdentity};
 use skep_wire::proto::peer::members_client::MembersClient;
 use skep_wire::proto::peer::{self, ActRequest, Empty, MemberAction as Wire};
 use tokio::sync::{Mutex, watch};
@@ -396,9 +396,41 @@ impl Cluster for Members {
 
     fn join_token(&self, id: &str) -> String {
         let identity = self.identity.now();
-        let token = JoinToken::derive(&identity.registration_key, &identity.cluster, id, &identity.ca_pem);
+        let token = JoinToken::derive(
+            Joiner::Manager,
+            &identity.registration_key,
+            &identity.cluster,
+            id,
+            &identity.ca_pem,
+        );
         // The authority's certificate was read at the start, so its fingerprint can be made.
         token.map(|token| token.to_string()).unwrap_or_default()
+    }
+
+    fn invitation(&self, id: &str) -> Invitation {
+        let identity = self.identity.now();
+        let token = JoinToken::derive(
+            Joiner::Host,
+            &identity.registration_key,
+            &identity.cluster,
+            id,
+            &identity.ca_pem,
+        );
+        let members = self.replica.members_now();
+        Invitation {
+            // As above.
+            token: token.map(|token| token.to_string()).unwrap_or_default(),
+            managers: members.values().map(|member| member.node.peer_address.clone()).collect(),
+            api_url: self.config.me().map(|me| me.api_url.clone()).unwrap_or_default(),
+            pinned_key: pki::pinned_key(&identity.manager_pem).unwrap_or_default(),
+        }
+    }
+
+    fn invited_by(&self, token: &str) -> Option<String> {
+        let identity = self.identity.now();
+        let token = JoinToken::parse(Joiner::Host, token)?;
+        let ours = token.cluster == identity.cluster && token.is_derived_from(&identity.registration_key);
+        ours.then_some(token.id)
     }
 
     fn epoch(&self) -> u64 {

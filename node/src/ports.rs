@@ -125,9 +125,7 @@ pub(crate) fn serve_peers(
                     Ok(Accepted::Join { io, was }) => members.serve_join(io, was).await,
                     Ok(Accepted::Agent { io, host_id }) => match events::is_known(&*ledger, &host_id).await {
                         Ok(true) => hub.serve_agent(io, host_id).await,
-                        Ok(false) => {
-                            tracing::info!(host.id = host_id, "an agent of a removed host was turned away")
-                        }
+                        Ok(false) => hub.turn_away(io, &host_id).await,
                         Err(error) => tracing::info!(host.id = host_id, %error, "an agent must try again"),
                     },
                     Err(error) => tracing::debug!(%error, "a connection was turned away"),

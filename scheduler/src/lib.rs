@@ -19,6 +19,7 @@ pub mod health;
 pub mod plan;
 mod runner;
 mod slots;
+mod swarm_roles;
 mod workflow;
 pub mod workflows;
 mod world;

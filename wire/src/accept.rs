@@ -188,8 +188,8 @@ mod tests {
 
     use super::*;
     use crate::pki::{
-        Authority, Identity, JoinToken, LiveIdentity, certificate_request, client_config, generate_key,
-        manager_client_config, manager_server_name, managers_server_name, peer_server_config,
+        Authority, Identity, JoinToken, Joiner, LiveIdentity, certificate_request, client_config,
+        generate_key, manager_client_config, manager_server_name, managers_server_name, peer_server_config,
     };
 
     const CLUSTER: &str = "c1";
@@ -286,8 +286,8 @@ mod tests {
         let identity = Identity::create(CLUSTER, 1, &[]).expect("created");
         let foreign = Identity::create(CLUSTER, 1, &[]).expect("created");
         for (ca_pem, trusted) in [(&identity.ca_pem, true), (&foreign.ca_pem, false)] {
-            let token =
-                JoinToken::derive(&identity.registration_key, CLUSTER, "t1", ca_pem).expect("derived");
+            let token = JoinToken::derive(Joiner::Manager, &identity.registration_key, CLUSTER, "t1", ca_pem)
+                .expect("derived");
             let (_, seen) = knock(&identity, token.client_config().expect("a configuration")).await;
             assert_eq!(seen.is_ok(), trusted, "{seen:?}");
         }

@@ -21,6 +21,7 @@ use crate::change::{Asked, Begun, Change, Changing, Keyed};
 use crate::dress::At;
 use crate::extract::{Place, Read, Reading, Reference, Within};
 use crate::problem::{Refused, Reply};
+use crate::rest::registration::Role;
 use crate::rest::{self, List, Listed, Metadata, driver};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
@@ -45,11 +46,10 @@ struct Host {
 /// What was wished.
 #[derive(Debug, Serialize, ToSchema)]
 struct HostSpec {
-    /// Where the machine comes from.
-    driver: String,
-    /// Which part it should play in the swarm. `auto`: managers are chosen among all hosts.
-    #[schema(example = "auto")]
-    role: &'static str,
+    /// Where the machine comes from; null if it registered itself.
+    driver: Option<String>,
+    /// Which part it should play in the swarm.
+    role: Role,
     /// What the driver was told.
     options: BTreeMap<String, String>,
     /// Which tasks its node takes: `active`, `pause` (cordoned) or `drain` (evacuated).
@@ -71,7 +71,7 @@ struct HostStatus {
     since: Option<Timestamp>,
     /// Where the machine is in the environment's network.
     address: Option<String>,
-    /// The driver's name for the machine.
+    /// The driver's name for the machine; null without a driver.
     machine: Option<String>,
     /// The agent's connection.
     agent: HostAgent,
@@ -195,7 +195,7 @@ impl Host {
             },
             spec: HostSpec {
                 driver: stored.driver.clone(),
-                role: "auto",
+                role: stored.role.into(),
                 options: stored.options.clone(),
                 availability: stored.placement.availability.into(),
                 labels: stored.placement.labels.clone(),
@@ -213,7 +213,7 @@ impl HostStatus {
             message,
             since,
             address: host.machine.as_ref().map(|machine| machine.address.clone()),
-            machine: host.machine.as_ref().map(|machine| machine.id.clone()),
+            machine: host.machine.as_ref().map(|machine| machine.id.clone()).filter(|id| !id.is_empty()),
             agent: HostAgent {
                 connected: host.agent.connected,
                 manager: Some(host.agent.manager.clone()).filter(|manager| !manager.is_empty()),

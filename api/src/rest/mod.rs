@@ -7,13 +7,15 @@ pub(crate) mod environment;
 pub(crate) mod event;
 pub(crate) mod host;
 pub(crate) mod image;
-pub(crate) mod manager;
+pub(crate) mod join;
+mod manager;
 pub(crate) mod meta;
 pub(crate) mod metrics;
 mod observed;
 pub(crate) mod operation;
 pub(crate) mod probe;
-pub(crate) mod snapshot;
+pub(crate) mod registration;
+mod snapshot;
 pub(crate) mod stack;
 pub(crate) mod task;
 pub(crate) mod template;
@@ -59,6 +61,12 @@ pub(crate) const RESOURCES: &[Resource] = &[
         routes: environment::routes,
     },
     Resource { name: "host", about: "Machines of an environment.", routes: host::routes },
+    Resource {
+        name: "registration-token",
+        about: "With what machines register themselves as hosts.",
+        routes: registration::routes,
+    },
+    Resource { name: "join", about: "What a machine fetches that becomes a host.", routes: join::routes },
     Resource { name: "stack", about: "Recipes that became services.", routes: stack::routes },
     Resource { name: "task", about: "What runs where, as the swarm says it now.", routes: task::routes },
     Resource { name: "image", about: "Images brought to hosts without a registry.", routes: image::routes },

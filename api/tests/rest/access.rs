@@ -22,6 +22,13 @@ async fn every_documented_route_is_closed_without_a_token() {
             if OPEN.contains(&path.as_str()) {
                 assert_eq!(answer.status, 200, "{method} {path}");
                 assert_eq!(item["get"]["security"], serde_json::json!([{}]), "{path}");
+            } else if path.starts_with("/join/") {
+                answer.is_problem(403, "SKP-1503");
+                assert_eq!(
+                    item["get"]["security"],
+                    serde_json::json!([{}]),
+                    "the token is in the path: {path}"
+                );
             } else {
                 answer.is_problem(401, "SKP-1101");
                 assert_eq!(answer.header("www-authenticate"), "Bearer");

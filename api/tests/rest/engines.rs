@@ -12,7 +12,7 @@ use http::Method;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use skep_agent::{AgentConfig, JoinFile};
-use skep_hub::{Hub, HubEvents, RegisterRefusal};
+use skep_hub::{Admitted, Hub, HubEvents, RegisterRefusal};
 use skep_model::fact::{self, Fact};
 use skep_model::host::{self, Inventory, Machine, Membership, Role};
 use skep_model::ids::HostId;
@@ -92,6 +92,8 @@ impl Site {
             state_dir: dir.path().join("state"),
             docker_socket: socket,
             join_file: Some(join_file),
+            offering: None,
+            address: None,
         };
         let agent = async move { skep_agent::run(config, CancellationToken::new()).await.unwrap() };
         let agent = AbortOnDropHandle::new(tokio::spawn(agent));
@@ -144,7 +146,7 @@ impl Site {
             for (address, id) in &hosts {
                 let machine = Machine { id: id.to_string(), address: address.clone() };
                 fact::record(tx, &Fact::MachineExists(environment.clone(), (*id).clone(), machine))?;
-                host::register(tx, id.as_str(), b"key")?;
+                host::registration::register(tx, id.as_str(), b"key", true)?;
                 host::reported(tx, id.as_str(), "m1", "s1", Some(Inventory::default()), Ok(()))?;
             }
             fact::record(tx, &seen).map(|()| true)
@@ -157,8 +159,9 @@ struct Registrar(Authority);
 
 #[async_trait]
 impl HubEvents for Registrar {
-    async fn register(&self, request: RegisterRequest) -> Result<String, RegisterRefusal> {
-        Ok(self.0.sign_host_csr(&request.csr_pem, &request.host_id).unwrap())
+    async fn register(&self, request: RegisterRequest) -> Result<Admitted, RegisterRefusal> {
+        let certificate_pem = self.0.sign_host_csr(&request.csr_pem, &request.host_id).unwrap();
+        Ok(Admitted { host_id: request.host_id, certificate_pem, ca_pem: self.0.ca_pem().to_owned() })
     }
     async fn renew(&self, host: &str, csr_pem: &str) -> Result<String, RegisterRefusal> {
         Ok(self.0.sign_host_csr(csr_pem, host).unwrap())

@@ -69,7 +69,7 @@ async fn what_is_wrong_is_shown_with_its_reason_and_since_when() {
     rule(&*door.ledger, |tx| {
         let machine = Machine { id: "vm".into(), address: "10.90.0.1".into() };
         fact::record(tx, &Fact::MachineExists(environment.clone(), host.clone(), machine))?;
-        host::register(tx, host.as_str(), b"key")?;
+        host::registration::register(tx, host.as_str(), b"key", true)?;
         host::reported(tx, host.as_str(), "m1", "s1", Some(Inventory::default()), Ok(()))?;
         let nodes = vec![(host.clone(), node.clone())];
         fact::record(tx, &Fact::SwarmSeen(environment.clone(), "swarm".into(), nodes))?;

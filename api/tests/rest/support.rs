@@ -11,11 +11,11 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use skep_api::{
-    Api, Cluster, ClusterStatus, MadeSnapshot, MemberAction, MemberRefusal, MemberStatus, Metrics, Parts,
-    Readiness, SnapshotFailure, Snapshots,
+    Api, Cluster, ClusterStatus, Invitation, MadeSnapshot, MemberAction, MemberRefusal, MemberStatus,
+    Metrics, Parts, Readiness, SnapshotFailure, Snapshots,
 };
 use skep_drivers::DriverConfig;
-use skep_hub::{Hub, HubEvents, RegisterRefusal};
+use skep_hub::{Admitted, Hub, HubEvents, RegisterRefusal};
 use skep_ledger::{Ledger, MemoryLedger, Request as Change, TransactError, Tx, transact};
 use skep_model::environment::Environment;
 use skep_model::ids::{HostId, OperationId};
@@ -257,7 +257,7 @@ impl NoHosts {
 
 #[async_trait]
 impl HubEvents for NoHosts {
-    async fn register(&self, _: RegisterRequest) -> Result<String, RegisterRefusal> {
+    async fn register(&self, _: RegisterRequest) -> Result<Admitted, RegisterRefusal> {
         Err(RegisterRefusal::unavailable("nobody registers here"))
     }
     async fn renew(&self, _: &str, _: &str) -> Result<String, RegisterRefusal> {
@@ -320,6 +320,19 @@ impl Cluster for Manager {
             }
         }
     }
+    fn invitation(&self, id: &str) -> Invitation {
+        Invitation {
+            token: format!("skh_{id}"),
+            managers: vec!["10.0.0.11:8444".into()],
+            api_url: "https://10.0.0.11:8443".into(),
+            pinned_key: "sha256//AAAA".into(),
+        }
+    }
+
+    fn invited_by(&self, token: &str) -> Option<String> {
+        token.strip_prefix("skh_").map(str::to_owned)
+    }
+
     fn join_token(&self, id: &str) -> String {
         format!("skj_{CLUSTER}.{id}.00.00")
     }

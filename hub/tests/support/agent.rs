@@ -37,6 +37,8 @@ impl RunningAgent {
             state_dir: dir.path().join("state"),
             docker_socket: engine.socket(),
             join_file: Some(join_file),
+            offering: None,
+            address: None,
         };
         RunningAgent::run(dir, config)
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use skep_agent::JoinFile;
-use skep_hub::{Hub, HubEvents, RegisterRefusal, TunnelService};
+use skep_hub::{Admitted, Hub, HubEvents, RegisterRefusal, TunnelService};
 use skep_wire::accept::{Accepted, accept};
 use skep_wire::channels::{PeerChannels, peer_server};
 use skep_wire::pki::{self, Authority, Identity};
@@ -45,7 +45,7 @@ struct Events {
 
 #[async_trait]
 impl HubEvents for Events {
-    async fn register(&self, request: RegisterRequest) -> Result<String, RegisterRefusal> {
+    async fn register(&self, request: RegisterRequest) -> Result<Admitted, RegisterRefusal> {
         if self
             .unavailable
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
@@ -60,7 +60,11 @@ impl HubEvents for Events {
                 message: "not this host's token".into(),
             });
         }
-        Ok(self.authority.sign_host_csr(&request.csr_pem, &request.host_id).unwrap())
+        Ok(Admitted {
+            certificate_pem: self.authority.sign_host_csr(&request.csr_pem, &request.host_id).unwrap(),
+            host_id: request.host_id,
+            ca_pem: self.identity.ca_pem.clone(),
+        })
     }
 
     async fn renew(&self, host: &str, csr_pem: &str) -> Result<String, RegisterRefusal> {

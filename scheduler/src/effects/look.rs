@@ -95,9 +95,9 @@ impl RealWorld {
         asked.into_iter().filter_map(finding).collect()
     }
 
-    /// What the driver says; nothing, if it cannot say.
+    /// What the driver says; nothing, if it cannot say or there is none.
     async fn machine_state(&self, host: &Host) -> Option<MachineState> {
-        let driver = self.driver(&host.driver).ok()?;
+        let driver = self.driver(host.driver.as_deref()?).ok()?;
         match driver.state(&self.key(&host.id)).await {
             Ok(state) => Some(state),
             Err(error) => {

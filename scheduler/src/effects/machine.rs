@@ -9,14 +9,14 @@ use super::RealWorld;
 use crate::world::EffectError;
 
 impl RealWorld {
-    pub(super) async fn ensure_machine(&self, host: &Host) -> Result<Vec<Fact>, EffectError> {
+    pub(super) async fn ensure_machine(&self, host: &Host, driver: &str) -> Result<Vec<Fact>, EffectError> {
         let wish = MachineWish {
             key: self.key(&host.id),
             name: host.name.to_string(),
             options: host.options.clone(),
             join: (self.invite)(&host.id),
         };
-        let machine = self.driver(&host.driver)?.ensure(&wish).await.map_err(failed)?;
+        let machine = self.driver(driver)?.ensure(&wish).await.map_err(failed)?;
         let machine = Machine { id: machine.id, address: machine.address.to_string() };
         Ok(vec![Fact::MachineExists(host.environment.clone(), host.id.clone(), machine)])
     }

@@ -97,8 +97,8 @@ impl RealWorld {
     ) -> Result<Vec<Fact>, EffectError> {
         let site = |environment: &EnvironmentId| Site::of(view, environment, self.hub.clone(), term);
         match effect {
-            Effect::EnsureMachine { environment, host, .. } => {
-                self.ensure_machine(site(environment)?.host(host)?).await
+            Effect::EnsureMachine { environment, host, driver, .. } => {
+                self.ensure_machine(site(environment)?.host(host)?, driver).await
             }
             Effect::ReleaseMachine { environment, host, driver, .. } => {
                 self.release_machine(environment, host, driver).await

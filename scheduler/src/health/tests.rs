@@ -60,7 +60,7 @@ impl Site {
             for id in &hosts {
                 let machine = Machine { id: id.to_string(), address: "10.90.0.1".into() };
                 fact::record(tx, &Fact::MachineExists(environment.clone(), id.clone(), machine))?;
-                host::register(tx, id.as_str(), b"key")?;
+                host::registration::register(tx, id.as_str(), b"key", true)?;
                 host::reported(tx, id.as_str(), "m1", "s", Some(Inventory::default()), Ok(()))?;
             }
             fact::record(tx, &Fact::SwarmSeen(environment.clone(), "swarm".into(), nodes(&hosts)))?;

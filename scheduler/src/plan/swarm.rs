@@ -2,10 +2,11 @@
 
 use skep_ledger::ReadError;
 use skep_model::environment::{self, Environment};
-use skep_model::host::Host;
+use skep_model::host::{Host, Role};
 use skep_model::operation::workflow;
 
 use super::{Decision, Picture};
+use crate::swarm_roles::next_change;
 
 pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
     let mut decisions = vec![];
@@ -31,12 +32,8 @@ fn disagreement(environment: &Environment, hosts: &[Host]) -> Option<String> {
     if let Some(host) = hosts.iter().find(|host| host.is_ready() && !host.is_active() && !host.was_ready) {
         return Some(format!("the swarm does not see host {} ready", host.name));
     }
-    // Counted as `form-swarm` counts, so that it finds something to do: members, whether they can be seen or not.
-    let managers = hosts.iter().filter(|host| host.is_swarm_manager() && host.removal.is_none()).count();
-    let a_worker = hosts.iter().any(|host| host.is_active() && !host.is_swarm_manager());
-    let wanted = usize::from(environment.swarm_managers);
-    if managers > wanted || (managers < wanted && a_worker) {
-        return Some(format!("the swarm has {managers} managers, {wanted} are wished"));
-    }
-    None
+    next_change(hosts, usize::from(environment.swarm_managers)).map(|(host, role)| match role {
+        Role::Manager => format!("host {} should be a manager of the swarm", host.name),
+        Role::Worker => format!("host {} should be no manager of the swarm any more", host.name),
+    })
 }

@@ -1,5 +1,5 @@
 //! Brings a wished-for host to life: a machine is asked for, its agent registers and connects, its engine answers,
-//! it becomes a member of the environment's swarm.
+//! it becomes a member of the environment's swarm. A host that has registered itself comes with its machine.
 //!
 //! Turned around, it gives the machine back. How hosts become one swarm is `form_swarm`'s business; here that is
 //! only waited for.
@@ -25,13 +25,13 @@ pub(super) const WORKFLOW: Workflow = Workflow {
 };
 
 fn machine(at: &At) -> Next {
-    with_host(at, |host| match host.machine {
-        Some(_) => Next::Done,
-        None => Next::Do(Effect::EnsureMachine {
+    with_host(at, |host| match (&host.machine, &host.driver) {
+        (Some(_), _) | (None, None) => Next::Done,
+        (None, Some(driver)) => Next::Do(Effect::EnsureMachine {
             environment: host.environment.clone(),
             host: host.id.clone(),
             name: host.name.clone(),
-            driver: host.driver.clone(),
+            driver: driver.clone(),
         }),
     })
 }

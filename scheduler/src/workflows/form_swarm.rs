@@ -4,9 +4,10 @@
 //! are enough, then as workers. Started by a planner whenever hosts and swarm disagree, so it also takes in hosts
 //! that come later and evens out the number of managers.
 
-use skep_model::host::{Host, Role};
+use skep_model::host::{Host, Role, WishedRole};
 use skep_model::operation::workflow;
 
+use crate::swarm_roles::{by_wish, next_change};
 use crate::{At, Effect, Next, Step, Workflow};
 
 pub(super) const WORKFLOW: Workflow = Workflow {
@@ -29,7 +30,7 @@ fn init(at: &At) -> Next {
     let planted = environment.seed.as_ref().and_then(|seed| at.hosts.iter().find(|host| host.id == *seed));
     match planted
         .filter(|host| host.removal.is_none())
-        .or_else(|| at.hosts.iter().find(|host| host.is_ready()))
+        .or_else(|| by_wish(at.hosts.iter().filter(|host| host.is_ready())).first().copied())
     {
         Some(host) if host.is_ready() => Next::Do(Effect::InitSwarm {
             environment: environment.id.clone(),
@@ -44,8 +45,9 @@ fn init(at: &At) -> Next {
 pub(super) fn join(at: &At) -> Next {
     let mut managers = managers(at).count();
     let mut joins = vec![];
-    for host in at.hosts.iter().filter(|host| host.is_ready() && host.membership.is_none()) {
-        let role = if managers < wanted(at) { Role::Manager } else { Role::Worker };
+    for host in by_wish(at.hosts.iter().filter(|host| host.is_ready() && host.membership.is_none())) {
+        let manages = managers < wanted(at) && host.role != WishedRole::Worker;
+        let role = if manages { Role::Manager } else { Role::Worker };
         managers += usize::from(role == Role::Manager);
         joins.push((host.id.clone(), host.name.clone(), role));
     }
@@ -58,14 +60,9 @@ pub(super) fn join(at: &At) -> Next {
 }
 
 pub(super) fn roles(at: &At) -> Next {
-    let now = managers(at).count();
-    let worker = at.hosts.iter().find(|host| host.is_active() && !host.is_swarm_manager());
-    let surplus =
-        managers(at).filter(|host| host.membership.as_ref().is_some_and(|node| !node.leader)).last();
-    match (now.cmp(&wanted(at)), worker, surplus) {
-        (std::cmp::Ordering::Less, Some(worker), _) => super::set_role(worker, Role::Manager),
-        (std::cmp::Ordering::Greater, _, Some(manager)) => super::set_role(manager, Role::Worker),
-        _ => Next::Done,
+    match next_change(&at.hosts, wanted(at)) {
+        Some((host, role)) => super::set_role(host, role),
+        None => Next::Done,
     }
 }
 

@@ -342,7 +342,7 @@ impl Story {
                 if !exists {
                     return host::disconnected(tx, &id, "s1");
                 }
-                host::register(tx, &id, b"key")?;
+                host::registration::register(tx, &id, b"key", true)?;
                 host::reported(tx, &id, "m1", "s1", Some(Inventory::default()), Ok(()))
             });
             changed.await.expect("agents are heard");

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType,
@@ -198,6 +199,15 @@ pub(super) fn validity(certificate_pem: &str) -> Result<(i64, i64), PkiError> {
     with_certificate(certificate_pem, |certificate| {
         let validity = certificate.validity();
         Ok((validity.not_before.timestamp(), validity.not_after.timestamp()))
+    })
+}
+
+/// The public key of a certificate as `curl --pinnedpubkey` takes it: how somebody who does not know the authority yet can
+/// recognise the one manager that shows it.
+pub fn pinned_key(certificate_pem: &str) -> Result<String, PkiError> {
+    with_certificate(certificate_pem, |certificate| {
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate.public_key().raw);
+        Ok(format!("sha256//{}", BASE64_STANDARD.encode(hash)))
     })
 }
 

@@ -1,7 +1,9 @@
-//! The token with which a new manager joins, and how the joiner recognises the cluster before it has a certificate.
+//! The token with which a new manager or a new host joins, and how the joiner recognises the cluster before it has a
+//! certificate.
 //!
 //! ```text
-//!   skj_<cluster>.<id>.<secret>.<SHA-256 of the authority's certificate>
+//!   skj_<cluster>.<id>.<secret>.<SHA-256 of the authority's certificate>      for managers
+//!   skh_…                                                                     for hosts
 //! ```
 //! Whoever carries the token from a manager to the new machine carries both directions of trust: the secret shows the
 //! joiner to the managers, the fingerprint shows the managers to the joiner. The secret is derived from the key that
@@ -23,17 +25,50 @@ use rustls::{
 
 use super::name::check_cluster;
 use super::token::unhex;
-use super::{ALPN_JOIN, PkiError, RegistrationKey, tls};
+use super::{ALPN_JOIN, ALPN_REGISTER, PkiError, RegistrationKey, tls};
 
 /// Bytes of SHA-256.
 const SHA256_BYTES: usize = 32;
 
-/// Tells people and secret scanners what they have found.
-const PREFIX: &str = "skj_";
+/// What a token makes of who has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Joiner {
+    /// A manager of the cluster.
+    Manager,
+    /// A host of an environment.
+    Host,
+}
+
+impl Joiner {
+    /// Tells people and secret scanners what they have found.
+    fn prefix(self) -> &'static str {
+        match self {
+            Joiner::Manager => "skj_",
+            Joiner::Host => "skh_",
+        }
+    }
+
+    /// Keeps these apart from each other and from the tokens of single hosts, which come from the same key.
+    fn signed_word(self) -> &'static str {
+        match self {
+            Joiner::Manager => "join",
+            Joiner::Host => "join-host",
+        }
+    }
+
+    fn protocol(self) -> &'static [u8] {
+        match self {
+            Joiner::Manager => ALPN_JOIN,
+            Joiner::Host => ALPN_REGISTER,
+        }
+    }
+}
 
 /// A join token, taken apart.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JoinToken {
+    /// Whom it is for.
+    pub joiner: Joiner,
     /// The cluster.
     pub cluster: String,
     /// Names the token in the replicated state.
@@ -45,18 +80,25 @@ pub struct JoinToken {
 impl JoinToken {
     /// The token of this id; the same on every manager.
     pub fn derive(
+        joiner: Joiner,
         key: &RegistrationKey,
         cluster: &str,
         id: &str,
         ca_pem: &str,
     ) -> Result<JoinToken, PkiError> {
-        let secret = hmac::sign(&hmac_key(key), &signed_text(cluster, id)).as_ref().to_vec();
-        Ok(JoinToken { cluster: cluster.into(), id: id.into(), secret, ca_sha256: fingerprint(ca_pem)? })
+        let secret = hmac::sign(&hmac_key(key), &signed_text(joiner, cluster, id)).as_ref().to_vec();
+        Ok(JoinToken {
+            joiner,
+            cluster: cluster.into(),
+            id: id.into(),
+            secret,
+            ca_sha256: fingerprint(ca_pem)?,
+        })
     }
 
-    /// Reads a token's text; `None` if it cannot be one.
-    pub fn parse(text: &str) -> Option<JoinToken> {
-        let mut parts = text.trim().strip_prefix(PREFIX)?.split('.');
+    /// Reads a token's text; `None` if it cannot be one for such a joiner.
+    pub fn parse(joiner: Joiner, text: &str) -> Option<JoinToken> {
+        let mut parts = text.trim().strip_prefix(joiner.prefix())?.split('.');
         let (cluster, id) = (parts.next()?, parts.next()?);
         let (secret, ca) = (unhex(parts.next()?)?, unhex(parts.next()?)?);
         let plain = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -64,12 +106,12 @@ impl JoinToken {
             return None;
         }
         let ca_sha256 = ca.try_into().ok()?;
-        Some(JoinToken { cluster: cluster.into(), id: id.into(), secret, ca_sha256 })
+        Some(JoinToken { joiner, cluster: cluster.into(), id: id.into(), secret, ca_sha256 })
     }
 
     /// Was it derived from this key? Takes equally long for every wrong secret of the right length.
     pub fn is_derived_from(&self, key: &RegistrationKey) -> bool {
-        hmac::verify(&hmac_key(key), &signed_text(&self.cluster, &self.id), &self.secret).is_ok()
+        hmac::verify(&hmac_key(key), &signed_text(self.joiner, &self.cluster, &self.id), &self.secret).is_ok()
     }
 
     /// Is this the certificate of the authority that the token means?
@@ -86,7 +128,7 @@ impl JoinToken {
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_no_client_auth();
-        config.alpn_protocols = vec![ALPN_JOIN.to_vec()];
+        config.alpn_protocols = vec![self.joiner.protocol().to_vec()];
         Ok(Arc::new(config))
     }
 }
@@ -94,14 +136,14 @@ impl JoinToken {
 impl fmt::Display for JoinToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (secret, ca) = (crate::random::hex(&self.secret), crate::random::hex(&self.ca_sha256));
-        write!(f, "{PREFIX}{}.{}.{secret}.{ca}", self.cluster, self.id)
+        write!(f, "{}{}.{}.{secret}.{ca}", self.joiner.prefix(), self.cluster, self.id)
     }
 }
 
 /// Without the secret: this one gets into logs.
 impl fmt::Debug for JoinToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PREFIX}{}.{}.…", self.cluster, self.id)
+        write!(f, "{}{}.{}.…", self.joiner.prefix(), self.cluster, self.id)
     }
 }
 
@@ -109,9 +151,8 @@ fn hmac_key(key: &RegistrationKey) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, key)
 }
 
-/// The first word keeps these apart from the tokens of hosts, which come from the same key.
-fn signed_text(cluster: &str, id: &str) -> Vec<u8> {
-    ["join", cluster, id].join("\0").into_bytes()
+fn signed_text(joiner: Joiner, cluster: &str, id: &str) -> Vec<u8> {
+    [joiner.signed_word(), cluster, id].join("\0").into_bytes()
 }
 
 fn fingerprint(ca_pem: &str) -> Result<[u8; SHA256_BYTES], PkiError> {
@@ -187,26 +228,30 @@ mod tests {
     #[test]
     fn a_token_is_read_as_it_was_written_and_good_for_its_own_cluster_and_id_only() {
         let ca = Authority::create("c-1_a").expect("created");
-        let token = JoinToken::derive(&KEY, "c-1_a", "7f", ca.ca_pem()).expect("derived");
-        let read = JoinToken::parse(&token.to_string()).expect("is a token");
+        let token = JoinToken::derive(Joiner::Manager, &KEY, "c-1_a", "7f", ca.ca_pem()).expect("derived");
+        let read = JoinToken::parse(Joiner::Manager, &token.to_string()).expect("is a token");
         assert_eq!(read, token);
         assert!(read.is_derived_from(&KEY));
         assert!(!read.is_derived_from(&[4; 32]));
         assert!(read.means(ca.ca_pem()));
         assert!(!read.means(Authority::create("c-1_a").expect("created").ca_pem()));
-        let forged = JoinToken { id: "80".into(), ..read };
+        let forged = JoinToken { id: "80".into(), ..read.clone() };
         assert!(!forged.is_derived_from(&KEY));
+        let for_a_host = token.to_string().replacen("skj_", "skh_", 1);
+        let forged = JoinToken::parse(Joiner::Host, &for_a_host).expect("looks like one");
+        assert_eq!(JoinToken::parse(Joiner::Host, &token.to_string()), None);
+        assert!(!forged.is_derived_from(&KEY), "a manager's token lets no host in, and the other way round");
     }
 
     #[test]
     fn nonsense_is_not_a_token_and_a_secret_does_not_get_into_logs() {
         let ca = Authority::create("c1").expect("created");
-        let token = JoinToken::derive(&KEY, "c1", "7f", ca.ca_pem()).expect("derived");
+        let token = JoinToken::derive(Joiner::Manager, &KEY, "c1", "7f", ca.ca_pem()).expect("derived");
         let text = token.to_string();
         let cut = &text[..text.len() - 2];
         let longer = format!("{text}.00");
         for wrong in ["", "skj_", "skj_c1.7f", "skr_c1.7f.00.00", &text[4..], cut, &longer] {
-            assert_eq!(JoinToken::parse(wrong), None, "{wrong}");
+            assert_eq!(JoinToken::parse(Joiner::Manager, wrong), None, "{wrong}");
         }
         assert_eq!(format!("{token:?}"), "skj_c1.7f.…");
     }

@@ -14,10 +14,10 @@ mod token;
 
 pub use authority::{
     Authority, Certified, HOST_CERTIFICATE_LIFE, MANAGER_CERTIFICATE_LIFE, certificate_request, generate_key,
-    past_half_life, request_key_hash, still_valid,
+    past_half_life, pinned_key, request_key_hash, still_valid,
 };
 pub use identity::Identity;
-pub use join::JoinToken;
+pub use join::{JoinToken, Joiner};
 pub use live::{Expiry, LiveIdentity};
 pub use name::{PeerName, Role, manager_server_name, managers_server_name, peer_identity};
 pub use tls::{

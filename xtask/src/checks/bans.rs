@@ -70,7 +70,10 @@ const BANS: &[Ban] = &[
         rows: &[
             "tokio ::",
             "std :: fs",
-            "std :: net",
+            "TcpStream",
+            "TcpListener",
+            "UdpSocket",
+            "ToSocketAddrs",
             "std :: process",
             "std :: env",
             "std :: thread",
