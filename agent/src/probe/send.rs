@@ -20,7 +20,7 @@ use super::packet::{self, PACKET_BYTES_MAX, PACKET_BYTES_MIN, RUN_BYTES};
 use super::{NotProbed, PEERS_MAX, SIZES_MAX, invalid};
 
 /// A first packet that was lost is repeated by the kernel after one second; a second chance is enough.
-const CONNECT_MAX: Duration = Duration::from_secs(2);
+const CONNECT_MAX: Duration = Duration::from_millis(1_500);
 
 /// Datagrams get lost on good lines too. Three in a row do not.
 const ROUNDS: usize = 3;
@@ -28,8 +28,9 @@ const ROUNDS: usize = 3;
 /// Between two rounds, so that one full queue does not swallow them all.
 const ROUND_PAUSE: Duration = Duration::from_millis(150);
 
-/// Peers served at the same time: bounds sockets and the burst that the host sends.
-const PEERS_AT_ONCE_MAX: usize = 64;
+/// Peers served at the same time: bounds the burst that the host sends, and sockets, of which a process may have 1024
+/// where nobody has set it otherwise. Four turns of [`CONNECT_MAX`] serve as many peers as there can be.
+const PEERS_AT_ONCE_MAX: usize = 256;
 
 /// What a socket is told so that its packets carry "do not fragment" and are limited by this host's interface only, not
 /// by what the kernel remembers of the way: the way is what is asked about.
