@@ -51,6 +51,16 @@ const FEATURES: &[Feature] = &[
             option: "CONFIG_OVERLAY_FS",
         }],
     },
+    // Rules for traffic between containers of one host.
+    Feature {
+        name: "br_netfilter",
+        parts: &[Part {
+            paths: &["proc/sys/net/bridge"],
+            filesystem: None,
+            module: "br_netfilter",
+            option: "CONFIG_BRIDGE_NETFILTER",
+        }],
+    },
     // Encrypted overlay networks: the key interface, the packets, and the cipher that Docker asks for.
     Feature {
         name: "xfrm",
@@ -208,7 +218,9 @@ mod tests {
         let config = "CONFIG_VXLAN=y\n# CONFIG_IP_VS is not set\nCONFIG_XFRM_USER=y\nCONFIG_INET_ESP=y\nCONFIG_OVERLAY_FS=m\n";
         let found = detected(&[("boot/config-6.1.0", config)]);
         // Without the cipher there is no encryption; whether overlay's module is installed is not known.
-        assert_eq!(found, BTreeMap::from([("ip_vs", false), ("vxlan", true), ("xfrm", false)]));
+        let expected =
+            BTreeMap::from([("ip_vs", false), ("vxlan", true), ("br_netfilter", false), ("xfrm", false)]);
+        assert_eq!(found, expected);
     }
 
     #[test]
@@ -222,7 +234,13 @@ mod tests {
         ]);
         assert_eq!(
             found,
-            BTreeMap::from([("ip_vs", true), ("vxlan", true), ("overlay", true), ("xfrm", false)])
+            BTreeMap::from([
+                ("ip_vs", true),
+                ("vxlan", true),
+                ("overlay", true),
+                ("br_netfilter", false),
+                ("xfrm", false)
+            ])
         );
     }
 }

@@ -24,10 +24,15 @@ fn read_host(root: &Path) -> Inventory {
         kernel: line("proc/sys/kernel/osrelease"),
         architecture: std::env::consts::ARCH.to_owned(),
         os: os_name(&line("etc/os-release")),
-        hostname: line("proc/sys/kernel/hostname"),
+        hostname: hostname(root),
         features: features::detect(root).into_iter().map(|(name, there)| (name.to_owned(), there)).collect(),
         ..Inventory::default()
     }
+}
+
+/// The machine's own name.
+pub(crate) fn hostname(root: &Path) -> String {
+    fs::read_to_string(root.join("proc/sys/kernel/hostname")).unwrap_or_default().trim().to_owned()
 }
 
 /// `MemTotal:  16384 kB`

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   join file,  ──► register once ──► dial any manager ──► report every few seconds
-//!   or token        (key, certificate)       ▲   │          obey streams to the engine
+//!   or token        (key, certificate)       ▲   │          obey streams to the engine, answer requests
 //!                                            └───┘ when the link is lost
 //! ```
 //!
@@ -13,13 +13,17 @@ mod address;
 mod backoff;
 mod engine;
 mod error;
+mod facts;
 mod features;
 mod files;
 mod inventory;
 mod join;
 mod link;
+mod probe;
 mod register;
+mod requests;
 mod state;
+mod streams;
 mod terms;
 
 use std::path::PathBuf;

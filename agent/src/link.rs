@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt::IpMtu};
 use skep_wire::framing::{FramingError, MESSAGE_BYTES_MAX, read_message, write_message};
@@ -22,7 +22,10 @@ use tokio_rustls::rustls::ClientConfig;
 use crate::address::{self, AddressChoice, NoAddress};
 use crate::backoff::Dialing;
 use crate::engine::Engine;
+use crate::facts::milliseconds_since_1970;
+use crate::requests::Requests;
 use crate::state::{Membership, StateDir};
+use crate::streams::Streams;
 use crate::terms::Terms;
 use crate::{AgentConfig, AgentError, inventory};
 
@@ -39,10 +42,12 @@ pub(crate) async fn keep(
     state: &StateDir,
     membership: Membership,
 ) -> Result<Membership, AgentError> {
-    let engine = Engine::new(config.docker_socket.clone(), Terms::load(state.term_path())?);
+    let engine = Engine::new(config.docker_socket.clone());
+    let requests = Requests::new(engine.clone(), &config.state_dir);
+    let streams = Streams { engine: engine.clone(), terms: Terms::load(state.term_path())?, requests };
     let key_pem = state.key_pem()?;
     let choice = config.address.as_ref();
-    let mut link = Link { state, engine, key_pem, membership, choice, dialing: Dialing::default() };
+    let mut link = Link { state, engine, streams, key_pem, membership, choice, dialing: Dialing::default() };
     while pki::still_valid(&link.membership.certificate_pem)? {
         let Some((manager, wait)) = link.dialing.next(&link.membership.managers) else {
             return Err(AgentError::NotJoined);
@@ -76,6 +81,7 @@ pub(crate) async fn dial(
 struct Link<'a> {
     state: &'a StateDir,
     engine: Engine,
+    streams: Streams,
     key_pem: String,
     membership: Membership,
     choice: Option<&'a AddressChoice>,
@@ -91,10 +97,10 @@ impl Link<'_> {
         let route = Route::of(stream.get_ref().0)?;
         let route = Route { address: address::chosen(self.choice, route.address)?, ..route };
         let (mux, incoming) = Mux::client(stream);
-        let engine = self.engine.clone();
+        let streams = self.streams.clone();
         tokio::select! {
             ended = self.report(manager, &mux, route) => ended,
-            () = serve(engine, incoming) => Err(LinkError::Lost),
+            () = serve(streams, incoming) => Err(LinkError::Lost),
         }
     }
 
@@ -212,11 +218,11 @@ async fn exchange(stream: &mut MuxStream, report: &Report) -> Result<ReportReply
 }
 
 /// Serves the manager's streams; how many there can be is the link's bound. They end with the link.
-async fn serve(engine: Engine, mut incoming: Incoming) {
-    let mut streams = JoinSet::new();
+async fn serve(streams: Streams, mut incoming: Incoming) {
+    let mut served = JoinSet::new();
     while let Some(stream) = incoming.recv().await {
-        streams.spawn(engine.clone().serve(stream));
-        while streams.try_join_next().is_some() {}
+        served.spawn(streams.clone().serve(stream));
+        while served.try_join_next().is_some() {}
     }
 }
 
@@ -233,10 +239,6 @@ impl Route {
         let mtu = getsockopt(tcp, IpMtu).ok().and_then(|mtu| u32::try_from(mtu).ok()).unwrap_or_default();
         Ok(Route { address: tcp.local_addr()?.ip(), mtu })
     }
-}
-
-fn milliseconds_since_1970() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// Why there is no link, or none any more.

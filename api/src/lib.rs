@@ -67,12 +67,13 @@ pub struct Parts {
 #[derive(Clone)]
 pub struct Api {
     parts: Arc<Parts>,
+    diagnoses: rest::diagnosis::Running,
 }
 
 impl Api {
     /// A door to these parts.
     pub fn new(parts: Parts) -> Api {
-        Api { parts: Arc::new(parts) }
+        Api { parts: Arc::new(parts), diagnoses: rest::diagnosis::Running::default() }
     }
 
     fn ledger(&self) -> &dyn Ledger {

@@ -117,6 +117,8 @@ pub enum DoorCode {
     OperationFailed,
     /// The environment has no host that could do it.
     NoActiveHost,
+    /// The environment is being checked already.
+    DiagnosisRunning,
     /// The managers have no leader.
     NoLeader,
     /// The change was proposed, its answer lost.
@@ -164,6 +166,7 @@ impl DoorCode {
         DoorCode::EngineUnreachable,
         DoorCode::OperationFailed,
         DoorCode::NoActiveHost,
+        DoorCode::DiagnosisRunning,
         DoorCode::NoLeader,
         DoorCode::OutcomeUnknown,
         DoorCode::RevisionNotReached,
@@ -204,6 +207,7 @@ impl DoorCode {
             DoorCode::EngineUnreachable => ("SKP-2401", "ENGINE_UNREACHABLE", StatusCode::BAD_GATEWAY),
             DoorCode::OperationFailed => ("SKP-2402", "OPERATION_FAILED", StatusCode::INTERNAL_SERVER_ERROR),
             DoorCode::NoActiveHost => ("SKP-2403", "NO_ACTIVE_HOST", StatusCode::CONFLICT),
+            DoorCode::DiagnosisRunning => ("SKP-2404", "DIAGNOSIS_RUNNING", StatusCode::CONFLICT),
             DoorCode::NoLeader => ("SKP-3001", "NO_LEADER", StatusCode::SERVICE_UNAVAILABLE),
             DoorCode::OutcomeUnknown => ("SKP-3002", "OUTCOME_UNKNOWN", StatusCode::SERVICE_UNAVAILABLE),
             DoorCode::RevisionNotReached => {
@@ -229,6 +233,7 @@ impl DoorCode {
             DoorCode::Conflict
             | DoorCode::EngineUnreachable
             | DoorCode::NoActiveHost
+            | DoorCode::DiagnosisRunning
             | DoorCode::NoLeader
             | DoorCode::OutcomeUnknown
             | DoorCode::RevisionNotReached

@@ -57,6 +57,9 @@ pub(crate) enum Failure {
     /// All of several targets failed; each was reported already.
     #[error("all {total} failed")]
     EachFailed { total: usize, exit: Exit },
+    /// A check has found errors; each was told already.
+    #[error("{errors} {} found in env/{environment}", if *.errors == 1 { "error was" } else { "errors were" })]
+    Unwell { environment: String, errors: usize },
     /// The person said no.
     #[error("not confirmed")]
     Declined,
@@ -85,7 +88,7 @@ impl Failure {
             Failure::Refused(refusal) => refusal.exit(),
             Failure::Unreachable { .. } => Exit::Unreachable,
             Failure::OutcomeUnknown { .. } => Exit::Unknown,
-            Failure::Unreadable { .. } | Failure::Declined => Exit::Failed,
+            Failure::Unreadable { .. } | Failure::Unwell { .. } | Failure::Declined => Exit::Failed,
             Failure::OperationFailed(_) => Exit::OperationFailed,
             Failure::WaitedTooLong { .. } => Exit::WaitedTooLong,
             Failure::Interrupted { .. } => Exit::Interrupted,
@@ -109,6 +112,7 @@ impl Failure {
             | Failure::Interrupted { .. }
             | Failure::Partly { .. }
             | Failure::EachFailed { .. }
+            | Failure::Unwell { .. }
             | Failure::Declined => false,
         }
     }
@@ -205,6 +209,11 @@ impl Failure {
                 });
             }
             Failure::Partly { .. } | Failure::EachFailed { .. } => {}
+            Failure::Unwell { environment, .. } => {
+                report.fix = Some(format!(
+                    "do what stands with each of them, then check again: skep doctor env {environment}"
+                ));
+            }
             Failure::Declined => report.state = Some("nothing was changed".into()),
         }
         report

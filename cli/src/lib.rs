@@ -9,6 +9,7 @@
 mod about;
 mod client;
 mod cluster;
+mod doctor;
 mod driver;
 mod env;
 mod event;
@@ -107,6 +108,8 @@ pub enum Command {
     /// Events: what changes, as it happens
     #[command(visible_alias = "events", after_long_help = exit::help(exit::READS))]
     Event(Verbs<event::Verb>),
+    /// Checks: what is wrong, why, and what helps
+    Doctor(doctor::Doctor),
     /// Show whose token is used
     #[command(before_long_help = "Examples:\n  skep whoami", after_long_help = exit::help(exit::READS))]
     Whoami,
@@ -222,6 +225,7 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Snapshot(command) => snapshot::run(command, session).await,
         Command::Operation(command) => operation::run(command, session).await,
         Command::Event(command) => event::run(command, session).await,
+        Command::Doctor(command) => doctor::run(command, session).await,
         Command::Whoami => about::whoami(session).await,
         Command::Version => about::version(session).await,
         // Needs no session; `run_until` has answered it.

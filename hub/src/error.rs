@@ -1,10 +1,10 @@
-//! Why there is no stream to an engine.
+//! Why there is no stream to a host.
 
-/// Why there is no stream to an engine.
+/// Why there is no stream to a host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HubError {
     /// The host's agent is connected to no manager that could be asked.
-    #[error("reaching the engine of host {host}: its agent is connected to no manager")]
+    #[error("reaching host {host}: its agent is connected to no manager")]
     NoAgent {
         /// The host's id.
         host: String,
@@ -18,7 +18,7 @@ pub enum HubError {
         message: String,
     },
     /// The host has obeyed a newer leader than the one that this request comes from.
-    #[error("reaching the engine of host {host}: term {term} was refused, the host has obeyed term {obeyed}")]
+    #[error("reaching host {host}: term {term} was refused, the host has obeyed term {obeyed}")]
     StaleTerm {
         /// The host's id.
         host: String,
@@ -28,7 +28,7 @@ pub enum HubError {
         obeyed: u64,
     },
     /// The link to the agent failed while the stream was opened.
-    #[error("reaching the engine of host {host}: {reason}")]
+    #[error("reaching host {host}: {reason}")]
     Link {
         /// The host's id.
         host: String,

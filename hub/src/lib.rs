@@ -1,9 +1,9 @@
-//! The managers' end of the agents' links, and the way to every host's engine.
+//! The managers' end of the agents' links, and the way to every host's engine and agent.
 //!
 //! ```text
-//!   api, scheduler ──► Hub ──► session of an agent that is connected here ──► engine
+//!   api, scheduler ──► Hub ──► session of an agent that is connected here ──► engine, or the agent itself
 //!                       │
-//!                       └────► the same on another manager (`Tunnel`, at most one hop) ──► engine
+//!                       └────► the same on another manager (`Tunnel`, at most one hop) ──► the same
 //! ```
 //!
 //! Which manager holds which agent is asked when it matters ([`Hub::roll_call`]), not looked up: agents move faster than
@@ -12,6 +12,8 @@
 mod engine;
 mod error;
 mod events;
+mod probe;
+mod request;
 mod roll_call;
 mod session;
 mod stream;
@@ -25,8 +27,10 @@ use tokio::sync::watch;
 pub use engine::hub_error;
 pub use error::HubError;
 pub use events::{Admitted, HubEvents, RegisterRefusal};
+pub use probe::{HostFactsAt, HostProbed, ProbeHost, ProbePlan};
+pub use request::AskError;
 pub use roll_call::RollCall;
-pub use stream::EngineStream;
+pub use stream::HostStream;
 pub use tunnel::TunnelService;
 
 use session::Sessions;

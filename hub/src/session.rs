@@ -8,14 +8,16 @@ use skep_wire::SILENCE_MAX;
 use skep_wire::framing::{FramingError, MESSAGE_BYTES_MAX, read_message, write_message};
 use skep_wire::mux::{Incoming, Mux, MuxStream};
 use skep_wire::proto::agent::{
-    DockerStream, Refused, RegisterReply, RegisterRequest, Registered, Report, ReportReply, StreamError,
-    StreamFailure, StreamHeader, StreamReady, register_reply, stream_header,
+    AgentStream, DockerStream, Refused, RegisterReply, RegisterRequest, Registered, Report, ReportReply,
+    StreamError, StreamFailure, StreamHeader, StreamReady, register_reply, stream_header,
 };
+use skep_wire::proto::peer::HostService;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::{Admitted, EngineStream, Hub, HubError, HubEvents, RegisterRefusal};
+use crate::stream::Target;
+use crate::{Admitted, HostStream, Hub, HubError, HubEvents, RegisterRefusal};
 
 /// A host that has connected to register says so at once.
 const REGISTER_REQUEST_MAX: Duration = Duration::from_secs(5);
@@ -254,22 +256,27 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Opens a stream to the host's engine.
-    pub(crate) async fn open(&self, term: Option<u64>) -> Result<EngineStream, HubError> {
+    /// Opens a stream to a service of the host.
+    pub(crate) async fn open(&self, target: Target<'_>) -> Result<HostStream, HubError> {
         let link = |reason: String| HubError::Link { host: self.host.clone(), reason };
-        match timeout(OPEN_MAX, self.ask_for_stream(term)).await {
+        match timeout(OPEN_MAX, self.ask_for_stream(target)).await {
             Ok(Ok((stream, StreamReady { error: None, engine_api }))) => {
-                Ok(EngineStream::local(stream, engine_api))
+                Ok(HostStream::local(stream, engine_api))
             }
-            Ok(Ok((_, StreamReady { error: Some(error), .. }))) => Err(self.refused(term, error)),
+            Ok(Ok((_, StreamReady { error: Some(error), .. }))) => Err(self.refused(target.term, error)),
             Ok(Err(error)) => Err(link(error.to_string())),
             Err(_) => Err(link(format!("its agent did not answer within {} s", OPEN_MAX.as_secs()))),
         }
     }
 
-    async fn ask_for_stream(&self, term: Option<u64>) -> Result<(MuxStream, StreamReady), FramingError> {
+    async fn ask_for_stream(&self, target: Target<'_>) -> Result<(MuxStream, StreamReady), FramingError> {
         let mut stream = self.mux.open().await?;
-        let header = StreamHeader { purpose: Some(stream_header::Purpose::Docker(DockerStream { term })) };
+        let term = target.term;
+        let purpose = match target.service {
+            HostService::Engine => stream_header::Purpose::Docker(DockerStream { term }),
+            HostService::Agent => stream_header::Purpose::Agent(AgentStream { term }),
+        };
+        let header = StreamHeader { purpose: Some(purpose) };
         write_message(&mut stream, &header, MESSAGE_BYTES_MAX).await?;
         let ready = read_message(&mut stream, MESSAGE_BYTES_MAX).await?;
         Ok((stream, ready))

@@ -16,7 +16,7 @@ use skep_wire::proto::peer::frame::Part;
 use skep_wire::proto::peer::tunnel_client::TunnelClient;
 use skep_wire::proto::peer::tunnel_server::Tunnel;
 use skep_wire::proto::peer::{
-    Empty, Frame, HeldAgentsReply, TunnelError, TunnelFailure, TunnelReady, TunnelTarget,
+    Empty, Frame, HeldAgentsReply, HostService, TunnelError, TunnelFailure, TunnelReady, TunnelTarget,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::mpsc;
@@ -25,7 +25,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::PollSender;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{EngineStream, Hub, HubError};
+use crate::stream::Target;
+use crate::{HostStream, Hub, HubError};
 
 /// Bytes in one frame: large enough that gRPC's five bytes and the task switches do not matter.
 const FRAME_BYTES_MAX: usize = 32 * 1024;
@@ -66,11 +67,15 @@ impl Tunnel for TunnelService {
             return Err(Status::invalid_argument("the first frame names no target"));
         };
         let (answers, answered) = mpsc::channel(FRAMES_WAITING_MAX);
-        let opened = self.hub.open_here(&target.host_id, target.term).await;
-        let ready = match &opened {
-            Ok(stream) => TunnelReady { engine_api: stream.engine_api().to_owned(), error: None },
-            Err(error) => TunnelReady { engine_api: String::new(), error: Some(to_wire(error)) },
+        let Ok(service) = HostService::try_from(target.service) else {
+            return Err(Status::unimplemented("this manager does not know the service that was asked for"));
         };
+        let opened = self.hub.open_here(Target { host: &target.host_id, service, term: target.term }).await;
+        let (engine_api, error) = match &opened {
+            Ok(stream) => (stream.engine_api().to_owned(), None),
+            Err(error) => (String::new(), Some(to_wire(error))),
+        };
+        let ready = TunnelReady { engine_api, error, service: target.service };
         // The channel is new and empty, so there is room.
         let _ = answers.try_send(Ok(frame(Part::Ready(ready))));
         if let Ok(stream) = opened {
@@ -85,15 +90,15 @@ impl Tunnel for TunnelService {
 }
 
 /// Copies both ways until both directions have ended, or one has failed or been given up.
-async fn relay(engine: EngineStream, frames: Streaming<Frame>, answers: mpsc::Sender<Result<Frame, Status>>) {
-    let (reader, writer) = tokio::io::split(engine);
-    if let Err(error) = tokio::try_join!(to_engine(frames, writer), from_engine(reader, &answers)) {
+async fn relay(host: HostStream, frames: Streaming<Frame>, answers: mpsc::Sender<Result<Frame, Status>>) {
+    let (reader, writer) = tokio::io::split(host);
+    if let Err(error) = tokio::try_join!(to_host(frames, writer), from_host(reader, &answers)) {
         tracing::debug!(%error, "a tunnel was broken off");
         let _ = answers.try_send(Err(Status::aborted(error.to_string())));
     }
 }
 
-async fn to_engine(mut frames: Streaming<Frame>, mut writer: impl AsyncWrite + Unpin) -> io::Result<()> {
+async fn to_host(mut frames: Streaming<Frame>, mut writer: impl AsyncWrite + Unpin) -> io::Result<()> {
     loop {
         match frames.message().await.map_err(io::Error::other)?.and_then(|frame| frame.part) {
             Some(Part::Data(bytes)) => {
@@ -107,7 +112,7 @@ async fn to_engine(mut frames: Streaming<Frame>, mut writer: impl AsyncWrite + U
     }
 }
 
-async fn from_engine(
+async fn from_host(
     mut reader: impl AsyncRead + Unpin,
     answers: &mpsc::Sender<Result<Frame, Status>>,
 ) -> io::Result<()> {
@@ -116,7 +121,7 @@ async fn from_engine(
         buffer.reserve(FRAME_BYTES_MAX);
         let read = tokio::select! {
             read = reader.read_buf(&mut buffer) => read?,
-            // An engine that says nothing would never let us find out that nobody listens.
+            // A host that says nothing would never let us find out that nobody listens.
             () = answers.closed() => return Err(broken_off()),
         };
         let part = if read == 0 { Part::End(true) } else { Part::Data(buffer.split().freeze()) };
@@ -127,19 +132,22 @@ async fn from_engine(
     }
 }
 
-/// Opens a stream to the host's engine over another manager.
+/// Opens a stream to a service of a host over another manager.
 pub(crate) async fn open(
     channels: &PeerChannels,
     node: u64,
-    host: &str,
-    term: Option<u64>,
-) -> Result<EngineStream, HubError> {
+    target: Target<'_>,
+) -> Result<HostStream, HubError> {
+    let host = target.host;
     let no_agent = || HubError::NoAgent { host: host.to_owned() };
-    match timeout(OPEN_MAX, ask(channels, node, host, term)).await {
-        Ok(Ok((stream, TunnelReady { error: None, engine_api }))) => {
-            Ok(EngineStream::tunnelled(stream, engine_api))
+    match timeout(OPEN_MAX, ask(channels, node, target)).await {
+        Ok(Ok((_, TunnelReady { error: Some(error), .. }))) => Err(from_wire(host, target.term, error)),
+        Ok(Ok((_, ready))) if ready.service() != target.service => {
+            let reason =
+                "its agent is connected to a manager of an earlier version, which does not lead to agents";
+            Err(HubError::Link { host: host.to_owned(), reason: reason.to_owned() })
         }
-        Ok(Ok((_, TunnelReady { error: Some(error), .. }))) => Err(from_wire(host, term, error)),
+        Ok(Ok((stream, TunnelReady { engine_api, .. }))) => Ok(HostStream::tunnelled(stream, engine_api)),
         Ok(Err(status)) => {
             tracing::debug!(peer.node = node, host.id = host, %status, "a manager could not be asked for a host's agent");
             Err(no_agent())
@@ -158,13 +166,13 @@ pub(crate) async fn open(
 async fn ask(
     channels: &PeerChannels,
     node: u64,
-    host: &str,
-    term: Option<u64>,
+    target: Target<'_>,
 ) -> Result<(TunnelStream, TunnelReady), Status> {
     let channel =
         channels.get_for(node, Purpose::Bulk).map_err(|error| Status::unavailable(error.to_string()))?;
     let (requests, requested) = mpsc::channel(FRAMES_WAITING_MAX);
-    let target = TunnelTarget { host_id: host.to_owned(), term };
+    let Target { host, service, term } = target;
+    let target = TunnelTarget { host_id: host.to_owned(), term, service: service.into() };
     // The channel is new and empty, so there is room.
     let _ = requests.try_send(frame(Part::Target(target)));
     let mut answers = TunnelClient::new(channel).open(ReceiverStream::new(requested)).await?.into_inner();

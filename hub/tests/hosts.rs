@@ -14,8 +14,13 @@ use bollard::query_parameters::ImportImageOptions;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use skep_agent::AgentError;
-use skep_hub::{Hub, HubError, hub_error};
+use skep_hub::{AskError, Hub, HubError, ProbeHost, ProbePlan, hub_error};
+use skep_wire::framing::{FramingError, MESSAGE_BYTES_MAX, read_message, write_message};
 use skep_wire::pki::{self, ALPN_AGENT, Identity};
+use skep_wire::proto::agent::{
+    AgentFailureKind, AgentReply, AgentRequest, FactsRequest, ProbeProtocol, agent_reply::Reply,
+    agent_request::Request,
+};
 use support::{CLUSTER, DEADLINE, Engine, HOST, Manager, RunningAgent, checksum, pattern};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -49,6 +54,97 @@ async fn an_engine_is_reached_through_every_manager() {
         engine.paths()
     );
     agent.stop().await;
+}
+
+/// Requests to the agent itself go the same ways, and a lower term is refused for them as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_is_asked_through_every_manager() {
+    let (first, second) = Manager::two().await;
+    let engine = Engine::start();
+    let agent = RunningAgent::join(&engine, &first, &[&first]);
+    first.connected().await;
+    first.hub_has(HOST).await;
+    for manager in [&first, &second] {
+        let Reply::Facts(facts) = asked(&manager.hub, Some(Request::Facts(FactsRequest {}))).await else {
+            panic!("not the host's facts");
+        };
+        assert_eq!(facts.engine_version, "20.10.24");
+        assert!(facts.asked_at_ms > 0 && facts.answered_at_ms >= facts.asked_at_ms, "{facts:?}");
+        assert!(!facts.hostname.is_empty() && facts.disks.len() == 2, "{facts:?}");
+    }
+    first.hub.agent(HOST, Some(5)).await.unwrap();
+    for manager in [&first, &second] {
+        let refused = manager.hub.agent(HOST, Some(4)).await.err();
+        assert_eq!(refused, Some(HubError::StaleTerm { host: HOST.into(), term: 4, obeyed: 5 }));
+    }
+    agent.stop().await;
+}
+
+/// A newer manager may ask for what this agent has never heard of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_says_that_it_does_not_know_a_request_and_serves_the_next_one() {
+    let (first, second) = Manager::two().await;
+    let engine = Engine::start();
+    let agent = RunningAgent::join(&engine, &first, &[&first]);
+    first.connected().await;
+    first.hub_has(HOST).await;
+    let Reply::Failure(failure) = asked(&second.hub, None).await else { panic!("it was answered") };
+    assert_eq!(failure.kind(), AgentFailureKind::UnknownRequest, "{}", failure.message);
+    let next = asked(&second.hub, Some(Request::Facts(FactsRequest {}))).await;
+    assert!(matches!(next, Reply::Facts(_)), "{next:?}");
+    agent.stop().await;
+}
+
+/// A host that sends to itself, and one that nobody knows: the one is checked, the other does not hold it up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hosts_are_probed_through_every_manager_as_far_as_they_answer() {
+    let (first, second) = Manager::two().await;
+    let engine = Engine::start();
+    let agent = RunningAgent::join(&engine, &first, &[&first]);
+    first.connected().await;
+    first.hub_has(HOST).await;
+    let host = |id: &str| ProbeHost {
+        id: id.into(),
+        address: "127.0.0.1".into(),
+        tcp_ports: vec![7946],
+        targets: vec![0, 1],
+    };
+    let plan = ProbePlan {
+        hosts: vec![host(HOST), host("nobody")],
+        udp_ports: vec![4789, 7946],
+        sizes_port: 4789,
+        sizes: vec![1500],
+    };
+    for manager in [&first, &second] {
+        let probed = manager.hub.probe(&plan).await;
+        let facts = probed[0].facts.as_ref().unwrap();
+        assert!(facts.clock_ahead_ms.unsigned_abs() <= facts.clock_uncertain_ms + 1, "{facts:?}");
+        let heard = &probed[0].heard.as_ref().unwrap().packets;
+        let at = |protocol: ProbeProtocol, port: u32| {
+            heard.iter().find(|packets| packets.protocol() == protocol && packets.port == port)
+        };
+        assert_eq!(at(ProbeProtocol::Udp, 4789).unwrap().sizes.last(), Some(&1500), "{heard:?}");
+        assert!(
+            at(ProbeProtocol::Udp, 7946).is_some() && at(ProbeProtocol::Tcp, 7946).is_some(),
+            "{heard:?}"
+        );
+        let sent = &probed[0].sent.as_ref().unwrap().peers;
+        let peers: Vec<u32> = sent.iter().map(|sent| sent.peer).collect();
+        assert_eq!(peers, [0], "nothing is sent to hosts that do not answer");
+        let unknown = probed[1].facts.as_ref().unwrap_err();
+        assert!(matches!(unknown, AskError::Unreached(HubError::NoAgent { .. })), "{unknown}");
+    }
+    agent.stop().await;
+}
+
+/// One request to the agent, whose answer is one reply.
+async fn asked(hub: &Hub, request: Option<Request>) -> Reply {
+    let mut stream = hub.agent(HOST, None).await.unwrap();
+    write_message(&mut stream, &AgentRequest { request }, MESSAGE_BYTES_MAX).await.unwrap();
+    let answer: AgentReply = read_message(&mut stream, MESSAGE_BYTES_MAX).await.unwrap();
+    let end = read_message::<AgentReply, _>(&mut stream, MESSAGE_BYTES_MAX).await;
+    assert!(matches!(end, Err(FramingError::Ended)), "{end:?}");
+    answer.reply.unwrap()
 }
 
 async fn upload(docker: &bollard::Docker) {

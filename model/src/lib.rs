@@ -8,6 +8,7 @@
 //! `swarm`), the scheduler writes decisions ([`operation`]). No field has two authors.
 
 pub mod access;
+pub mod doctor;
 pub mod environment;
 pub mod fact;
 pub mod health;

@@ -33,7 +33,8 @@ impl Tunnel for WhoIsThere {
     async fn open(&self, request: Request<Streaming<Frame>>) -> Result<Response<Self::OpenStream>, Status> {
         let caller = request.extensions().get::<PeerName>().expect("every request has its caller's name");
         let Role::Manager(caller) = caller.role else { panic!("not a manager") };
-        let ready = TunnelReady { engine_api: format!("{caller} called {}", self.node), error: None };
+        let ready =
+            TunnelReady { engine_api: format!("{caller} called {}", self.node), error: None, service: 0 };
         Ok(Response::new(tokio_stream::iter([Ok(Frame { part: Some(Part::Ready(ready)) })])))
     }
 

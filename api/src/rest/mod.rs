@@ -1,6 +1,7 @@
 //! One file per noun; this list is the API.
 
 pub(crate) mod cluster;
+pub(crate) mod diagnosis;
 pub(crate) mod driver;
 pub(crate) mod environment;
 pub(crate) mod event;
@@ -10,6 +11,7 @@ pub(crate) mod join;
 mod manager;
 pub(crate) mod meta;
 pub(crate) mod metrics;
+mod observed;
 pub(crate) mod operation;
 pub(crate) mod probe;
 pub(crate) mod registration;
@@ -68,6 +70,11 @@ pub(crate) const RESOURCES: &[Resource] = &[
     Resource { name: "stack", about: "Recipes that became services.", routes: stack::routes },
     Resource { name: "task", about: "What runs where, as the swarm says it now.", routes: task::routes },
     Resource { name: "image", about: "Images brought to hosts without a registry.", routes: image::routes },
+    Resource {
+        name: "diagnosis",
+        about: "Hosts and the network between them, checked now.",
+        routes: diagnosis::routes,
+    },
     Resource { name: "driver", about: "Where machines come from.", routes: driver::routes },
     Resource {
         name: "operation",

@@ -82,3 +82,16 @@ fn every_code_has_a_paragraph() {
     }
     assert_eq!(sections.next(), None);
 }
+
+#[test]
+fn every_finding_of_a_diagnosis_has_a_section() {
+    let path = reference("findings.md");
+    if std::env::var_os("SKEP_UPDATE_DOCS").is_some() {
+        std::fs::write(&path, skep_model::doctor::kind::page()).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == skep_model::doctor::kind::page(),
+        "docs/reference/findings.md is out of date; write it anew: SKEP_UPDATE_DOCS=1 cargo test -p skep-api"
+    );
+}

@@ -31,16 +31,16 @@ use crate::support::{Ask, CLUSTER, Door, hub, identity, rule};
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A door whose environment `prod` has the hosts `a` and `b`; `a` manages the swarm.
-struct Site {
-    door: Door,
-    hosts: Vec<Host>,
+pub struct Site {
+    pub door: Door,
+    pub hosts: Vec<Host>,
     identity: Identity,
     address: String,
     hub: Hub,
     _serving: AbortOnDropHandle<()>,
 }
 
-struct Host {
+pub struct Host {
     id: HostId,
     loaded: Arc<Mutex<Vec<(String, usize)>>>,
     _agent: AbortOnDropHandle<()>,
@@ -49,7 +49,7 @@ struct Host {
 }
 
 impl Site {
-    async fn new() -> Site {
+    pub async fn new() -> Site {
         let identity = identity();
         let events = Arc::new(Registrar(identity.authority().unwrap()));
         let hub = hub(&identity, events);
@@ -61,7 +61,7 @@ impl Site {
         Site { door, hosts: vec![], identity, address, hub, _serving: serving }
     }
 
-    async fn with_hosts() -> Site {
+    pub async fn with_hosts() -> Site {
         let mut site = Site::new().await;
         for name in ["a", "b"] {
             let id = site.door.host("prod", name).await;
@@ -106,6 +106,16 @@ impl Site {
         Host { id, loaded, _agent: agent, _engine: engine, _dir: dir }
     }
 
+    /// Waits until so many agents are connected.
+    pub async fn holds(&self, agents: usize) {
+        let left = async {
+            while self.hub.local_hosts().len() != agents {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, left).await.expect("the agents come and go");
+    }
+
     /// Records what driver, agents and swarm would have told.
     async fn seen_in_swarm(&self) {
         let environment = self.door.find("prod").id;
@@ -126,11 +136,17 @@ impl Site {
         };
         let nodes: Vec<_> = self.hosts.iter().enumerate().map(member).collect();
         let seen = Fact::SwarmSeen(environment.clone(), "swarm-1".into(), nodes);
-        let hosts: Vec<_> = self.hosts.iter().map(|host| host.id.clone()).collect();
+        let hosts: Vec<_> = self
+            .hosts
+            .iter()
+            .enumerate()
+            .map(|(at, host)| (format!("127.0.0.{}", at + 1), &host.id))
+            .collect();
         rule(&*self.door.ledger, |tx| {
-            for id in &hosts {
-                let machine = Machine { id: id.to_string(), address: "10.90.0.10".into() };
-                fact::record(tx, &Fact::MachineExists(environment.clone(), id.clone(), machine))?;
+            for (address, id) in &hosts {
+                let machine = Machine { id: id.to_string(), address: address.clone() };
+                fact::record(tx, &Fact::MachineExists(environment.clone(), (*id).clone(), machine))?;
+                host::registration::register(tx, id.as_str(), b"key", true)?;
                 host::reported(tx, id.as_str(), "m1", "s1", Some(Inventory::default()), Ok(()))?;
             }
             fact::record(tx, &seen).map(|()| true)
@@ -246,12 +262,7 @@ async fn without_a_swarm_manager_tasks_are_refused_and_told_why() {
     refused.is_problem(409, "SKP-2403");
     let mut site = Site::with_hosts().await;
     site.hosts.clear();
-    let gone = async {
-        while !site.hub.local_hosts().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, gone).await.expect("the agents are gone");
+    site.holds(0).await;
     let refused = site.door.get("/v1/environments/prod/tasks").await;
     refused.is_problem(502, "SKP-2401");
     assert!(refused.detail().contains("host 'a'"), "{refused:?}");

@@ -4,6 +4,7 @@
 
 mod access;
 mod changes;
+mod diagnoses;
 mod documents;
 mod engines;
 mod events;

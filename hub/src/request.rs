@@ -1,0 +1,83 @@
+//! Asking an agent itself: one request on a stream of its own, and the replies to it.
+
+use skep_wire::framing::{FramingError, MESSAGE_BYTES_MAX, read_message, write_message};
+use skep_wire::proto::agent::agent_reply::Reply;
+use skep_wire::proto::agent::agent_request::Request;
+use skep_wire::proto::agent::{AgentFailure, AgentReply, AgentRequest};
+use tokio::io::AsyncWriteExt;
+
+use crate::{HostStream, Hub, HubError};
+
+/// Why an agent has not done what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// It was not reached.
+    #[error(transparent)]
+    Unreached(#[from] HubError),
+    /// The way to it broke before it had answered.
+    #[error("asking the agent: {0}")]
+    Broken(#[from] FramingError),
+    /// It did not answer in time.
+    #[error("asking the agent: it did not answer within {seconds} s")]
+    Silent {
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// It answered that it does not do it.
+    #[error("the agent says: {}", .0.message)]
+    Refused(AgentFailure),
+    /// It was left out, because it had not answered an earlier question.
+    #[error("the agent was not asked, because it had not answered before")]
+    NotAsked,
+    /// It answered something else.
+    #[error("asking the agent: its answer does not fit the question")]
+    OutOfPlace,
+}
+
+impl AskError {
+    /// Whether the agent itself has answered, so that it and the way to it are well.
+    pub fn is_its_answer(&self) -> bool {
+        match self {
+            AskError::Refused(_) | AskError::OutOfPlace => true,
+            AskError::Unreached(_) | AskError::Broken(_) | AskError::Silent { .. } | AskError::NotAsked => {
+                false
+            }
+        }
+    }
+}
+
+/// A request that was sent, with its replies to come.
+pub(crate) struct Asked {
+    stream: HostStream,
+}
+
+impl Hub {
+    /// Sends a request to the host's agent, wherever that is connected.
+    pub(crate) async fn ask(&self, host: &str, request: Request) -> Result<Asked, AskError> {
+        Asked::on(self.agent(host, None).await?, request).await
+    }
+}
+
+impl Asked {
+    /// Sends a request on a stream that is open already.
+    pub(crate) async fn on(mut stream: HostStream, request: Request) -> Result<Asked, AskError> {
+        let request = AgentRequest { request: Some(request) };
+        write_message(&mut stream, &request, MESSAGE_BYTES_MAX).await?;
+        Ok(Asked { stream })
+    }
+
+    /// The next reply.
+    pub(crate) async fn reply(&mut self) -> Result<Reply, AskError> {
+        let answer: AgentReply = read_message(&mut self.stream, MESSAGE_BYTES_MAX).await?;
+        match answer.reply {
+            Some(Reply::Failure(failure)) => Err(AskError::Refused(failure)),
+            Some(reply) => Ok(reply),
+            None => Err(AskError::OutOfPlace),
+        }
+    }
+
+    /// Tells the agent that nothing more is to come, and that it may come to its end.
+    pub(crate) async fn end(&mut self) -> Result<(), AskError> {
+        Ok(self.stream.shutdown().await.map_err(FramingError::from)?)
+    }
+}
