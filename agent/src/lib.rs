@@ -22,6 +22,7 @@ mod link;
 mod probe;
 mod register;
 mod requests;
+mod run;
 mod state;
 mod streams;
 mod terms;
@@ -34,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 pub use address::AddressChoice;
 pub use error::AgentError;
 pub use join::{JoinFile, Offering};
+pub use run::LogFiles;
 
 use register::Claim;
 use state::{Membership, StateDir};
@@ -51,6 +53,8 @@ pub struct AgentConfig {
     pub offering: Option<Offering>,
     /// Where the other hosts reach this one; from where it reaches the managers, if nothing is said.
     pub address: Option<AddressChoice>,
+    /// Where logs are that are not in the journal.
+    pub logs: LogFiles,
 }
 
 /// Runs until `shutdown`, or until something is wrong that only a person can put right. Everything else

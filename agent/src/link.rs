@@ -43,7 +43,7 @@ pub(crate) async fn keep(
     membership: Membership,
 ) -> Result<Membership, AgentError> {
     let engine = Engine::new(config.docker_socket.clone());
-    let requests = Requests::new(engine.clone(), &config.state_dir);
+    let requests = Requests::new(engine.clone(), &config.state_dir, config.logs.clone());
     let streams = Streams { engine: engine.clone(), terms: Terms::load(state.term_path())?, requests };
     let key_pem = state.key_pem()?;
     let choice = config.address.as_ref();
