@@ -226,7 +226,9 @@ impl Cell {
 
 fn findings(diagnosis: &Value, look: &Look) -> String {
     let mut lines = String::new();
-    for finding in list_at(diagnosis, "/findings") {
+    let mut all = list_at(diagnosis, "/findings").iter().peekable();
+    let mut first_of_code = true;
+    while let Some(finding) = all.next() {
         let severity = text(finding, "/severity");
         let host = match list_at(finding, "/from") {
             // What was seen of the network names both ends.
@@ -237,9 +239,15 @@ fn findings(diagnosis: &Value, look: &Look) -> String {
             Some(color) => format!("\u{1b}[{color}m{severity}\u{1b}[0m"),
             None => severity,
         };
-        let _ = writeln!(lines, "\n{heading}[{}]: {host}{}", text(finding, "/code"), text(finding, "/seen"));
-        let _ = writeln!(lines, "  cause: {}", text(finding, "/cause"));
-        let _ = writeln!(lines, "  fix:   {}", text(finding, "/fix"));
+        let gap = if first_of_code { "\n" } else { "" };
+        let _ =
+            writeln!(lines, "{gap}{heading}[{}]: {host}{}", text(finding, "/code"), text(finding, "/seen"));
+        // What many hosts have in common is explained once.
+        first_of_code = all.peek().is_none_or(|next| text(next, "/code") != text(finding, "/code"));
+        if first_of_code {
+            let _ = writeln!(lines, "  cause: {}", text(finding, "/cause"));
+            let _ = writeln!(lines, "  fix:   {}", text(finding, "/fix"));
+        }
     }
     lines
 }

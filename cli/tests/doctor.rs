@@ -51,6 +51,18 @@ async fn a_healthy_environment_is_told_in_a_table_and_a_matrix() {
     assert_eq!(manager.requests(), ["POST /v1/environments/prod/actions/diagnose"]);
 }
 
+/// On twenty hosts alike, nobody wants to read it twenty times.
+#[tokio::test]
+async fn what_several_hosts_have_in_common_is_explained_once() {
+    let disk = |host: &str| finding("SKF-131", "warning", host, &[], "1 MiB is free");
+    let found = vec![disk("prod-1"), disk("prod-2")];
+    let manager = answering(diagnosis(json!(true), found, vec![])).await;
+    let outcome = skep(&[manager.url()], "doctor env prod --progress none").await;
+    let told = "warning[SKF-131]: prod-1: 1 MiB is free\nwarning[SKF-131]: prod-2: 1 MiB is free\n  cause: A filter stops it.\n";
+    assert!(outcome.out.contains(told), "{}", outcome.out);
+    assert_eq!(outcome.out.matches("cause:").count(), 1, "{}", outcome.out);
+}
+
 #[tokio::test]
 async fn an_error_is_told_with_cause_and_fix_and_is_exit_code_1() {
     let blocked = finding(

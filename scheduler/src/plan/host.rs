@@ -9,8 +9,8 @@ use super::{Decision, Picture};
 pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
     let mut decisions = vec![];
     for environment in picture.environments.iter().filter(|environment| environment.removal.is_none()) {
-        for host in picture.hosts(environment)? {
-            let subject = host::subject(&host);
+        for host in picture.hosts(environment) {
+            let subject = host::subject(host);
             if host.is_active() && host.placement.outstanding() && picture.free(&subject) {
                 decisions.push(Decision {
                     workflow: workflow::UPDATE_HOST,

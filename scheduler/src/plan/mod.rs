@@ -7,11 +7,13 @@ mod host;
 mod removal;
 mod swarm;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use skep_ledger::{ReadError, Tx, View};
 use skep_model::environment::Environment;
+use skep_model::host::Host;
 use skep_model::ids::{EnvironmentId, OperationId};
 use skep_model::operation::{self, Active, Rest, Subject};
 use skep_model::{CLUSTER, Ruling};
@@ -58,6 +60,8 @@ impl fmt::Display for Decision {
 pub struct Picture {
     view: View,
     environments: Vec<Environment>,
+    /// By environment. Read once for all planners: reading thousands is most of what a pass takes.
+    hosts: BTreeMap<EnvironmentId, Vec<Host>>,
     active: Vec<String>,
     rests: Vec<Rest>,
     now: Timestamp,
@@ -66,8 +70,13 @@ pub struct Picture {
 impl Picture {
     /// The state of this revision, at this time.
     pub fn of(view: View, now: Timestamp) -> Result<Picture, ReadError> {
+        let environments = records(view.list::<Environment>(CLUSTER)?);
+        let hosts = |environment: &Environment| {
+            Ok((environment.id.clone(), records(view.list::<Host>(environment.id.as_str())?)))
+        };
         Ok(Picture {
-            environments: records(view.list::<Environment>(CLUSTER)?),
+            hosts: environments.iter().map(hosts).collect::<Result<_, ReadError>>()?,
+            environments,
             active: view.list::<Active>(CLUSTER)?.into_iter().map(|active| active.record.subject).collect(),
             rests: records(view.list::<Rest>(CLUSTER)?),
             now,
@@ -75,8 +84,8 @@ impl Picture {
         })
     }
 
-    fn hosts(&self, environment: &Environment) -> Result<Vec<skep_model::host::Host>, ReadError> {
-        Ok(records(self.view.list(environment.id.as_str())?))
+    fn hosts(&self, environment: &Environment) -> &[Host] {
+        self.hosts.get(&environment.id).map(Vec::as_slice).unwrap_or_default()
     }
 
     fn stacks(&self, environment: &Environment) -> Result<Vec<skep_model::stack::Stack>, ReadError> {

@@ -16,8 +16,8 @@ pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
             let workflow = workflow::REMOVE_ENVIRONMENT;
             decisions.push(Decision { workflow, subject, environment, why: why() });
         }
-        for host in picture.hosts(environment)? {
-            let subject = host::subject(&host);
+        for host in picture.hosts(environment) {
+            let subject = host::subject(host);
             if host.removal.is_some() && picture.free_again(&subject) {
                 let environment = environment.id.clone();
                 decisions.push(Decision {

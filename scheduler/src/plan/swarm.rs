@@ -15,9 +15,9 @@ pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
         if !picture.free(&subject) {
             continue;
         }
-        let hosts = picture.hosts(environment)?;
-        let why = match disagreement(environment, &hosts) {
-            None if picture.free_again(&subject) => refused(&hosts),
+        let hosts = picture.hosts(environment);
+        let why = match disagreement(environment, hosts) {
+            None if picture.free_again(&subject) => refused(hosts),
             why => why,
         };
         if let Some(why) = why {
