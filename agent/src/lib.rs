@@ -23,6 +23,7 @@ mod probe;
 mod register;
 mod requests;
 mod state;
+mod statistics;
 mod streams;
 mod terms;
 
@@ -30,13 +31,16 @@ use std::path::PathBuf;
 
 use skep_wire::pki;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 pub use address::AddressChoice;
 pub use error::AgentError;
 pub use join::{JoinFile, Offering};
 
+use engine::Engine;
 use register::Claim;
 use state::{Membership, StateDir};
+use statistics::Statistics;
 
 /// What an agent needs to know from its command line.
 #[derive(Clone, Debug)]
@@ -63,6 +67,10 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
 }
 
 async fn live(config: AgentConfig) -> Result<(), AgentError> {
+    let statistics = Statistics::default();
+    let engine = Engine::new(config.docker_socket.clone());
+    let _sampling =
+        AbortOnDropHandle::new(tokio::spawn(statistics::sample(statistics.clone(), engine.clone())));
     let state = StateDir::open(&config.state_dir)?;
     let join = config.join_file.as_deref().map(JoinFile::load).transpose()?;
     let mut membership = state.membership()?;
@@ -77,7 +85,7 @@ async fn live(config: AgentConfig) -> Result<(), AgentError> {
             None => join_first(&config, &state, join.as_ref()).await?,
         };
         // Comes back only when the certificate has run out.
-        membership = Some(link::keep(&config, &state, current).await?);
+        membership = Some(link::keep(&config, &state, current, &engine, &statistics).await?);
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use crate::engine::Engine;
 use crate::facts;
 use crate::probe::{NotProbed, Probes};
+use crate::statistics::Statistics;
 
 /// A manager sends its request as soon as the stream is ready.
 const REQUEST_MAX: Duration = Duration::from_secs(5);
@@ -26,11 +27,12 @@ pub(crate) struct Requests {
     engine: Engine,
     state_dir: Arc<Path>,
     probes: Probes,
+    statistics: Statistics,
 }
 
 impl Requests {
-    pub(crate) fn new(engine: Engine, state_dir: &Path) -> Requests {
-        Requests { engine, state_dir: state_dir.into(), probes: Probes::default() }
+    pub(crate) fn new(engine: Engine, state_dir: &Path, statistics: Statistics) -> Requests {
+        Requests { engine, state_dir: state_dir.into(), probes: Probes::default(), statistics }
     }
 
     /// Reads the one request of this stream and answers it.
@@ -54,6 +56,11 @@ impl Requests {
                 let sent = self.probes.send(&send).await;
                 let answer = sent.map_or_else(|not| failure(not.kind, not.message), Reply::Sent);
                 reply(stream, answer).await?;
+            }
+            Some(Request::Statistics(asked)) => {
+                for part in self.statistics.replies(&asked) {
+                    reply(stream, part).await?;
+                }
             }
             None => {
                 let message = "this agent does not know the request; it is of an earlier version";
