@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use bollard::Docker;
 use bollard::errors::Error;
-use bollard::models::{ContainerMemoryStats, ContainerNetworkStats, ContainerStatsResponse, ContainerSummary};
+use bollard::models::{
+    ContainerMemoryStats, ContainerNetworkStats, ContainerStatsResponse, ContainerSummary,
+};
 use bollard::query_parameters::StatsOptions;
 use futures::StreamExt;
 
@@ -95,12 +97,7 @@ impl Reading {
             let elapsed = self.at.saturating_duration_since(before.at);
             traffic_rate(&before.interfaces, &self.interfaces, elapsed)
         });
-        [
-            cpu,
-            self.memory_used,
-            traffic.map(|traffic| traffic.received),
-            traffic.map(|traffic| traffic.sent),
-        ]
+        [cpu, self.memory_used, traffic.map(|traffic| traffic.received), traffic.map(|traffic| traffic.sent)]
     }
 
     /// One busy processor is 100 %.

@@ -40,10 +40,7 @@ pub(super) fn traffic_rate(before: &Interfaces, now: &Interfaces, elapsed: Durat
         });
     }
     let grown = grown?;
-    Some(Traffic {
-        received: per_second(grown.received, elapsed)?,
-        sent: per_second(grown.sent, elapsed)?,
-    })
+    Some(Traffic { received: per_second(grown.received, elapsed)?, sent: per_second(grown.sent, elapsed)? })
 }
 
 fn per_second(grown: u64, elapsed: Duration) -> Option<u64> {

@@ -23,9 +23,9 @@ pub(super) fn replies(history: &History, request: &StatisticsRequest) -> Vec<Rep
         let series: Vec<ContainerSeries> =
             containers.map(|(id, kept)| container(id, kept, &wanted, samples)).collect();
         let parts = series.chunks(CONTAINERS_PER_REPLY);
-        replies.extend(parts.map(|part| {
-            Reply::ContainerStatistics(ContainerStatistics { containers: part.to_vec() })
-        }));
+        replies.extend(
+            parts.map(|part| Reply::ContainerStatistics(ContainerStatistics { containers: part.to_vec() })),
+        );
     }
     replies.push(Reply::StatisticsEnd(StatisticsEnd {}));
     replies
