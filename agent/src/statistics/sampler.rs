@@ -19,9 +19,9 @@ use super::host::{Disk, Host};
 use crate::engine::Engine;
 use crate::facts::milliseconds_since_1970;
 
-/// Containers that the engine is asked about at the same time: it reads each one's counters from the kernel, and has other
-/// things to do.
-const CONTAINERS_AT_ONCE_MAX: usize = 8;
+/// Containers that the engine is asked about at the same time. Older engines (20.10) answer each question with their next
+/// sample, up to a second later: all 200 must have been asked before the time is over.
+const CONTAINERS_AT_ONCE_MAX: usize = 32;
 
 /// Whatever has not been answered by then is a gap, so that the next sample begins in time.
 const CONTAINERS_MAX: Duration = Duration::from_secs(8);
