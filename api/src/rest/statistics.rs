@@ -75,17 +75,17 @@ struct HostStatisticsSeries {
     /// Share of all processors together: 100 is all of them.
     cpu_percent: Vec<Option<f64>>,
     /// Memory that is neither free nor could be freed at once.
-    memory_used_bytes: Series,
+    memory_used_bytes: Vec<Option<u64>>,
     /// Memory that there is.
-    memory_total_bytes: Series,
+    memory_total_bytes: Vec<Option<u64>>,
     /// What cannot be written any more on the file system with Docker's data.
-    disk_used_bytes: Series,
+    disk_used_bytes: Vec<Option<u64>>,
     /// How large that file system is.
-    disk_total_bytes: Series,
+    disk_total_bytes: Vec<Option<u64>>,
     /// Over all interfaces that leave the host.
-    network_received_bytes_per_second: Series,
+    network_received_bytes_per_second: Vec<Option<u64>>,
     /// Over all interfaces that leave the host.
-    network_sent_bytes_per_second: Series,
+    network_sent_bytes_per_second: Vec<Option<u64>>,
 }
 
 /// A container of the host.
@@ -110,11 +110,11 @@ struct ContainerStatisticsSeries {
     /// As `docker stats` counts: 100 is one whole processor.
     cpu_percent: Vec<Option<f64>>,
     /// Without file cache that could be freed at once, as `docker stats` counts.
-    memory_used_bytes: Series,
+    memory_used_bytes: Vec<Option<u64>>,
     /// Over all its networks; null if it has none of its own.
-    network_received_bytes_per_second: Series,
+    network_received_bytes_per_second: Vec<Option<u64>>,
     /// Over all its networks; null if it has none of its own.
-    network_sent_bytes_per_second: Series,
+    network_sent_bytes_per_second: Vec<Option<u64>>,
 }
 
 /// Tells how busy a host and its containers were in the last hour.
