@@ -22,6 +22,7 @@ mod link;
 mod probe;
 mod register;
 mod requests;
+mod run;
 mod state;
 mod statistics;
 mod streams;
@@ -36,6 +37,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub use address::AddressChoice;
 pub use error::AgentError;
 pub use join::{JoinFile, Offering};
+pub use run::LogFiles;
 
 use engine::Engine;
 use register::Claim;
@@ -55,6 +57,8 @@ pub struct AgentConfig {
     pub offering: Option<Offering>,
     /// Where the other hosts reach this one; from where it reaches the managers, if nothing is said.
     pub address: Option<AddressChoice>,
+    /// Where logs are that are not in the journal.
+    pub logs: LogFiles,
 }
 
 /// Runs until `shutdown`, or until something is wrong that only a person can put right. Everything else

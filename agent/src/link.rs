@@ -46,7 +46,8 @@ pub(crate) async fn keep(
     statistics: &Statistics,
 ) -> Result<Membership, AgentError> {
     let engine = engine.clone();
-    let requests = Requests::new(engine.clone(), &config.state_dir, statistics.clone());
+    let (statistics, logs) = (statistics.clone(), config.logs.clone());
+    let requests = Requests::new(engine.clone(), &config.state_dir, statistics, logs);
     let streams = Streams { engine: engine.clone(), terms: Terms::load(state.term_path())?, requests };
     let key_pem = state.key_pem()?;
     let choice = config.address.as_ref();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use skep_wire::framing::{FramingError, MESSAGE_BYTES_MAX, read_message, write_message};
 use skep_wire::mux::MuxStream;
 use skep_wire::proto::agent::{
-    AgentFailure, AgentFailureKind, AgentReply, AgentRequest, Listening, agent_reply::Reply,
+    AgentFailure, AgentFailureKind, AgentReply, AgentRequest, Listening, Started, agent_reply::Reply,
     agent_request::Request,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use crate::engine::Engine;
 use crate::facts;
 use crate::probe::{NotProbed, Probes};
+use crate::run::{LogFiles, Run};
 use crate::statistics::Statistics;
 
 /// A manager sends its request as soon as the stream is ready.
@@ -28,11 +29,12 @@ pub(crate) struct Requests {
     state_dir: Arc<Path>,
     probes: Probes,
     statistics: Statistics,
+    logs: LogFiles,
 }
 
 impl Requests {
-    pub(crate) fn new(engine: Engine, state_dir: &Path, statistics: Statistics) -> Requests {
-        Requests { engine, state_dir: state_dir.into(), probes: Probes::default(), statistics }
+    pub(crate) fn new(engine: Engine, state_dir: &Path, statistics: Statistics, logs: LogFiles) -> Requests {
+        Requests { engine, state_dir: state_dir.into(), probes: Probes::default(), statistics, logs }
     }
 
     /// Reads the one request of this stream and answers it.
@@ -62,6 +64,8 @@ impl Requests {
                     reply(stream, part).await?;
                 }
             }
+            Some(Request::Run(run)) => return show(stream, Run::start(&run)).await,
+            Some(Request::Logs(logs)) => return show(stream, Run::logs(&logs, &self.logs)).await,
             None => {
                 let message = "this agent does not know the request; it is of an earlier version";
                 reply(stream, failure(AgentFailureKind::UnknownRequest, message)).await?;
@@ -69,6 +73,20 @@ impl Requests {
         }
         Ok(stream.shutdown().await?)
     }
+}
+
+async fn show(stream: &mut MuxStream, run: std::io::Result<Run>) -> Result<(), FramingError> {
+    match run {
+        Ok(run) => {
+            reply(stream, Reply::Started(Started {})).await?;
+            run.relay(stream).await?;
+        }
+        Err(error) => {
+            let message = format!("it cannot be started: {error}");
+            reply(stream, failure(AgentFailureKind::Failed, message)).await?;
+        }
+    }
+    Ok(stream.shutdown().await?)
 }
 
 /// The manager has said that it is enough, or has gone away.

@@ -118,13 +118,30 @@ impl<T: DeserializeOwned> FromRequest<Api> for Asked<T> {
     type Rejection = Box<Problem>;
 
     async fn from_request(request: HttpRequest, api: &Api) -> Reply<Asked<T>> {
-        let (mut parts, body) = request.into_parts();
-        let reading = Bytes::from_request(HttpRequest::from_parts(parts.clone(), body), api);
-        let bytes = timeout(BODY_READ_MAX, reading).await.map_err(|_| too_slow())??;
+        let (mut parts, bytes) = read(request, api).await?;
         let change = Change::of(&mut parts, api, &bytes).await?;
         let wish = json(&parts.headers, &bytes)?;
         Ok(Asked { change, wish })
     }
+}
+
+/// A question with a body: nothing is changed by it.
+pub(crate) struct Question<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<Api> for Question<T> {
+    type Rejection = Box<Problem>;
+
+    async fn from_request(request: HttpRequest, api: &Api) -> Reply<Question<T>> {
+        let (parts, bytes) = read(request, api).await?;
+        json(&parts.headers, &bytes).map(Question)
+    }
+}
+
+async fn read(request: HttpRequest, api: &Api) -> Reply<(Parts, Bytes)> {
+    let (parts, body) = request.into_parts();
+    let reading = Bytes::from_request(HttpRequest::from_parts(parts.clone(), body), api);
+    let bytes = timeout(BODY_READ_MAX, reading).await.map_err(|_| too_slow())??;
+    Ok((parts, bytes))
 }
 
 /// A change without a body.

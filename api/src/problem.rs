@@ -135,6 +135,10 @@ pub enum DoorCode {
     ManagerUnreachable,
     /// An archive could not be kept for its way to the hosts.
     SpoolFailed,
+    /// The answer is a stream of frames, and the client has not offered to speak them.
+    UpgradeRequired,
+    /// The host has been asked, and does not do it.
+    NotStarted,
     /// This manager cannot read its own program.
     ProgramUnreadable,
     /// A backup could not be made or read.
@@ -175,6 +179,8 @@ impl DoorCode {
         DoorCode::MembershipChanging,
         DoorCode::ManagerUnreachable,
         DoorCode::SpoolFailed,
+        DoorCode::UpgradeRequired,
+        DoorCode::NotStarted,
         DoorCode::ProgramUnreadable,
         DoorCode::SnapshotFailed,
         DoorCode::NoRecoveryKey,
@@ -218,6 +224,8 @@ impl DoorCode {
             DoorCode::MembershipChanging => ("SKP-3103", "MEMBERSHIP_CHANGING", StatusCode::CONFLICT),
             DoorCode::ManagerUnreachable => ("SKP-3104", "MANAGER_UNREACHABLE", StatusCode::BAD_GATEWAY),
             DoorCode::SpoolFailed => ("SKP-3201", "SPOOL_FAILED", StatusCode::INTERNAL_SERVER_ERROR),
+            DoorCode::UpgradeRequired => ("SKP-1008", "UPGRADE_REQUIRED", StatusCode::UPGRADE_REQUIRED),
+            DoorCode::NotStarted => ("SKP-2405", "NOT_STARTED_ON_HOST", StatusCode::CONFLICT),
             DoorCode::ProgramUnreadable => {
                 ("SKP-3202", "PROGRAM_UNREADABLE", StatusCode::INTERNAL_SERVER_ERROR)
             }
@@ -246,7 +254,9 @@ impl DoorCode {
             | DoorCode::SpoolFailed
             | DoorCode::ProgramUnreadable
             | DoorCode::SnapshotFailed => true,
-            DoorCode::MalformedRequest
+            DoorCode::UpgradeRequired
+            | DoorCode::NotStarted
+            | DoorCode::MalformedRequest
             | DoorCode::UnknownRoute
             | DoorCode::MethodNotAllowed
             | DoorCode::BodyTooLarge

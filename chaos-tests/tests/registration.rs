@@ -56,6 +56,15 @@ fn a_machine_behind_nat_registers_works_is_removed_and_comes_back() {
         assert!(TcpStream::connect_timeout(&dialled, DIAL_MAX).is_err(), "nothing can dial in");
     }
 
+    let run = |arguments: &[&str]| {
+        let ran = managers.skep(&[&["-e", ENVIRONMENT, "host"], arguments].concat()).expect("runs");
+        (ran.code, ran.stdout, ran.stderr)
+    };
+    let (code, said, _) = run(&["ssh", "edge-1", "--", "sh", "-c", "cat /proc/sys/kernel/hostname; exit 7"]);
+    assert_eq!((code, said.trim()), (7, "Edge-1.example.org"), "a command's own code is passed on");
+    let (code, _, why) = run(&["exec", "edge-1", "--", "/no/such/program"]);
+    assert!(code == 5 && why.contains("SKP-2405") && why.contains("No such file"), "{code} {why}");
+
     managers.succeed(&["host", "rm", "edge-1", "-e", ENVIRONMENT, "--yes"]).expect("is removed");
     assert_eq!(machine.agent_ended().expect("ends"), Some(0), "{}", machine.said());
     assert!(machine.said().contains("this host was removed"), "{}", machine.said());

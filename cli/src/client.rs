@@ -12,6 +12,7 @@
 //! | anything else                              | the answer says it     | that is the answer                                |
 
 mod download;
+mod frames;
 mod stream;
 mod trust;
 
@@ -92,6 +93,8 @@ pub(crate) enum Payload<'a> {
     /// Nothing, and the answer may take as long as the work does.
     Patience,
     Json(&'a Value),
+    /// Perhaps something, and the connection becomes frames.
+    Frames(Option<&'a Value>),
     /// Opened anew for each try; the answer may take as long as the work does.
     Stream(&'a (dyn Fn() -> io::Result<reqwest::Body> + Sync)),
 }
@@ -99,6 +102,15 @@ pub(crate) enum Payload<'a> {
 impl Client {
     /// Builds a client; nothing is sent yet.
     pub(crate) fn new(settings: &Settings, screen: Screen) -> Result<Client, Failure> {
+        Client::over(trust::http_client(settings)?, settings, screen)
+    }
+
+    /// As [`Client::new`], for connections that become frames: HTTP/2 has none that could.
+    pub(crate) fn for_frames(settings: &Settings, screen: Screen) -> Result<Client, Failure> {
+        Client::over(trust::http1_client(settings)?, settings, screen)
+    }
+
+    fn over(http: reqwest::Client, settings: &Settings, screen: Screen) -> Result<Client, Failure> {
         if settings.managers.is_empty() {
             return Err(Failure::usage(
                 "no server is named",
@@ -107,7 +119,7 @@ impl Client {
         }
         Ok(Client {
             shared: Arc::new(Shared {
-                http: trust::http_client(settings)?,
+                http,
                 managers: settings.managers.clone(),
                 current: AtomicUsize::new(0),
                 authorization: settings.token.as_ref().map(trust::authorization).transpose()?,
@@ -254,6 +266,7 @@ enum Answer {
         node: Option<String>,
     },
     File(Response),
+    Frames(Response),
 }
 
 impl Exchange<'_> {
@@ -329,6 +342,9 @@ impl Exchange<'_> {
         match response {
             Ok(Ok(response)) => self.judge(response, sent_before).await,
             Ok(Err(error)) if error.is_connect() => Try::NotSent(reason(&error)),
+            Ok(Err(error)) if matches!(self.call.payload, Payload::Frames(_)) => Try::Broken(
+                self.unreadable(&format!("{}; whether it has begun is not known", reason(&error))),
+            ),
             Ok(Err(error)) => Try::Lost(reason(&error)),
             Err(_) => Try::Lost(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())),
         }
@@ -362,6 +378,7 @@ impl Exchange<'_> {
         };
         request = match &self.call.payload {
             Payload::Nothing | Payload::Patience => request,
+            Payload::Frames(body) => frames::ask(request, *body),
             Payload::Json(value) => request.json(value),
             Payload::Stream(open) => {
                 let body = open()
@@ -376,6 +393,9 @@ impl Exchange<'_> {
 
     async fn judge(&self, response: Response, sent_before: bool) -> Try {
         let status = response.status().as_u16();
+        if status == 101 {
+            return Try::Answered(Answer::Frames(response));
+        }
         let node = header(&response, "skep-node");
         if response.status().is_success() && self.events.is_some() {
             let is_stream =
@@ -479,7 +499,7 @@ impl Answer {
     fn into_json(self) -> Result<Value, Failure> {
         match self {
             Answer::Json(value) => Ok(value),
-            Answer::Events { .. } | Answer::File(_) => {
+            Answer::Events { .. } | Answer::File(_) | Answer::Frames(_) => {
                 Err(Failure::Unreadable { request: "a request".into(), detail: "it is not JSON".into() })
             }
         }

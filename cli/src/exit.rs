@@ -93,6 +93,18 @@ pub(crate) const WRITES: &[Exit] = &[
     Exit::Interrupted,
 ];
 
+/// What a command can end with that runs another one on a host, besides that one's own code.
+pub(crate) const EXECUTES: &[Exit] = &[
+    Exit::Done,
+    Exit::Failed,
+    Exit::Usage,
+    Exit::NotFound,
+    Exit::NotAllowed,
+    Exit::Conflict,
+    Exit::Unreachable,
+    Exit::Interrupted,
+];
+
 /// What a command that starts one operation and waits for it can end with.
 pub(crate) const WAITS: &[Exit] = &[
     Exit::Done,

@@ -60,6 +60,9 @@ pub(crate) enum Failure {
     /// A check has found errors; each was told already.
     #[error("{errors} {} found in env/{environment}", if *.errors == 1 { "error was" } else { "errors were" })]
     Unwell { environment: String, errors: usize },
+    /// A command on a host has ended, with this code; it has said itself what is to be said.
+    #[error("the command ended with {0}")]
+    Ended(u8),
     /// The person said no.
     #[error("not confirmed")]
     Declined,
@@ -81,14 +84,24 @@ impl Failure {
         Failure::Usage { what: what.into(), fix: fix.into() }
     }
 
-    /// The process's exit code.
+    /// The process's exit code as a number: that of a command on a host is passed on.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Ended(code) => *code,
+            failure => failure.exit() as u8,
+        }
+    }
+
+    /// The class of the process's exit code.
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Failure::Usage { .. } | Failure::File { .. } | Failure::BadFile { .. } => Exit::Usage,
             Failure::Refused(refusal) => refusal.exit(),
             Failure::Unreachable { .. } => Exit::Unreachable,
             Failure::OutcomeUnknown { .. } => Exit::Unknown,
-            Failure::Unreadable { .. } | Failure::Unwell { .. } | Failure::Declined => Exit::Failed,
+            Failure::Unreadable { .. } | Failure::Unwell { .. } | Failure::Ended(_) | Failure::Declined => {
+                Exit::Failed
+            }
             Failure::OperationFailed(_) => Exit::OperationFailed,
             Failure::WaitedTooLong { .. } => Exit::WaitedTooLong,
             Failure::Interrupted { .. } => Exit::Interrupted,
@@ -113,6 +126,7 @@ impl Failure {
             | Failure::Partly { .. }
             | Failure::EachFailed { .. }
             | Failure::Unwell { .. }
+            | Failure::Ended(_)
             | Failure::Declined => false,
         }
     }
@@ -209,6 +223,8 @@ impl Failure {
                 });
             }
             Failure::Partly { .. } | Failure::EachFailed { .. } => {}
+            // The command has said itself what there is to say.
+            Failure::Ended(_) => {}
             Failure::Unwell { environment, .. } => {
                 report.fix = Some(format!(
                     "do what stands with each of them, then check again: skep doctor env {environment}"

@@ -16,6 +16,7 @@ use crate::session::Session;
 use crate::statistics::{self, Stats};
 use crate::table::{Column, Show};
 use crate::targets;
+use crate::terminal::{self, Exec, Logs, Ssh};
 use crate::value::text_at;
 
 pub(crate) const HOST: Noun = Noun {
@@ -143,6 +144,27 @@ pub enum Verb {
         after_long_help = exit::help(statistics::EXITS)
     )]
     Stats(Stats),
+    /// Run a command on a host, as root
+    #[command(
+        long_about = "Run a command on a host, as root\n\nThrough any manager and the agent's own connection: the host needs \
+                      no SSH and nothing that reaches it from outside. The command ends when this one does, and its exit code is \
+                      passed on.",
+        before_long_help = "Examples:\n  skep host exec web-1 -- df -h\n  skep host exec web-1 -t -- top\n  skep host exec web-1 -i -- tar -x -C /srv",
+        after_long_help = exit::help(exit::EXECUTES)
+    )]
+    Exec(Exec),
+    /// Log in at a host, as root
+    #[command(
+        before_long_help = "Examples:\n  skep host ssh web-1\n  skep host ssh web-1 -- journalctl -f",
+        after_long_help = exit::help(exit::EXECUTES)
+    )]
+    Ssh(Ssh),
+    /// Show the log of a host's Docker, or of its agent
+    #[command(
+        before_long_help = "Examples:\n  skep host logs web-1\n  skep host logs web-1 --source agent -n 20 --follow",
+        after_long_help = exit::help(exit::EXECUTES)
+    )]
+    Logs(Logs),
     /// Take hosts out of the swarm and give their machines back
     #[command(
         before_long_help = "Examples:\n  skep host rm web-1\n  skep host rm web-1 web-2 --yes",
@@ -190,6 +212,9 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
         Verb::Evacuate(Names { names }) => act(&names, "evacuate", "evacuated", session).await,
         Verb::Label { name, labels } => set_labels(name, labels, session).await,
         Verb::Stats(command) => statistics::run(command, session).await,
+        Verb::Exec(wish) => terminal::exec(wish, session).await,
+        Verb::Ssh(wish) => terminal::ssh(wish, session).await,
+        Verb::Logs(wish) => terminal::logs(wish, session).await,
         Verb::Rm { names } => targets::remove(&HOST, &names, about, session).await,
     }
 }

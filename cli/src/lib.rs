@@ -39,6 +39,7 @@ mod table;
 mod targets;
 mod task;
 mod template;
+mod terminal;
 mod value;
 mod wait;
 
@@ -206,8 +207,10 @@ pub async fn run_until(
     match result {
         Ok(()) => Exit::Done as u8,
         Err(failure) => {
-            session.report(&failure);
-            failure.exit() as u8
+            if !matches!(failure, Failure::Ended(_)) {
+                session.report(&failure);
+            }
+            failure.exit_code()
         }
     }
 }

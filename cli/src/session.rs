@@ -71,6 +71,11 @@ impl Session {
         Ok(self.client.get_or_init(|| client))
     }
 
+    /// The managers, for connections that become frames.
+    pub(crate) fn frames_client(&self) -> Result<Client, Failure> {
+        Client::for_frames(&self.settings, self.screen.clone())
+    }
+
     /// The environment to work in.
     pub(crate) fn environment(&self) -> Result<&str, Failure> {
         match self.settings.env.as_deref() {

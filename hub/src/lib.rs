@@ -29,7 +29,7 @@ pub use engine::hub_error;
 pub use error::HubError;
 pub use events::{Admitted, HubEvents, RegisterRefusal};
 pub use probe::{HostFactsAt, HostProbed, ProbeHost, ProbePlan};
-pub use request::AskError;
+pub use request::{AskError, Shown};
 pub use roll_call::RollCall;
 pub use statistics::{ContainerSeries, HostSeries, Series, Statistics};
 pub use stream::HostStream;

@@ -1,12 +1,18 @@
 //! Asking an agent itself: one request on a stream of its own, and the replies to it.
 
+use std::time::Duration;
+
 use skep_wire::framing::{FramingError, MESSAGE_BYTES_MAX, read_message, write_message};
 use skep_wire::proto::agent::agent_reply::Reply;
 use skep_wire::proto::agent::agent_request::Request;
-use skep_wire::proto::agent::{AgentFailure, AgentReply, AgentRequest};
+use skep_wire::proto::agent::{AgentFailure, AgentReply, AgentRequest, LogsRequest, RunRequest};
 use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
 
 use crate::{HostStream, Hub, HubError};
+
+/// Starting a program on the host.
+const START_MAX: Duration = Duration::from_secs(10);
 
 /// Why an agent has not done what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +52,15 @@ impl AskError {
     }
 }
 
+/// What a client can see of a host.
+#[derive(Debug)]
+pub enum Shown {
+    /// What a command says.
+    Command(RunRequest),
+    /// A log.
+    Log(LogsRequest),
+}
+
 /// A request that was sent, with its replies to come.
 pub(crate) struct Asked {
     stream: HostStream,
@@ -55,6 +70,23 @@ impl Hub {
     /// Sends a request to the host's agent, wherever that is connected.
     pub(crate) async fn ask(&self, host: &str, request: Request) -> Result<Asked, AskError> {
         Asked::on(self.agent(host, None).await?, request).await
+    }
+}
+
+impl Hub {
+    /// Runs a command on the host, or shows one of its logs. On the stream are the frames that the agent and the client
+    /// exchange about it.
+    pub async fn run(&self, host: &str, what: Shown) -> Result<HostStream, AskError> {
+        let request = match what {
+            Shown::Command(run) => Request::Run(run),
+            Shown::Log(logs) => Request::Logs(logs),
+        };
+        let mut asked = self.ask(host, request).await?;
+        let started = timeout(START_MAX, asked.reply()).await;
+        match started.map_err(|_| AskError::Silent { seconds: START_MAX.as_secs() })?? {
+            Reply::Started(_) => Ok(asked.stream),
+            _ => Err(AskError::OutOfPlace),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use skep_agent::{AddressChoice, AgentConfig, AgentError, Offering};
+use skep_agent::{AddressChoice, AgentConfig, AgentError, LogFiles, Offering};
 use tokio_util::sync::CancellationToken;
 
 /// The managers do not want this host, and asking again does not help: its unit does not start it again.
@@ -43,6 +43,12 @@ pub(crate) struct Agent {
     /// reaches the managers]
     #[arg(long, value_name = "IP|INTERFACE", env = "SKEP_AGENT_ADDRESS")]
     address: Option<AddressChoice>,
+    /// The engine's log, if it is not in the journal
+    #[arg(long, value_name = "FILE", env = "SKEP_AGENT_ENGINE_LOG", hide_short_help = true)]
+    engine_log: Option<PathBuf>,
+    /// This agent's log, if it is not in the journal
+    #[arg(long, value_name = "FILE", env = "SKEP_AGENT_LOG", hide_short_help = true)]
+    agent_log: Option<PathBuf>,
 }
 
 impl Agent {
@@ -60,6 +66,7 @@ impl Agent {
             join_file: self.join,
             offering: self.token.map(|token| Offering { token, managers, name }),
             address: self.address,
+            logs: LogFiles { engine: self.engine_log, agent: self.agent_log },
         };
         match skep_agent::run(config, shutdown).await {
             Ok(()) => ExitCode::SUCCESS,

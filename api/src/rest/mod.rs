@@ -20,6 +20,7 @@ pub(crate) mod stack;
 mod statistics;
 pub(crate) mod task;
 pub(crate) mod template;
+mod terminal;
 
 use axum::Json;
 use axum::http::{Method, Uri};
@@ -73,6 +74,7 @@ pub(crate) const RESOURCES: &[Resource] = &[
         routes: registration::routes,
     },
     Resource { name: "join", about: "What a machine fetches that becomes a host.", routes: join::routes },
+    Resource { name: "terminal", about: "Commands and logs of hosts, live.", routes: terminal::routes },
     Resource { name: "stack", about: "Recipes that became services.", routes: stack::routes },
     Resource { name: "task", about: "What runs where, as the swarm says it now.", routes: task::routes },
     Resource { name: "image", about: "Images brought to hosts without a registry.", routes: image::routes },

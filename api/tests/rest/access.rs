@@ -40,6 +40,13 @@ async fn every_documented_route_is_closed_without_a_token() {
 }
 
 #[tokio::test]
+async fn frames_are_for_those_who_offer_to_speak_them() {
+    let door = Door::new().await;
+    let path = "/v1/environments/x/hosts/x/logs";
+    door.send(&Ask::new(Method::GET, path)).await.is_problem(426, "SKP-1008");
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_token_is_not_told() {
     let door = Door::new().await;
     let mut texts = vec![];

@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use http::Method;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use skep_agent::{AgentConfig, JoinFile};
+use skep_agent::{AgentConfig, JoinFile, LogFiles};
 use skep_hub::{Admitted, Hub, HubEvents, RegisterRefusal};
 use skep_model::fact::{self, Fact};
 use skep_model::host::{self, Inventory, Machine, Membership, Role};
@@ -94,6 +94,7 @@ impl Site {
             join_file: Some(join_file),
             offering: None,
             address: None,
+            logs: LogFiles::default(),
         };
         let agent = async move { skep_agent::run(config, CancellationToken::new()).await.unwrap() };
         let agent = AbortOnDropHandle::new(tokio::spawn(agent));

@@ -33,7 +33,7 @@ impl Client {
             Answer::Events { response, node } => {
                 Ok(EventStream { response, node, request, parser: sse::Parser::default() })
             }
-            Answer::Json(_) | Answer::File(_) => {
+            Answer::Json(_) | Answer::File(_) | Answer::Frames(_) => {
                 Err(Failure::Unreadable { request, detail: "it is not an event stream".into() })
             }
         }

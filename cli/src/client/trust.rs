@@ -9,7 +9,16 @@ use crate::settings::{Secret, Settings, TokenSource, is_loopback};
 
 /// Trusts the given authority and no other; without one, what the system trusts.
 pub(super) fn http_client(settings: &Settings) -> Result<reqwest::Client, Failure> {
-    let mut builder = reqwest::Client::builder()
+    build(reqwest::Client::builder(), settings)
+}
+
+/// As [`http_client`], without HTTP/2.
+pub(super) fn http1_client(settings: &Settings) -> Result<reqwest::Client, Failure> {
+    build(reqwest::Client::builder().http1_only(), settings)
+}
+
+fn build(builder: reqwest::ClientBuilder, settings: &Settings) -> Result<reqwest::Client, Failure> {
+    let mut builder = builder
         .connect_timeout(CONNECT_TIMEOUT)
         // Managers never redirect; following one could only carry the token elsewhere.
         .redirect(redirect::Policy::none())

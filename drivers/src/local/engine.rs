@@ -148,7 +148,11 @@ fn start_agent(
         .arg("--docker-socket")
         .arg(host.docker_socket())
         .arg("--join")
-        .arg(host.join_file());
+        .arg(host.join_file())
+        .arg("--engine-log")
+        .arg(host.docker_log())
+        .arg("--agent-log")
+        .arg(host.agent_log());
     start("the agent", command, lock, host.agent_log())
 }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-use skep_agent::{AgentConfig, AgentError, JoinFile};
+use skep_agent::{AgentConfig, AgentError, JoinFile, LogFiles};
 use skep_wire::framing::{MESSAGE_BYTES_MAX, write_message};
 use skep_wire::mux::{Incoming, Mux, MuxStream};
 use skep_wire::pki::{self, ALPN_AGENT};
@@ -39,6 +39,7 @@ impl RunningAgent {
             join_file: Some(join_file),
             offering: None,
             address: None,
+            logs: LogFiles::default(),
         };
         RunningAgent::run(dir, config)
     }

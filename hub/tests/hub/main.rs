@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step of a test may panic")]
 
+mod running;
 mod support;
 
 use std::time::Duration;
