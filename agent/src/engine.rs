@@ -74,7 +74,8 @@ impl Engine {
         }
     }
 
-    fn client(&self) -> Result<Docker, String> {
+    /// A client that waits no longer than this for an answer.
+    pub(crate) fn client(&self) -> Result<Docker, String> {
         let socket = self.socket.to_string_lossy();
         Docker::connect_with_unix(&socket, PROBE_MAX.as_secs(), API_DEFAULT_VERSION)
             .map_err(|error| error.to_string())

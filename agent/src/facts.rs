@@ -70,7 +70,7 @@ fn addresses() -> Vec<IpAddr> {
     addresses
 }
 
-fn space(usage: DiskUse, path: &Path) -> Option<DiskSpace> {
+pub(crate) fn space(usage: DiskUse, path: &Path) -> Option<DiskSpace> {
     let there = path.ancestors().find(|ancestor| ancestor.exists())?;
     let seen = statvfs(there).ok()?;
     let block_bytes = seen.fragment_size();

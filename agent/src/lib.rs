@@ -24,6 +24,7 @@ mod register;
 mod requests;
 mod run;
 mod state;
+mod statistics;
 mod streams;
 mod terms;
 
@@ -31,14 +32,17 @@ use std::path::PathBuf;
 
 use skep_wire::pki;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 pub use address::AddressChoice;
 pub use error::AgentError;
 pub use join::{JoinFile, Offering};
 pub use run::LogFiles;
 
+use engine::Engine;
 use register::Claim;
 use state::{Membership, StateDir};
+use statistics::Statistics;
 
 /// What an agent needs to know from its command line.
 #[derive(Clone, Debug)]
@@ -67,6 +71,10 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
 }
 
 async fn live(config: AgentConfig) -> Result<(), AgentError> {
+    let statistics = Statistics::default();
+    let engine = Engine::new(config.docker_socket.clone());
+    let _sampling =
+        AbortOnDropHandle::new(tokio::spawn(statistics::sample(statistics.clone(), engine.clone())));
     let state = StateDir::open(&config.state_dir)?;
     let join = config.join_file.as_deref().map(JoinFile::load).transpose()?;
     let mut membership = state.membership()?;
@@ -81,7 +89,7 @@ async fn live(config: AgentConfig) -> Result<(), AgentError> {
             None => join_first(&config, &state, join.as_ref()).await?,
         };
         // Comes back only when the certificate has run out.
-        membership = Some(link::keep(&config, &state, current).await?);
+        membership = Some(link::keep(&config, &state, current, &engine, &statistics).await?);
     }
 }
 

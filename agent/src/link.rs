@@ -25,6 +25,7 @@ use crate::engine::Engine;
 use crate::facts::milliseconds_since_1970;
 use crate::requests::Requests;
 use crate::state::{Membership, StateDir};
+use crate::statistics::Statistics;
 use crate::streams::Streams;
 use crate::terms::Terms;
 use crate::{AgentConfig, AgentError, inventory};
@@ -41,9 +42,12 @@ pub(crate) async fn keep(
     config: &AgentConfig,
     state: &StateDir,
     membership: Membership,
+    engine: &Engine,
+    statistics: &Statistics,
 ) -> Result<Membership, AgentError> {
-    let engine = Engine::new(config.docker_socket.clone());
-    let requests = Requests::new(engine.clone(), &config.state_dir, config.logs.clone());
+    let engine = engine.clone();
+    let (statistics, logs) = (statistics.clone(), config.logs.clone());
+    let requests = Requests::new(engine.clone(), &config.state_dir, statistics, logs);
     let streams = Streams { engine: engine.clone(), terms: Terms::load(state.term_path())?, requests };
     let key_pem = state.key_pem()?;
     let choice = config.address.as_ref();

@@ -17,6 +17,7 @@ use crate::engine::Engine;
 use crate::facts;
 use crate::probe::{NotProbed, Probes};
 use crate::run::{LogFiles, Run};
+use crate::statistics::Statistics;
 
 /// A manager sends its request as soon as the stream is ready.
 const REQUEST_MAX: Duration = Duration::from_secs(5);
@@ -27,12 +28,13 @@ pub(crate) struct Requests {
     engine: Engine,
     state_dir: Arc<Path>,
     probes: Probes,
+    statistics: Statistics,
     logs: LogFiles,
 }
 
 impl Requests {
-    pub(crate) fn new(engine: Engine, state_dir: &Path, logs: LogFiles) -> Requests {
-        Requests { engine, state_dir: state_dir.into(), probes: Probes::default(), logs }
+    pub(crate) fn new(engine: Engine, state_dir: &Path, statistics: Statistics, logs: LogFiles) -> Requests {
+        Requests { engine, state_dir: state_dir.into(), probes: Probes::default(), statistics, logs }
     }
 
     /// Reads the one request of this stream and answers it.
@@ -56,6 +58,11 @@ impl Requests {
                 let sent = self.probes.send(&send).await;
                 let answer = sent.map_or_else(|not| failure(not.kind, not.message), Reply::Sent);
                 reply(stream, answer).await?;
+            }
+            Some(Request::Statistics(asked)) => {
+                for part in self.statistics.replies(&asked) {
+                    reply(stream, part).await?;
+                }
             }
             Some(Request::Run(run)) => return show(stream, Run::start(&run)).await,
             Some(Request::Logs(logs)) => return show(stream, Run::logs(&logs, &self.logs)).await,

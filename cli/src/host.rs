@@ -13,6 +13,7 @@ use crate::noun::{CHOSEN, Noun, Verbs};
 use crate::options;
 use crate::registration::{self, Register};
 use crate::session::Session;
+use crate::statistics::{self, Stats};
 use crate::table::{Column, Show};
 use crate::targets;
 use crate::terminal::{self, Exec, Logs, Ssh};
@@ -133,6 +134,16 @@ pub enum Verb {
         #[arg(required = true, value_name = "KEY=VALUE|KEY-", value_parser = label)]
         labels: Vec<(String, Option<String>)>,
     },
+    /// Show how busy hosts and their containers are, and were in the last hour
+    #[command(
+        long_about = "Show how busy hosts and their containers are, and were in the last hour\n\nEach host's agent keeps a \
+                      sample for every ten seconds and is asked now; a host that does not answer has its reason in its \
+                      line. CPU of a host is the share of all its processors; of a container, as docker stats counts it, \
+                      100% is one whole processor. A dash or a blank is not zero: it is not known.",
+        before_long_help = "Examples:\n  skep host stats\n  skep host stats web-1 web-2\n  skep host stats web-1 --containers\n  skep host stats web-1 --containers -o json",
+        after_long_help = exit::help(statistics::EXITS)
+    )]
+    Stats(Stats),
     /// Run a command on a host, as root
     #[command(
         long_about = "Run a command on a host, as root\n\nThrough any manager and the agent's own connection: the host needs \
@@ -200,6 +211,7 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
         Verb::Uncordon(Names { names }) => act(&names, "uncordon", "uncordoned", session).await,
         Verb::Evacuate(Names { names }) => act(&names, "evacuate", "evacuated", session).await,
         Verb::Label { name, labels } => set_labels(name, labels, session).await,
+        Verb::Stats(command) => statistics::run(command, session).await,
         Verb::Exec(wish) => terminal::exec(wish, session).await,
         Verb::Ssh(wish) => terminal::ssh(wish, session).await,
         Verb::Logs(wish) => terminal::logs(wish, session).await,

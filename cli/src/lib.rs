@@ -34,6 +34,7 @@ mod settings;
 mod snapshot;
 mod sse;
 mod stack;
+mod statistics;
 mod table;
 mod targets;
 mod task;

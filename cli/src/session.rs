@@ -310,7 +310,11 @@ impl Ended {
 }
 
 /// One target fails as itself; of several, some or all have failed, each already reported.
-fn verdict(total: usize, mut failures: Vec<Failure>, report: impl Fn(&Failure)) -> Result<(), Failure> {
+pub(crate) fn verdict(
+    total: usize,
+    mut failures: Vec<Failure>,
+    report: impl Fn(&Failure),
+) -> Result<(), Failure> {
     let failed = failures.len();
     match (failed, total) {
         (0, _) => Ok(()),

@@ -16,6 +16,7 @@ mod probe;
 mod request;
 mod roll_call;
 mod session;
+mod statistics;
 mod stream;
 mod tunnel;
 
@@ -30,6 +31,7 @@ pub use events::{Admitted, HubEvents, RegisterRefusal};
 pub use probe::{HostFactsAt, HostProbed, ProbeHost, ProbePlan};
 pub use request::{AskError, Shown};
 pub use roll_call::RollCall;
+pub use statistics::{ContainerSeries, HostSeries, Series, Statistics};
 pub use stream::HostStream;
 pub use tunnel::TunnelService;
 

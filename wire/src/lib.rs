@@ -12,6 +12,7 @@ pub mod pki;
 pub mod proto;
 pub mod random;
 pub mod snapshot;
+pub mod statistics;
 
 /// The code of a registration's refusal that only means "not now": the agent asks again.
 pub const REGISTER_UNAVAILABLE: &str = "UNAVAILABLE";

@@ -17,6 +17,7 @@ pub(crate) mod probe;
 pub(crate) mod registration;
 mod snapshot;
 pub(crate) mod stack;
+mod statistics;
 pub(crate) mod task;
 pub(crate) mod template;
 mod terminal;
@@ -62,6 +63,11 @@ pub(crate) const RESOURCES: &[Resource] = &[
         routes: environment::routes,
     },
     Resource { name: "host", about: "Machines of an environment.", routes: host::routes },
+    Resource {
+        name: "statistics",
+        about: "How busy hosts and their containers were.",
+        routes: statistics::routes,
+    },
     Resource {
         name: "registration-token",
         about: "With what machines register themselves as hosts.",

@@ -28,7 +28,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::support::{Ask, CLUSTER, Door, hub, identity, rule};
 
 /// Far beyond what anything here takes, so that only a hang reaches it.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A door whose environment `prod` has the hosts `a` and `b`; `a` manages the swarm.
 pub struct Site {
@@ -187,7 +187,7 @@ async fn serve(listener: TcpListener, identity: Identity, hub: Hub) {
     }
 }
 
-/// As much of an engine as tasks and images need. An archive that begins with `bad` is refused.
+/// As much of an engine as tasks, statistics and images need. An archive that begins with `bad` is refused.
 fn engine(loaded: Arc<Mutex<Vec<(String, usize)>>>) -> Router {
     let (loads, imports) = (loaded.clone(), loaded);
     let said = |word: &str, loaded: &Mutex<Vec<(String, usize)>>, what: String, body: Bytes| match body
@@ -208,6 +208,8 @@ fn engine(loaded: Arc<Mutex<Vec<(String, usize)>>>) -> Router {
             }),
         )
         .route("/info", get(|| async { Json(json!({"NCPU": 2, "MemTotal": 1024})) }))
+        .route("/containers/json", get(|| async { Json(containers()) }))
+        .route("/containers/c1/stats", get(|| async { Json(counters()) }))
         .route("/_ping", get(|| async { "OK" }))
         .route("/tasks", get(|| async { Json(tasks()) }))
         .route("/services", get(|| async { Json(services()) }))
@@ -226,6 +228,17 @@ fn engine(loaded: Arc<Mutex<Vec<(String, usize)>>>) -> Router {
             }),
         );
     Router::new().nest("/v1.41", routes.clone()).merge(routes)
+}
+
+fn containers() -> Value {
+    let labels = json!({"com.docker.swarm.service.name": "shop_web", "com.docker.swarm.task.id": "t1"});
+    json!([{"Id": "c1", "Names": ["/shop_web.1.t1"], "State": "running", "Labels": labels}])
+}
+
+fn counters() -> Value {
+    json!({"cpu_stats": {"cpu_usage": {"total_usage": 1000}, "system_cpu_usage": 100_000, "online_cpus": 4},
+           "memory_stats": {"usage": 1000, "limit": 4000, "stats": {"inactive_file": 300}},
+           "networks": {"eth0": {"rx_bytes": 1, "tx_bytes": 2}}})
 }
 
 fn tasks() -> Value {

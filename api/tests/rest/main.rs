@@ -16,5 +16,6 @@ mod operations;
 mod probes;
 mod reads;
 mod snapshots;
+mod statistics;
 mod stream;
 mod support;

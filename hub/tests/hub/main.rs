@@ -19,13 +19,16 @@ use skep_hub::{AskError, Hub, HubError, ProbeHost, ProbePlan, hub_error};
 use skep_wire::framing::{FramingError, MESSAGE_BYTES_MAX, read_message, write_message};
 use skep_wire::pki::{self, ALPN_AGENT, Identity};
 use skep_wire::proto::agent::{
-    AgentFailureKind, AgentReply, AgentRequest, FactsRequest, ProbeProtocol, agent_reply::Reply,
-    agent_request::Request,
+    AgentFailureKind, AgentReply, AgentRequest, FactsRequest, ProbeProtocol, StatisticsRequest,
+    agent_reply::Reply, agent_request::Request,
 };
 use support::{CLUSTER, DEADLINE, Engine, HOST, Manager, RunningAgent, checksum, pattern};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const BODY_BYTES: usize = 50 * 1024 * 1024;
+
+/// What an agent asks of its engine by itself.
+const AGENTS_OWN: &[&str] = &["/version", "/info", "/containers/json", "/containers/c1/stats"];
 
 /// The whole way of an agent: it registers at one manager, and its engine is reached through both.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -50,7 +53,7 @@ async fn an_engine_is_reached_through_every_manager() {
         converse(&docker).await;
     }
     assert!(
-        engine.paths().iter().all(|path| path.starts_with("/v1.41/") || path == "/version"),
+        engine.paths().iter().all(|path| path.starts_with("/v1.41/") || AGENTS_OWN.contains(&path.as_str())),
         "{:?}",
         engine.paths()
     );
@@ -78,6 +81,41 @@ async fn an_agent_is_asked_through_every_manager() {
         let refused = manager.hub.agent(HOST, Some(4)).await.err();
         assert_eq!(refused, Some(HubError::StaleTerm { host: HOST.into(), term: 4, obeyed: 5 }));
     }
+    agent.stop().await;
+}
+
+/// How busy the host was is told by any manager, also of containers that ended before anybody asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statistics_are_told_through_every_manager() {
+    let (first, second) = Manager::two().await;
+    let engine = Engine::start();
+    let agent = RunningAgent::join(&engine, &first, &[&first]);
+    first.connected().await;
+    first.hub_has(HOST).await;
+    let sampled = async {
+        loop {
+            let statistics = second.hub.statistics(HOST, StatisticsRequest::default()).await.unwrap();
+            if !statistics.times_ms.is_empty() {
+                return statistics;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let statistics = tokio::time::timeout(DEADLINE, sampled).await.expect("the agent takes its first sample");
+    let host = &statistics.host;
+    assert!(host.memory_used_bytes[0] < host.memory_total_bytes[0], "{host:?}");
+    assert!(host.disk_used_bytes[0] <= host.disk_total_bytes[0] && host.disk_total_bytes[0].is_some());
+    assert_eq!((host.cpu[0], host.sent_bytes_per_second[0]), (None, None), "a rate needs two samples");
+    let [container] = &statistics.containers[..] else { panic!("{statistics:?}") };
+    assert_eq!((container.name.as_str(), container.service.as_str()), ("shop_web.1.t1", "shop_web"));
+    assert_eq!((container.memory_used_bytes[0], container.memory_limit_bytes), (Some(700), Some(4000)));
+
+    let last = statistics.times_ms.last().copied().and_then(|last| u64::try_from(last).ok());
+    let later = StatisticsRequest { since_ms: last, host_only: true };
+    let later = first.hub.statistics(HOST, later).await.unwrap();
+    assert!(later.containers.is_empty() && later.times_ms.iter().all(|at| Some(*at as u64) > last));
+    let nobody = first.hub.statistics("nobody", StatisticsRequest::default()).await;
+    assert!(matches!(nobody, Err(AskError::Unreached(HubError::NoAgent { .. }))), "{nobody:?}");
     agent.stop().await;
 }
 

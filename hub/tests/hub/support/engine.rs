@@ -23,6 +23,15 @@ use super::{checksum, pattern};
 
 const DOWNLOAD_BYTES: usize = 50 * 1024 * 1024;
 
+/// One container, of a swarm's service, and its counters: one line, as engines write them.
+const CONTAINERS: &str = r#"[{"Id":"c1","Names":["/shop_web.1.t1"],"State":"running",
+    "Labels":{"com.docker.swarm.service.name":"shop_web","com.docker.swarm.task.id":"t1"}}]"#;
+const COUNTERS: &str = concat!(
+    r#"{"cpu_stats":{"cpu_usage":{"total_usage":1000},"system_cpu_usage":100000,"online_cpus":4},"#,
+    r#""memory_stats":{"usage":1000,"limit":4000,"stats":{"inactive_file":300}},"#,
+    r#""networks":{"eth0":{"rx_bytes":1,"tx_bytes":2}}}"#,
+);
+
 type Body = BoxBody<Bytes, Infallible>;
 
 pub(crate) struct Engine {
@@ -78,6 +87,9 @@ async fn answer(
         "/version" => {
             whole(r#"{"Version":"20.10.24","ApiVersion":"1.41","MinAPIVersion":"1.12"}"#.to_owned())
         }
+        "/info" => whole(r#"{"DockerRootDir":"/"}"#.to_owned()),
+        "/containers/json" => whole(CONTAINERS.to_owned()),
+        "/containers/c1/stats" => whole(COUNTERS.to_owned()),
         "/_ping" => whole("OK".to_owned()),
         "/images/load" => loaded(request).await,
         "/images/any/get" => download(),
