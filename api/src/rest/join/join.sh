@@ -43,7 +43,7 @@ if ! command -v dockerd >/dev/null 2>&1 && [ ! -S /var/run/docker.sock ]; then
 fi
 
 program=/usr/local/bin/skep
-has_it() { [ -x "$1" ] && echo "$sha256  $1" | sha256sum -c --status 2>/dev/null; }
+has_it() { [ -x "$1" ] && [ "$(sha256sum "$1" | cut -d ' ' -f 1)" = "$sha256" ]; }
 if ! has_it "$program"; then
     say "fetching the agent"
     mkdir -p "$(dirname "$program")"
