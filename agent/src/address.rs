@@ -24,17 +24,28 @@ impl FromStr for AddressChoice {
     }
 }
 
-/// The chosen address, or `route`, from which the managers are reached.
-pub(crate) fn chosen(choice: Option<&AddressChoice>, route: IpAddr) -> Result<IpAddr, NoAddress> {
+/// The chosen address. If none was chosen, the one that the host had before, as long as it has it; otherwise `route`, from
+/// which the managers are reached: a host with several addresses must not change with every manager that it is linked to.
+pub(crate) fn chosen(
+    choice: Option<&AddressChoice>,
+    before: Option<IpAddr>,
+    route: IpAddr,
+) -> Result<IpAddr, NoAddress> {
     match choice {
-        None => Ok(route),
-        Some(AddressChoice::Ip(address)) => Ok(*address),
-        Some(AddressChoice::Interface(name)) => {
-            let all = getifaddrs().map_err(|error| NoAddress::Unreadable(error.to_string()))?;
-            let all: Vec<_> = all.filter_map(|one| Some((one.interface_name, ip(one.address?)?))).collect();
-            of_interface(name, &all)
+        None => {
+            let still = |before: &IpAddr| {
+                interfaces().is_ok_and(|all| all.iter().any(|(_, address)| address == before))
+            };
+            Ok(before.filter(still).unwrap_or(route))
         }
+        Some(AddressChoice::Ip(address)) => Ok(*address),
+        Some(AddressChoice::Interface(name)) => of_interface(name, &interfaces()?),
     }
+}
+
+fn interfaces() -> Result<Vec<(String, IpAddr)>, NoAddress> {
+    let all = getifaddrs().map_err(|error| NoAddress::Unreadable(error.to_string()))?;
+    Ok(all.filter_map(|one| Some((one.interface_name, ip(one.address?)?))).collect())
 }
 
 /// IPv4 first: it is what swarms are made with.
@@ -87,8 +98,11 @@ mod tests {
         assert_eq!(missing, "interface wlan0 has no address; there are: lo, eth0, eth1");
 
         let route = "192.0.2.1".parse().expect("an address");
-        assert_eq!(chosen(None, route).expect("the route's"), route);
+        assert_eq!(chosen(None, None, route).expect("the route's"), route);
+        let (there, gone) = ([127, 0, 0, 1].into(), [192, 0, 2, 99].into());
+        assert_eq!(chosen(None, Some(there), route).expect("as before"), there);
+        assert_eq!(chosen(None, Some(gone), route).expect("the route's"), route);
         let choice = "10.1.1.1".parse().expect("never fails");
-        assert_eq!(chosen(Some(&choice), route).expect("as it is").to_string(), "10.1.1.1");
+        assert_eq!(chosen(Some(&choice), Some(there), route).expect("as it is").to_string(), "10.1.1.1");
     }
 }

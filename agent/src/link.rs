@@ -99,7 +99,9 @@ impl Link<'_> {
         let tls = pki::client_config(&self.membership.ca_pem, Some(certified), &[ALPN_AGENT])?;
         let stream = dial(manager, &self.membership.cluster, tls).await?;
         let route = Route::of(stream.get_ref().0)?;
-        let route = Route { address: address::chosen(self.choice, route.address)?, ..route };
+        let address = address::chosen(self.choice, self.membership.address, route.address)?;
+        self.keep(Membership { address: Some(address), ..self.membership.clone() });
+        let route = Route { address, ..route };
         let (mux, incoming) = Mux::client(stream);
         let streams = self.streams.clone();
         tokio::select! {
@@ -171,9 +173,6 @@ impl Link<'_> {
     }
 
     /// Remembers new managers and a new certificate; the latter is shown with the next link.
-    ///
-    /// If they cannot be written down, on a full disk for instance, the link is worth more than the memory of it: the
-    /// managers say everything again.
     fn take_over(&mut self, reply: ReportReply) {
         let mut membership = self.membership.clone();
         if !reply.managers.is_empty() {
@@ -187,15 +186,22 @@ impl Link<'_> {
                 Err(error) => tracing::warn!(%error, "this host's new certificate cannot be used"),
             }
         }
+        self.keep(membership);
+    }
+
+    /// If it cannot be written down, on a full disk for instance, the link is worth more than the memory of it: the managers
+    /// say everything again.
+    fn keep(&mut self, membership: Membership) {
         if membership == self.membership {
             return;
         }
         match self.state.save(&membership) {
             Ok(()) => self.membership = membership,
             Err(error) => {
-                tracing::warn!(%error, "what the managers have told could not be written down");
-                // Dialled meanwhile; the certificate is asked for again.
+                tracing::warn!(%error, "what this host must know after a restart could not be written down");
+                // Good for now; a new certificate is asked for again.
                 self.membership.managers = membership.managers;
+                self.membership.address = membership.address;
             }
         }
     }

@@ -96,7 +96,9 @@ impl<'a> Claim<'a> {
         };
         let managers = if managers.is_empty() { self.managers().to_vec() } else { managers };
         let cluster = self.cluster().to_owned();
-        Membership { cluster, host_id, managers, ca_pem, certificate_pem, token, removed: false }
+        // Found out anew with the first link.
+        let (address, removed) = (None, false);
+        Membership { cluster, host_id, managers, ca_pem, certificate_pem, token, address, removed }
     }
 }
 
@@ -134,7 +136,7 @@ async fn ask(
     choice: Option<&AddressChoice>,
 ) -> Result<Registered, AskError> {
     let mut stream = dial(manager, claim.cluster(), claim.trust()?).await?;
-    let address = address::chosen(choice, stream.get_ref().0.local_addr()?.ip())?;
+    let address = address::chosen(choice, None, stream.get_ref().0.local_addr()?.ip())?;
     let request = RegisterRequest { offer: claim.offer(address), ..request.clone() };
     let exchange = async {
         write_message(&mut stream, &request, MESSAGE_BYTES_MAX).await?;

@@ -8,6 +8,7 @@
 //! ```
 
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -34,6 +35,9 @@ pub(crate) struct Membership {
     /// The id of the token with which the machine offered itself.
     #[serde(default)]
     pub(crate) token: Option<String>,
+    /// Under which it is known.
+    #[serde(default)]
+    pub(crate) address: Option<IpAddr>,
     /// The managers have said that this host does not belong to the cluster any more.
     #[serde(default)]
     pub(crate) removed: bool,
@@ -117,6 +121,7 @@ mod tests {
             ca_pem: "ca".into(),
             certificate_pem: "certificate".into(),
             token: None,
+            address: None,
             removed: false,
         };
         state.save(&membership).expect("saved");

@@ -11,7 +11,7 @@ pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
     for environment in picture.environments.iter().filter(|environment| environment.removal.is_none()) {
         for host in picture.hosts(environment) {
             let subject = host::subject(host);
-            if host.is_active() && host.placement.outstanding() && picture.free(&subject) {
+            if host.is_active() && host.placement.outstanding() && picture.free_again(&subject) {
                 decisions.push(Decision {
                     workflow: workflow::UPDATE_HOST,
                     subject,
