@@ -43,7 +43,8 @@ pub(crate) fn chosen(
     }
 }
 
-fn interfaces() -> Result<Vec<(String, IpAddr)>, NoAddress> {
+/// Every address of this machine, with the interface that has it.
+pub(crate) fn interfaces() -> Result<Vec<(String, IpAddr)>, NoAddress> {
     let all = getifaddrs().map_err(|error| NoAddress::Unreadable(error.to_string()))?;
     Ok(all.filter_map(|one| Some((one.interface_name, ip(one.address?)?))).collect())
 }

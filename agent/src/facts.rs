@@ -6,12 +6,11 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use nix::ifaddrs::getifaddrs;
 use nix::sys::statvfs::statvfs;
 use skep_wire::proto::agent::{DiskSpace, DiskUse, HostFacts};
 
 use crate::engine::Engine;
-use crate::{features, inventory};
+use crate::{address, features, inventory};
 
 /// Where an engine keeps its data that does not say otherwise.
 const DATA_ROOT_USUAL: &str = "/var/lib/docker";
@@ -53,12 +52,7 @@ fn read_host(folders: Vec<(DiskUse, PathBuf)>) -> HostFacts {
 
 /// Without loopback and what is valid on one link only.
 fn addresses() -> Vec<IpAddr> {
-    let interfaces = getifaddrs().map(|all| all.collect()).unwrap_or_else(|_| vec![]);
-    let address = |storage: nix::sys::socket::SockaddrStorage| match storage.as_sockaddr_in() {
-        Some(v4) => Some(IpAddr::V4(v4.ip())),
-        None => storage.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())),
-    };
-    let all = interfaces.into_iter().filter_map(|interface| address(interface.address?));
+    let all = address::interfaces().unwrap_or_default().into_iter().map(|(_, address)| address);
     let mut addresses: Vec<IpAddr> = all
         .filter(|address| match address {
             IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),

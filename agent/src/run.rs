@@ -14,7 +14,7 @@ use std::process::{ExitStatus, Stdio};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use rustix::termios::tcsetwinsize;
+use rustix::termios;
 use skep_wire::mux::MuxStream;
 use skep_wire::proto::agent::{LogSource, LogsRequest, RunRequest};
 use tokio::fs::File;
@@ -148,8 +148,13 @@ impl Run {
                     FromClient::EndOfInput => input = None,
                     FromClient::Size { rows, columns } => {
                         if let Some(terminal) = &terminal {
-                            let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-                            let _ = tcsetwinsize(terminal, to_rustix(&size));
+                            let size = termios::Winsize {
+                                ws_row: rows,
+                                ws_col: columns,
+                                ws_xpixel: 0,
+                                ws_ypixel: 0,
+                            };
+                            let _ = termios::tcsetwinsize(terminal, size);
                         }
                     }
                 }
@@ -222,8 +227,4 @@ async fn listen(mut from: impl AsyncRead + Unpin, to: mpsc::Sender<Said>, said: 
 /// As shells count it.
 fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
-}
-
-fn to_rustix(size: &Winsize) -> rustix::termios::Winsize {
-    rustix::termios::Winsize { ws_row: size.ws_row, ws_col: size.ws_col, ws_xpixel: 0, ws_ypixel: 0 }
 }

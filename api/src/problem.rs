@@ -3,6 +3,8 @@
 //! A rule's refusal keeps its own code; what only a door can refuse has a [`DoorCode`]. Both become a [`Problem`]
 //! (RFC 9457), which `dress` writes into the answer once the request's id is known.
 
+mod params;
+
 use std::collections::BTreeMap;
 
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
@@ -390,7 +392,7 @@ impl From<Refusal> for Box<Problem> {
         if let Refusal::InvalidRecipe { errors } = &refusal {
             problem.errors = errors.iter().map(place).collect();
         }
-        problem.with_params(params(&refusal))
+        problem.with_params(params::params(&refusal))
     }
 }
 
@@ -400,53 +402,6 @@ fn place(error: &RecipeError) -> ProblemPlace {
         None => error.message.clone(),
     };
     ProblemPlace { pointer: error.pointer.clone(), line: error.line, detail }
-}
-
-fn params(refusal: &Refusal) -> Vec<(&'static str, Value)> {
-    match refusal {
-        Refusal::InvalidName { what, name } => vec![("what", json!(what)), ("name", json!(name))],
-        Refusal::InvalidValue { what, value, allowed } => {
-            vec![("what", json!(what)), ("value", json!(value)), ("allowed", json!(allowed))]
-        }
-        Refusal::NameTaken { what, name, scope } | Refusal::NotFound { what, name, scope } => {
-            let scope = scope.iter().map(|scope| ("environment", json!(scope)));
-            [("what", json!(what)), ("name", json!(name))].into_iter().chain(scope).collect()
-        }
-        Refusal::BeingRemoved { what, name } => vec![("what", json!(what)), ("name", json!(name))],
-        Refusal::HasQuorum { environment, reachable, managers } => {
-            vec![
-                ("environment", json!(environment)),
-                ("reachable", json!(reachable)),
-                ("managers", json!(managers)),
-            ]
-        }
-        Refusal::CannotRescue { host, candidates, .. } => {
-            vec![("host", json!(host)), ("candidates", json!(candidates))]
-        }
-        Refusal::NoHosts { environment } => vec![("environment", json!(environment))],
-        Refusal::HostPortTaken { port, by } => vec![("port", json!(port)), ("by", json!(by))],
-        Refusal::TooMany { what, limit } => vec![("what", json!(what)), ("limit", json!(limit))],
-        Refusal::OperationInProgress { subject, operation } => {
-            vec![("subject", json!(subject)), ("operation", json!(operation))]
-        }
-        Refusal::WrongState { what, cannot, state, why } => {
-            let params = [("what", what.as_str()), ("cannot", *cannot), ("state", state), ("why", why)];
-            params.into_iter().map(|(name, value)| (name, json!(value))).collect()
-        }
-        Refusal::QueueFull { subject, limit, operation } => {
-            vec![("subject", json!(subject)), ("limit", json!(limit)), ("operation", json!(operation))]
-        }
-        Refusal::ManagerRemoved { number } => vec![("number", json!(number))],
-        Refusal::AddressTaken { address, host } => {
-            vec![("address", json!(address)), ("host", json!(host))]
-        }
-        Refusal::JoinTokenUseless
-        | Refusal::RegistrationTokenUseless
-        | Refusal::InvalidRecipe { .. }
-        | Refusal::InvalidTemplate { .. }
-        | Refusal::Driver { .. }
-        | Refusal::Read(_) => vec![],
-    }
 }
 
 impl From<Unavailable> for Box<Problem> {

@@ -17,7 +17,7 @@ use crate::statistics::{self, Stats};
 use crate::table::{Column, Show};
 use crate::targets;
 use crate::terminal::{self, Exec, Logs, Ssh};
-use crate::value::text_at;
+use crate::value::{pairs, text_at};
 
 pub(crate) const HOST: Noun = Noun {
     word: "host",
@@ -29,7 +29,7 @@ pub(crate) const HOST: Noun = Noun {
         Column::new("STATE", Show::State("/status/state")),
         Column::new("SINCE", Show::Age("/status/since")),
         Column::new("SWARM", Show::With(swarm)),
-        Column::wide("LABELS", Show::With(labels)),
+        Column::wide("LABELS", Show::With(|host| pairs(host, "/spec/labels"))),
         Column::new("ADDRESS", Show::Text("/status/address")),
         Column::new("CPU", Show::Text("/status/inventory/cpus")),
         Column::new("MEM", Show::Bytes("/status/inventory/memory_bytes")),
@@ -283,13 +283,6 @@ fn swarm(host: &Value) -> Option<String> {
     let ready = host.pointer("/status/swarm/ready").and_then(Value::as_bool).unwrap_or(true);
     let role = if leads { format!("{role}*leader") } else { role };
     Some(if ready { role } else { format!("{role} (down)") })
-}
-
-/// `rack=b,zone=eu-1`.
-fn labels(host: &Value) -> Option<String> {
-    let labels = host.pointer("/spec/labels")?.as_object().filter(|labels| !labels.is_empty())?;
-    let label = |(key, value): (&String, &Value)| format!("{key}={}", value.as_str().unwrap_or_default());
-    Some(labels.iter().map(label).collect::<Vec<_>>().join(","))
 }
 
 /// The manager that the agent is connected to.

@@ -14,7 +14,7 @@ use crate::noun::{CHOSEN, Noun};
 use crate::options::{self, duration};
 use crate::session::Session;
 use crate::table::{Column, Show};
-use crate::value::text_at;
+use crate::value::{pairs, text_at};
 
 pub(crate) const REGISTRATION_TOKEN: Noun = Noun {
     word: "registration-token",
@@ -23,7 +23,7 @@ pub(crate) const REGISTRATION_TOKEN: Noun = Noun {
     columns: &[
         Column::new("ID", Show::Text("/id")),
         Column::new("ROLE", Show::Text("/role")),
-        Column::new("LABELS", Show::With(labels)),
+        Column::new("LABELS", Show::With(|token| pairs(token, "/labels"))),
         Column::new("USES", Show::Text("/uses_left")),
         Column::new("ENDS", Show::Free("/expires_at")),
     ],
@@ -145,12 +145,6 @@ fn setting(text: &str) -> Result<String, String> {
         true => Ok(text.to_owned()),
         false => Err("use letters, digits and .:-_@".to_owned()),
     }
-}
-
-fn labels(token: &Value) -> Option<String> {
-    let labels = token["labels"].as_object().filter(|labels| !labels.is_empty())?;
-    let label = |(key, value): (&String, &Value)| format!("{key}={}", value.as_str().unwrap_or_default());
-    Some(labels.iter().map(label).collect::<Vec<_>>().join(","))
 }
 
 #[cfg(test)]

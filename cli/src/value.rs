@@ -46,6 +46,13 @@ pub(crate) fn bytes(count: u64) -> String {
     }
 }
 
+/// The members of an object as people write them: `rack=b,zone=eu-1`; nothing for an empty one.
+pub(crate) fn pairs(value: &Value, pointer: &str) -> Option<String> {
+    let members = value.pointer(pointer)?.as_object().filter(|members| !members.is_empty())?;
+    let pair = |(key, value): (&String, &Value)| format!("{key}={}", value.as_str().unwrap_or_default());
+    Some(members.iter().map(pair).collect::<Vec<_>>().join(","))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -64,11 +64,6 @@ impl Hub {
         Hub { shared: Arc::new(shared) }
     }
 
-    /// Whether the host's agent is connected to this manager.
-    pub fn is_local(&self, host: &str) -> bool {
-        self.shared.sessions.find(host).is_some()
-    }
-
     /// The hosts whose agents are connected to this manager, in order.
     pub fn local_hosts(&self) -> Vec<String> {
         self.shared.sessions.hosts()

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use skep_ledger::Tx;
+use skep_ledger::{Record, Tx};
 
 use crate::environment::{Environment, Swarm};
 use crate::host::{Host, Machine, Membership};
@@ -121,14 +121,7 @@ fn with_host(
     id: &HostId,
     change: impl FnOnce(&mut Host),
 ) -> Ruling<()> {
-    if let Some(mut stored) = tx.get::<Host>(environment.as_str(), id.as_str())? {
-        let before = stored.record.clone();
-        change(&mut stored.record);
-        if stored.record != before {
-            tx.put(&stored.record);
-        }
-    }
-    Ok(())
+    with_record(tx, environment.as_str(), id.as_str(), change)
 }
 
 fn with_environment(
@@ -136,14 +129,7 @@ fn with_environment(
     id: &EnvironmentId,
     change: impl FnOnce(&mut Environment),
 ) -> Ruling<()> {
-    if let Some(mut stored) = tx.get::<Environment>(CLUSTER, id.as_str())? {
-        let before = stored.record.clone();
-        change(&mut stored.record);
-        if stored.record != before {
-            tx.put(&stored.record);
-        }
-    }
-    Ok(())
+    with_record(tx, CLUSTER, id.as_str(), change)
 }
 
 fn with_stack(
@@ -152,7 +138,17 @@ fn with_stack(
     name: &Name,
     change: impl FnOnce(&mut Stack),
 ) -> Ruling<()> {
-    if let Some(mut stored) = tx.get::<Stack>(environment.as_str(), name.as_str())? {
+    with_record(tx, environment.as_str(), name.as_str(), change)
+}
+
+/// Changes a record that is still there, and writes it if it has become another.
+fn with_record<R: Record + Clone + PartialEq>(
+    tx: &mut Tx<'_>,
+    partition: &str,
+    id: &str,
+    change: impl FnOnce(&mut R),
+) -> Ruling<()> {
+    if let Some(mut stored) = tx.get::<R>(partition, id)? {
         let before = stored.record.clone();
         change(&mut stored.record);
         if stored.record != before {

@@ -67,7 +67,7 @@ pub enum Turned {
     /// It moved: turn again.
     Moved,
     /// Turn again when something has changed, or at the latest after this time.
-    Waits(Option<Duration>),
+    Waits(Duration),
     /// Turn again when an effect of another operation is over, or something has changed.
     WaitsForSlot,
     /// It has come to its end.
@@ -127,7 +127,7 @@ impl Engine {
         let now = self.ledger.now();
         let deadline = self.deadline(&operation);
         let late = now >= deadline;
-        let waits = Ok(Turned::Waits(Some(between(now, deadline))));
+        let waits = Ok(Turned::Waits(between(now, deadline)));
         if let Some(asked) = operation.paused() {
             let why = format!("paused by {} for so long that it was forgotten", asked.by);
             return if late { self.abandon(&operation, &why).await } else { waits };
@@ -168,7 +168,7 @@ impl Engine {
         let now = self.ledger.now();
         let record = &at.operation.steps[at.operation.step];
         if let Some(retry_at) = record.retry_at.filter(|retry_at| *retry_at > now && !late) {
-            return Ok(Turned::Waits(Some(between(now, retry_at))));
+            return Ok(Turned::Waits(between(now, retry_at)));
         }
         let operation = &at.operation;
         let forward = operation.direction == Direction::Forward;
@@ -183,7 +183,7 @@ impl Engine {
             Some(Next::Do(effect)) => self.perform(step, &at, effect).await,
             Some(Next::Wait(why)) => {
                 let deadline = self.deadline(operation);
-                self.wait(operation, &why).await.map(|_| Turned::Waits(Some(between(now, deadline))))
+                self.wait(operation, &why).await.map(|()| Turned::Waits(between(now, deadline)))
             }
         }
     }
@@ -286,7 +286,7 @@ impl Engine {
                 let count = looks.entry(operation.id.clone()).or_default();
                 *count += 1;
                 let pause = (LOOK_AGAIN_FIRST_MS << (*count / 4).min(8)).min(LOOK_AGAIN_MAX_MS);
-                Ok(Turned::Waits(Some(Duration::from_millis(pause))))
+                Ok(Turned::Waits(Duration::from_millis(pause)))
             }
             _ => {
                 looks.remove(&operation.id);
@@ -325,14 +325,14 @@ impl Engine {
         Ok(Turned::Moved)
     }
 
-    async fn wait(&self, operation: &Operation, why: &str) -> Result<Turned, Stop> {
+    async fn wait(&self, operation: &Operation, why: &str) -> Result<(), Stop> {
         let said = operation.state == State::Waiting && operation.message == why;
         if !said && operation.steps.is_empty() {
             tracing::warn!(operation.id = %operation.id, why, "an operation waits for a newer version");
         } else if !said {
             self.change(operation, |operation, now| operation.wait(why, now)).await?;
         }
-        Ok(Turned::Waits(None))
+        Ok(())
     }
 
     async fn wait_for_slot(&self, operation: &Operation, why: &str) -> Result<Turned, Stop> {

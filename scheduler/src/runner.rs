@@ -168,8 +168,7 @@ async fn drive(engine: Arc<Engine>, id: OperationId) -> OperationId {
         match engine.turn(&id).await {
             Ok(Turned::Moved) => {}
             Ok(Turned::Ended) => return id,
-            Ok(Turned::Waits(None)) => watch.changed().await,
-            Ok(Turned::Waits(Some(most))) => {
+            Ok(Turned::Waits(most)) => {
                 let wake = tokio::time::timeout(most, watch.changed());
                 let _ = wake.await;
             }

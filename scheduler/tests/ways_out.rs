@@ -160,8 +160,7 @@ impl Place {
                 Turned::Waits(most) => {
                     let deadline = self.operation(id).deadline().expect("is open");
                     let now = self.ledger.now();
-                    let pause = most.map(|most| SignedDuration::try_from(most).expect("is short"));
-                    let then = pause.map_or(deadline, |pause| (now + pause).min(deadline));
+                    let then = (now + SignedDuration::try_from(most).expect("is short")).min(deadline);
                     self.ledger.set_now(then.max(now + SignedDuration::from_millis(1)));
                 }
             }

@@ -99,7 +99,7 @@ impl Site {
         let agent = async move { skep_agent::run(config, CancellationToken::new()).await.unwrap() };
         let agent = AbortOnDropHandle::new(tokio::spawn(agent));
         let connected = async {
-            while !self.hub.is_local(id.as_str()) {
+            while !self.hub.local_hosts().iter().any(|held| held == id.as_str()) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };

@@ -42,7 +42,8 @@ async fn an_engine_is_reached_through_every_manager() {
     assert_eq!((inventory.engine_version.as_str(), inventory.engine_api.as_str()), ("20.10.24", "1.41"));
     assert_eq!(inventory.address, "127.0.0.1");
     assert!(inventory.mtu > 1000 && inventory.cpus > 0 && inventory.memory_bytes > 0, "{inventory:?}");
-    assert!(first.hub.is_local(HOST) && !second.hub.is_local(HOST));
+    assert_eq!(first.hub.local_hosts(), [HOST]);
+    assert!(second.hub.local_hosts().is_empty());
     assert_eq!(first.hub.local_hosts(), [HOST]);
 
     for manager in [&first, &second] {
@@ -336,7 +337,7 @@ async fn a_wrong_token_and_a_wrong_cluster_are_refused_for_good() {
     join.token = pki::registration_token(&first.identity.registration_key, CLUSTER, "another-host");
     let ended = RunningAgent::start(&engine, join).ended().await;
     assert!(matches!(&ended, Err(AgentError::Refused { code, .. }) if code == "TOKEN_INVALID"), "{ended:?}");
-    assert!(!first.hub.is_local(HOST));
+    assert!(first.hub.local_hosts().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -303,7 +303,7 @@ impl Story {
                     Ok(Turned::Ended) => break,
                     Ok(Turned::WaitsForSlot) => unreachable!("nothing is done at the same time here"),
                     Ok(Turned::Waits(most)) => {
-                        next = next.min(most.unwrap_or(next)).max(Duration::from_millis(1));
+                        next = next.min(most).max(Duration::from_millis(1));
                         break;
                     }
                     Err(stop) => {

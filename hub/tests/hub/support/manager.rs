@@ -170,7 +170,7 @@ impl Manager {
     /// A session is told and entered into the table at about the same time.
     pub(crate) async fn hub_has(&self, host: &str) {
         let appeared = async {
-            while !self.hub.is_local(host) {
+            while !self.hub.local_hosts().iter().any(|held| held == host) {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
         };
