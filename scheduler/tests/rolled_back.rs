@@ -3,15 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use skep_ledger::{Ledger, MemoryLedger, Request, Term, View, transact};
-use skep_model::environment::{self, EnvironmentWish};
-use skep_model::fact::{self, Fact};
-use skep_model::host::{self, Inventory, Machine, Membership, Role};
-use skep_model::ids::{EnvironmentId, HostId, OperationId, StackId};
+use skep_ledger::{Ledger, Term, View};
+use skep_model::CLUSTER;
+use skep_model::fact::Fact;
+use skep_model::ids::{OperationId, StackId};
 use skep_model::operation::{Operation, State};
-use skep_model::placement::Availability;
 use skep_model::stack::{self, ServiceSeen, Stack, StackWish};
-use skep_model::{CLUSTER, Ruling};
+use skep_model::testing::Swarm;
 use skep_scheduler::{Effect, EffectError, Engine, Turned, World};
 use uuid::Uuid;
 
@@ -19,12 +17,12 @@ use uuid::Uuid;
 const TURNS_MAX: usize = 50;
 
 /// All tasks run; `failed` says whether they are those that were deployed.
-struct Swarm {
+struct Deployed {
     failed: &'static str,
 }
 
 #[async_trait]
-impl World for Swarm {
+impl World for Deployed {
     async fn perform(
         &self,
         effect: &Effect,
@@ -62,46 +60,18 @@ impl World for Swarm {
 }
 
 async fn deployed(failed: &'static str) -> (Operation, (&'static str, String)) {
-    let ledger = MemoryLedger::new();
-    let id = |number| Uuid::from_u128(number);
-    let (environment, host, deploying) =
-        (EnvironmentId::new(id(1)), HostId::new(id(3)), OperationId::new(id(6)));
-    let wish = EnvironmentWish {
-        id: environment.clone(),
-        operation: OperationId::new(id(2)),
-        name: "prod".into(),
-        template: "default".into(),
-        hosts: vec![(host.clone(), OperationId::new(id(4)))],
-        driver: "local".into(),
-        options: Default::default(),
-    };
+    let place = Swarm::of(1, 0).await;
+    let deploying = OperationId::new(Uuid::from_u128(6));
     let stack = StackWish {
-        id: StackId::new(id(5)),
+        id: StackId::new(Uuid::from_u128(5)),
         operation: deploying.clone(),
         name: "shop".into(),
         document: "services:\n  web:\n    image: busybox:1\n".into(),
         variables: Default::default(),
     };
-    let node = Membership {
-        node: "n1".into(),
-        role: Role::Manager,
-        leader: true,
-        ready: true,
-        availability: Availability::Active,
-        reachable: true,
-    };
-    transact(&*ledger, Request::new(), |tx| -> Ruling<()> {
-        environment::wish(tx, &wish)?;
-        let machine = Machine { id: "vm".into(), address: "10.90.0.1".into() };
-        fact::record(tx, &Fact::MachineExists(environment.clone(), host.clone(), machine))?;
-        host::reported(tx, host.as_str(), "m1", "s", Some(Inventory::default()), Ok(()))?;
-        let nodes = vec![(host.clone(), node.clone())];
-        fact::record(tx, &Fact::SwarmSeen(environment.clone(), "swarm".into(), nodes))?;
-        stack::deploy(tx, "prod", &stack).map(drop)
-    })
-    .await
-    .expect("commits");
-    let engine = Engine::new(ledger.clone(), Arc::new(Swarm { failed }), "m1", ledger.term());
+    place.change(|tx| stack::deploy(tx, "prod", &stack).map(drop)).await;
+    let ledger = &place.ledger;
+    let engine = Engine::new(ledger.clone(), Arc::new(Deployed { failed }), "m1", ledger.term());
     for _ in 0..TURNS_MAX {
         if engine.turn(&deploying).await.expect("it moves") == Turned::Ended {
             break;
@@ -110,7 +80,7 @@ async fn deployed(failed: &'static str) -> (Operation, (&'static str, String)) {
     let view = ledger.view();
     let operation =
         view.get::<Operation>(CLUSTER, deploying.as_str()).expect("reads").expect("is there").record;
-    let stack = view.get::<Stack>(environment.as_str(), "shop").expect("reads").expect("is there");
+    let stack = view.get::<Stack>(place.environment.as_str(), "shop").expect("reads").expect("is there");
     (operation, stack.state())
 }
 
