@@ -123,8 +123,11 @@ fn sabotage(pid: u32, file: &Path, calls: &str, error: &str) -> Result<Child> {
         if text.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0")) {
             return Ok(strace);
         }
-        if let Some(ended) = strace.try_wait().context("looking at strace")? {
-            anyhow::bail!("strace could not attach: {ended}");
+        match strace.try_wait().context("looking at strace")? {
+            // The manager had something to write at once, and both have ended between two looks.
+            Some(ended) if ended.success() => return Ok(strace),
+            Some(ended) => anyhow::bail!("strace could not attach: {ended}"),
+            None => {}
         }
         anyhow::ensure!(std::time::Instant::now() < deadline, "strace has not attached");
         std::thread::sleep(std::time::Duration::from_millis(10));

@@ -17,6 +17,7 @@ mod conformance;
 mod digest;
 mod digests;
 mod epoch;
+mod favourite;
 mod founding;
 mod leadership;
 mod log_store;

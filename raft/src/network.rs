@@ -153,8 +153,9 @@ impl Peer {
             Ok(Err(status)) => return Err(unreachable(status)),
             Err(_) => return Err(silent()),
         };
-        let answers = futures::stream::unfold(Some((replies, unanswered)), |state| async {
-            let (mut replies, unanswered) = state?;
+        let favourite = self.network.pacing.favourite().clone();
+        let answers = futures::stream::unfold(Some((replies, unanswered, favourite)), move |state| async move {
+            let (mut replies, unanswered, favourite) = state?;
             let answer = unanswered.patiently(replies.message()).await;
             let answer = match answer {
                 Ok(Ok(Some(reply))) => codec::appended_from_bytes(reply.body).map_err(unreachable),
@@ -162,9 +163,12 @@ impl Peer {
                 Ok(Err(status)) => Err(unreachable(status)),
                 Err(Silent) => Err(silent()),
             };
+            if let Ok(Ok(Some(durable))) = &answer {
+                favourite.acknowledged(target, durable.index());
+            }
             let goes_on = matches!(answer, Ok(Ok(_)));
             unanswered.answered();
-            Some((answer, goes_on.then_some((replies, unanswered))))
+            Some((answer, goes_on.then_some((replies, unanswered, favourite))))
         });
         Ok(Box::pin(answers))
     }
