@@ -30,11 +30,10 @@ impl Leadership {
                 let (leads, end) = {
                     let now = metrics.borrow_watched();
                     let applied = now.last_applied.as_ref().map(|log_id| log_id.committed_leader_id().term);
-                    let leading = now.state.is_leader().then(|| {
-                        (now.current_term, now.membership_config.log_id().as_ref().map(|log_id| log_id.index()))
-                    });
+                    let membership = &now.membership_config;
+                    let leading = now.state.is_leader().then(|| (now.current_term, *membership.log_id()));
                     if leading != led {
-                        let voters = now.membership_config.membership().get_joint_config();
+                        let voters = membership.membership().get_joint_config();
                         let agreed = voters.first().filter(|_| voters.len() == 1 && leading.is_some());
                         favourite.among(agreed, node);
                         led = leading;

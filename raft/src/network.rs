@@ -153,9 +153,9 @@ impl Peer {
             Ok(Err(status)) => return Err(unreachable(status)),
             Err(_) => return Err(silent()),
         };
-        let favourite = self.network.pacing.favourite().clone();
-        let answers = futures::stream::unfold(Some((replies, unanswered, favourite)), move |state| async move {
-            let (mut replies, unanswered, favourite) = state?;
+        let owed = Some((replies, unanswered, self.network.pacing.favourite().clone()));
+        let answers = futures::stream::unfold(owed, move |owed| async move {
+            let (mut replies, unanswered, favourite) = owed?;
             let answer = unanswered.patiently(replies.message()).await;
             let answer = match answer {
                 Ok(Ok(Some(reply))) => codec::appended_from_bytes(reply.body).map_err(unreachable),

@@ -82,7 +82,8 @@ impl Pacing {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin + Send + 'static,
     {
-        let (appended, pace, favourite) = (self.appended.subscribe(), self.of(follower), self.favourite.clone());
+        let (appended, pace, favourite) =
+            (self.appended.subscribe(), self.of(follower), self.favourite.clone());
         futures::stream::unfold((messages, appended, pace, favourite, None), move |state| async move {
             let (mut messages, mut appended, pace, favourite, sent) = state;
             if let Some(sent) = sent {
