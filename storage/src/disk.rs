@@ -4,7 +4,7 @@
 //! hold for all of them or for none.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use rocksdb::{Cache, ColumnFamily, DB, Direction, IteratorMode, ReadOptions, WriteBatch};
@@ -24,6 +24,8 @@ pub(crate) struct Disk {
     observer: Arc<dyn Observer>,
     meters: Arc<Meters>,
     stopped: OnceLock<Arc<str>>,
+    /// Shared by every step until its failure is noted, so that whoever fails because of another one can wait for that.
+    under_way: RwLock<()>,
     /// Released after the database is closed: fields are dropped in the order they are listed.
     _lock: files::Lock,
 }
@@ -39,7 +41,8 @@ impl Disk {
         let cache = database::cache();
         let db = database::open(&folder, &cache)?;
         let meters = Arc::default();
-        let disk = Disk { db, dir, cache, mark, observer, meters, stopped: OnceLock::new(), _lock: lock };
+        let (stopped, under_way) = (OnceLock::new(), RwLock::new(()));
+        let disk = Disk { db, dir, cache, mark, observer, meters, stopped, under_way, _lock: lock };
         disk.refuse_lost_end()?;
         Ok(disk)
     }
@@ -103,11 +106,18 @@ impl Disk {
     /// Takes a step that changes the disk. If it fails, the store stops for good.
     pub(crate) fn step<T>(&self, doing: &'static str, step: impl FnOnce() -> Result<T>) -> Result<T> {
         self.check()?;
-        self.observer
-            .before(doing)
-            .map_err(StorageError::io(doing, &self.dir))
-            .and_then(|()| step())
-            .inspect_err(|error| self.stop(error.in_full()))
+        let under_way = self.under_way.read().unwrap_or_else(PoisonError::into_inner);
+        let begun = self.observer.before(doing).map_err(StorageError::io(doing, &self.dir));
+        begun.and_then(|()| step()).or_else(|error| {
+            if error.follows_another() {
+                drop(under_way);
+                // Until those who failed first have noted why.
+                drop(self.under_way.write().unwrap_or_else(PoisonError::into_inner));
+                self.check()?;
+            }
+            self.stop(error.in_full());
+            Err(error)
+        })
     }
 
     /// From now on every call is refused. The first reason stays: the others follow from it.
@@ -159,4 +169,43 @@ pub(crate) fn forward(from: &[u8]) -> IteratorMode<'_> {
 /// Locks a mutex. A panic elsewhere cannot leave half a value behind: each of them guards one assignment.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    struct Silent;
+    impl Observer for Silent {}
+
+    #[test]
+    fn whoever_fails_because_of_another_says_what_that_one_has_met() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let disk = Disk::open(dir.path().to_owned(), Arc::new(Silent)).expect("opens");
+        let failed = |words: &'static str| {
+            Err::<(), _>(StorageError::io("write", dir.path())(io::Error::other(words)))
+        };
+        let (syncing, begun) = mpsc::channel();
+        let (consequence, seen) = mpsc::channel();
+        let (disk, failed) = (&disk, &failed);
+        std::thread::scope(|threads| {
+            threads.spawn(move || {
+                disk.step("sync the log", || {
+                    syncing.send(()).expect("is heard");
+                    seen.recv().expect("the other one is failing");
+                    failed("no medium")
+                })
+            });
+            begun.recv().expect("the sync is under way");
+            let written = disk.step("append to the log", || {
+                consequence.send(()).expect("is heard");
+                failed("IO error: Seen error. Skip writing buffer.")
+            });
+            let error = written.expect_err("failed too");
+            assert!(error.to_string().contains("no medium"), "{error}");
+        });
+    }
 }

@@ -94,6 +94,9 @@ pub enum StorageError {
     },
 }
 
+/// What RocksDB says of a file on which something has failed before, perhaps in this moment and in another thread.
+const FAILED_BEFORE: &str = "Seen error";
+
 impl StorageError {
     /// For `map_err`: names what the database was asked to do, and tells damage from other failures.
     pub(crate) fn rocksdb(doing: &'static str) -> impl Fn(rocksdb::Error) -> StorageError {
@@ -106,6 +109,11 @@ impl StorageError {
     /// For `map_err`: names what the file system was asked to do, and where.
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> StorageError {
         move |source| StorageError::Io { doing, path: path.to_owned(), source: Arc::new(source) }
+    }
+
+    /// Does it only say that something else has failed before?
+    pub(crate) fn follows_another(&self) -> bool {
+        self.in_full().contains(FAILED_BEFORE)
     }
 
     /// The error with its cause, in one line.
