@@ -1,48 +1,120 @@
-//! What agents found, in the words of the rules that judge it.
+//! A diagnosis of hosts and of the network between them: agents look, and what they found is told in the words of the rules
+//! that judge it.
 //!
-//! Apart from the route, because it is only about two forms of the same thing: places of hosts stay the same in both.
+//! ```text
+//!   Patient, targets ─► plan ─► (agents probe) ─► HostProbed ─► Seen ─► judged by `skep_model::doctor`
+//! ```
+//! Here and not where it is asked for, because the door asks for people and the scheduler for hosts that are about to join.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use skep_hub::{AskError, HostFactsAt, HostProbed};
-use skep_ledger::Stored;
-use skep_model::doctor::{Connection, Disk, Facts, HostSeen, NodeSeen, OVERLAY_PORT, Seen, Unsaid, WaySeen};
-use skep_model::host::Host;
-use skep_wire::proto::agent::{DiskUse, Heard, ProbeProtocol, SentTo, TcpOutcome};
+use jiff::Timestamp;
+use skep_model::doctor::{
+    Connection, Disk, Facts, HostSeen, NodeSeen, OVERLAY_PORT, PACKET_BYTES_TRIED, PORTS, Protocol, Seen,
+    Unsaid, WaySeen,
+};
+use skep_model::networks::TooNarrow;
+use skep_wire::proto::agent::{AgentFailureKind, DiskUse, Heard, ProbeProtocol, SentTo, TcpOutcome};
 
-/// What was seen of these hosts.
-pub(super) fn seen(hosts: &[Stored<Host>], probed: Vec<HostProbed>, packet_bytes_needed: u32) -> Seen {
+use crate::Hub;
+use crate::probe::{HostFactsAt, HostProbed, ProbeHost, ProbePlan};
+use crate::request::AskError;
+
+/// A host that is looked at.
+#[derive(Debug, Clone)]
+pub struct Patient {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Where the others reach it.
+    pub address: String,
+    /// Its node in the swarm, as it is recorded.
+    pub node: Option<NodeSeen>,
+    /// What its link is too narrow for, and what the link carries.
+    pub too_narrow: Vec<(TooNarrow, u16)>,
+    /// What stands in the way of volumes on NFS there, as it was found last.
+    pub nfs: Option<String>,
+}
+
+/// What a diagnosis has brought.
+#[derive(Debug)]
+pub struct Diagnosed {
+    /// What was seen, in the order of the patients.
+    pub seen: Seen,
+    /// Hosts that took part in another diagnosis at the same time, by name: what was seen of them is not all.
+    pub busy: Vec<String>,
+}
+
+impl Hub {
+    /// Has the hosts looked at. `targets` says for each to which others it sends; packets of `packet_bytes_needed` must pass,
+    /// and `encrypted` ones if networks are. Takes a few seconds.
+    pub async fn diagnose(
+        &self,
+        patients: &[Patient],
+        targets: Vec<Vec<usize>>,
+        packet_bytes_needed: u32,
+        encrypted: bool,
+    ) -> Diagnosed {
+        let probed = self.probe(&plan(patients, targets, packet_bytes_needed)).await;
+        let busy = patients.iter().zip(&probed).filter(|(_, probed)| is_busy(probed));
+        let busy = busy.map(|(patient, _)| patient.name.clone()).collect();
+        let (hosts, ways) = seen(patients, probed);
+        let at = Timestamp::now();
+        Diagnosed { seen: Seen { hosts, ways, packet_bytes_needed, encrypted, at }, busy }
+    }
+}
+
+fn plan(patients: &[Patient], targets: Vec<Vec<usize>>, needed: u32) -> ProbePlan {
+    let ports = |protocol, is_manager| {
+        let meant = PORTS.iter().filter(move |port| port.protocol == protocol);
+        meant.filter(move |port| is_manager || !port.managers_only).map(|port| port.number).collect()
+    };
+    let host = |(patient, targets): (&Patient, Vec<usize>)| ProbeHost {
+        id: patient.id.clone(),
+        address: patient.address.clone(),
+        tcp_ports: ports(Protocol::Tcp, patient.node.is_some_and(|node| node.manager)),
+        targets,
+    };
+    let sizes: BTreeSet<u32> = PACKET_BYTES_TRIED.iter().copied().chain([needed]).collect();
+    ProbePlan {
+        hosts: patients.iter().zip(targets).map(host).collect(),
+        udp_ports: ports(Protocol::Udp, false),
+        sizes_port: OVERLAY_PORT,
+        sizes: sizes.into_iter().collect(),
+    }
+}
+
+fn is_busy(probed: &HostProbed) -> bool {
+    let busy = |error: &AskError| matches!(error, AskError::Refused(failure) if failure.kind() == AgentFailureKind::Busy);
+    probed.heard.as_ref().is_err_and(busy) || probed.sent.as_ref().is_err_and(busy)
+}
+
+fn seen(patients: &[Patient], probed: Vec<HostProbed>) -> (Vec<HostSeen>, Vec<WaySeen>) {
     let arrived: Vec<Arrived> = probed.iter().map(Arrived::at).collect();
     let mut ways = vec![];
     for (from, sender) in probed.iter().enumerate() {
         for sent in sender.sent.iter().flat_map(|sent| &sent.peers) {
             let to = sent.peer as usize;
             // An agent that names hosts that it was not asked about is not believed.
-            if let (Some(host), Some(arrived)) = (hosts.get(from), arrived.get(to)) {
-                ways.push(way(from, to, sent, arrived, &address(host)));
+            if let (Some(patient), Some(arrived)) = (patients.get(from), arrived.get(to)) {
+                ways.push(way(from, to, sent, arrived, &patient.address));
             }
         }
     }
-    let hosts = hosts.iter().zip(probed).map(|(host, probed)| host_seen(host, probed)).collect();
-    Seen { hosts, ways, packet_bytes_needed }
+    let hosts = patients.iter().zip(probed).map(|(patient, probed)| host_seen(patient, probed)).collect();
+    (hosts, ways)
 }
 
-/// Where the others reach a host.
-pub(super) fn address(host: &Host) -> String {
-    host.machine.as_ref().map(|machine| machine.address.clone()).unwrap_or_default()
-}
-
-fn host_seen(host: &Stored<Host>, probed: HostProbed) -> HostSeen {
-    let address = address(host);
+fn host_seen(patient: &Patient, probed: HostProbed) -> HostSeen {
     // Datagrams are tried over IPv4 only; that is no fault of the network.
-    let v6 = address.contains(':').then(|| "datagrams are tried over IPv4 only".to_owned());
+    let v6 = patient.address.contains(':').then(|| "datagrams are tried over IPv4 only".to_owned());
     HostSeen {
-        name: host.name.to_string(),
-        address,
-        node: host.membership.as_ref().map(|_| NodeSeen {
-            manager: host.is_swarm_manager(),
-            ready: host.membership.as_ref().is_some_and(|node| node.ready),
-        }),
+        name: patient.name.clone(),
+        address: patient.address.clone(),
+        node: patient.node,
+        too_narrow: patient.too_narrow.clone(),
+        nfs: patient.nfs.clone(),
         facts: probed.facts.map(facts).map_err(unsaid),
         deaf: v6.or(probed.heard.err().map(|error| error.to_string())),
         mute: probed.sent.err().map(|error| error.to_string()),
