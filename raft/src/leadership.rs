@@ -7,7 +7,6 @@ use openraft::async_runtime::WatchReceiver as _;
 use skep_ledger::Term;
 use tokio::sync::watch;
 
-use crate::favourite::Favourite;
 use crate::replica::Replica;
 use crate::types::Raft;
 
@@ -18,11 +17,9 @@ pub(crate) struct Leadership {
 }
 
 impl Leadership {
-    /// Follows the Raft of replica `node` from now on; `favourite` is chosen anew whenever this replica begins to lead, or
-    /// leads others than before.
-    pub(crate) fn of(raft: &Raft, node: u64, favourite: Favourite) -> Leadership {
+    /// Follows a Raft from now on.
+    pub(crate) fn of(raft: &Raft) -> Leadership {
         let mut metrics = raft.metrics();
-        let mut led = None;
         let (tell_term, term) = watch::channel(None);
         let (tell_end, ended) = watch::channel(None);
         tokio::spawn(async move {
@@ -30,14 +27,6 @@ impl Leadership {
                 let (leads, end) = {
                     let now = metrics.borrow_watched();
                     let applied = now.last_applied.as_ref().map(|log_id| log_id.committed_leader_id().term);
-                    let membership = &now.membership_config;
-                    let leading = now.state.is_leader().then(|| (now.current_term, *membership.log_id()));
-                    if leading != led {
-                        let voters = membership.membership().get_joint_config();
-                        let agreed = voters.first().filter(|_| voters.len() == 1 && leading.is_some());
-                        favourite.among(agreed, node);
-                        led = leading;
-                    }
                     let leads = now.state.is_leader()
                         && now.last_quorum_acked.is_some()
                         && applied == Some(now.current_term);

@@ -17,7 +17,6 @@ mod conformance;
 mod digest;
 mod digests;
 mod epoch;
-mod favourite;
 mod founding;
 mod leadership;
 mod log_store;

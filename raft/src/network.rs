@@ -153,9 +153,8 @@ impl Peer {
             Ok(Err(status)) => return Err(unreachable(status)),
             Err(_) => return Err(silent()),
         };
-        let owed = Some((replies, unanswered, self.network.pacing.favourite().clone()));
-        let answers = futures::stream::unfold(owed, move |owed| async move {
-            let (mut replies, unanswered, favourite) = owed?;
+        let answers = futures::stream::unfold(Some((replies, unanswered)), |state| async {
+            let (mut replies, unanswered) = state?;
             let answer = unanswered.patiently(replies.message()).await;
             let answer = match answer {
                 Ok(Ok(Some(reply))) => codec::appended_from_bytes(reply.body).map_err(unreachable),
@@ -163,12 +162,9 @@ impl Peer {
                 Ok(Err(status)) => Err(unreachable(status)),
                 Err(Silent) => Err(silent()),
             };
-            if let Ok(Ok(Some(durable))) = &answer {
-                favourite.acknowledged(target, durable.index());
-            }
             let goes_on = matches!(answer, Ok(Ok(_)));
             unanswered.answered();
-            Some((answer, goes_on.then_some((replies, unanswered, favourite))))
+            Some((answer, goes_on.then_some((replies, unanswered))))
         });
         Ok(Box::pin(answers))
     }

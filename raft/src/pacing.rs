@@ -1,12 +1,9 @@
-//! When a follower is sent entries, and told how far the log is committed.
+//! When a follower is told how far the log is committed.
 //!
-//! openraft tells the latter at once, in a message of its own if there are no entries to go with. For one write after
-//! another that is two messages to each follower and two answers for every write, although the next entries would have
-//! said the same. So the news waits for entries, but not for long, and not while somebody at that follower waits for it:
+//! openraft tells it at once, in a message of its own if there are no entries to go with. For one write after another
+//! that is two messages to each follower and two answers for every write, although the next entries would have said
+//! the same. So the news waits for entries, but not for long, and not while somebody at that follower waits for it:
 //! a reader for whom the leader has named a newer index, or a writer whose write was forwarded from there.
-//!
-//! Entries go at once to followers that are needed for a quorum. One that is not (see [`crate::favourite`]) gets them
-//! together, as late as news without entries.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,23 +16,17 @@ use openraft::raft::AppendEntriesRequest;
 use skep_ledger::Revision;
 use tokio::sync::{Notify, watch};
 
-use crate::favourite::Favourite;
 use crate::types::{LogId, TypeConfig};
 
-/// How far a follower may be behind for the sake of fewer messages. Several times as long as a write takes, so that one
-/// client's writes follow each other within it; a watcher cannot tell the difference, and a favourite that hangs costs a
-/// writer no more than that.
-const MAY_WAIT: Duration = Duration::from_millis(2);
-
-/// So many entries are sent even to a follower that is not needed: there is nothing to be gained from more together.
-const TOGETHER_MAX: u64 = 64;
+/// How far a follower's state may be behind for the sake of fewer messages. Several times as long as a write takes, so
+/// that one client's writes follow each other within it; a watcher cannot tell the difference.
+const NEWS_MAY_WAIT: Duration = Duration::from_millis(2);
 
 /// What decides it, for all followers.
 #[derive(Clone)]
 pub(crate) struct Pacing {
     appended: watch::Sender<u64>,
     followers: Arc<Mutex<BTreeMap<u64, Arc<Pace>>>>,
-    favourite: Favourite,
 }
 
 /// What one follower knows, and whether it should know more.
@@ -47,12 +38,7 @@ struct Pace {
 
 impl Pacing {
     pub(crate) fn new() -> Pacing {
-        Pacing { appended: watch::Sender::new(0), followers: Arc::default(), favourite: Favourite::default() }
-    }
-
-    /// Who is needed.
-    pub(crate) fn favourite(&self) -> &Favourite {
-        &self.favourite
+        Pacing { appended: watch::Sender::new(0), followers: Arc::default() }
     }
 
     /// The log of this replica ends here now.
@@ -82,16 +68,14 @@ impl Pacing {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin + Send + 'static,
     {
-        let (appended, pace, favourite) =
-            (self.appended.subscribe(), self.of(follower), self.favourite.clone());
-        futures::stream::unfold((messages, appended, pace, favourite, None), move |state| async move {
-            let (mut messages, mut appended, pace, favourite, sent) = state;
+        let (appended, pace) = (self.appended.subscribe(), self.of(follower));
+        futures::stream::unfold((messages, appended, pace, None), |state| async move {
+            let (mut messages, mut appended, pace, sent) = state;
             if let Some(sent) = sent {
-                let enough = if favourite.spares(follower) { TOGETHER_MAX } else { 1 };
                 tokio::select! {
-                    _ = appended.wait_for(|last| *last >= sent + enough) => {}
+                    _ = appended.wait_for(|last| *last > sent) => {}
                     () = pace.wanted.notified() => {}
-                    () = tokio::time::sleep(MAY_WAIT) => {}
+                    () = tokio::time::sleep(NEWS_MAY_WAIT) => {}
                 }
             }
             let message = messages.next().await?;
@@ -99,15 +83,13 @@ impl Pacing {
             pace.committed.store(index(message.leader_commit.as_ref()), Ordering::Release);
             let last = message.entries.last().map(|entry| entry.log_id());
             let sent = index(last.as_ref().or(message.prev_log_id.as_ref()));
-            Some((message, (messages, appended, pace, favourite, Some(sent))))
+            Some((message, (messages, appended, pace, Some(sent))))
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use futures::FutureExt as _;
     use futures::channel::mpsc::{UnboundedSender, unbounded};
     use openraft::EntryPayload;
@@ -159,7 +141,7 @@ mod tests {
         let began = Instant::now();
         assert_eq!(said_at_once(&mut paced), None);
         assert_eq!(paced.next().await.as_ref().map(said), Some((0, 5)));
-        assert!(began.elapsed() >= MAY_WAIT, "after {:?}", began.elapsed());
+        assert!(began.elapsed() >= NEWS_MAY_WAIT, "after {:?}", began.elapsed());
     }
 
     #[tokio::test]
@@ -168,27 +150,6 @@ mod tests {
         openraft.unbounded_send(message(5, 6, 5)).expect("sent");
         pacing.appended(6);
         assert_eq!(said_at_once(&mut paced), Some((1, 5)));
-    }
-
-    #[tokio::test]
-    async fn entries_go_together_to_a_follower_that_is_not_needed() {
-        let (pacing, openraft, mut paced) = begun().await;
-        pacing.favourite().among(Some(&BTreeSet::from([1, FOLLOWER, 3])), 1);
-        pacing.favourite().acknowledged(3, 5);
-        openraft.unbounded_send(message(5, 7, 6)).expect("sent");
-        let began = Instant::now();
-        pacing.appended(7);
-        assert_eq!(said_at_once(&mut paced), None);
-        assert_eq!(paced.next().await.as_ref().map(said), Some((2, 6)));
-        assert!(began.elapsed() >= MAY_WAIT, "after {:?}", began.elapsed());
-
-        openraft.unbounded_send(message(7, 8, 7)).expect("sent");
-        pacing.appended(8);
-        pacing.wanted_at(FOLLOWER, 8);
-        assert_eq!(said_at_once(&mut paced), Some((1, 7)), "somebody there waits for it");
-        openraft.unbounded_send(message(8, 8 + TOGETHER_MAX, 8)).expect("sent");
-        pacing.appended(8 + TOGETHER_MAX);
-        assert_eq!(said_at_once(&mut paced).map(|(entries, _)| entries as u64), Some(TOGETHER_MAX));
     }
 
     #[tokio::test]

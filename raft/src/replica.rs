@@ -198,7 +198,7 @@ impl Replica {
         let takes_part = AtomicBool::new(takes_part);
         let read_indexes =
             ReadIndexes::start(raft.clone(), network.clone(), standing.clone(), config.lease_reads);
-        let leadership = Leadership::of(&raft, config.node, network.pacing.favourite().clone());
+        let leadership = Leadership::of(&raft);
         let (alarms, arrivals) = (Alarms::none(), Arrivals::default());
         let replica = Replica(Arc::new(Inner {
             raft,
