@@ -177,9 +177,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-
-    struct Silent;
-    impl Observer for Silent {}
+    use crate::observer::Silent;
 
     #[test]
     fn whoever_fails_because_of_another_says_what_that_one_has_met() {
