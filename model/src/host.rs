@@ -15,11 +15,21 @@ use crate::environment::Environment;
 pub use crate::host_state::HostState;
 use crate::ids::{EnvironmentId, HostId, OperationId};
 use crate::name::Name;
-use crate::operation::{Operation, Subject, workflow};
+use crate::networks::HostNetworks;
+use crate::nfs::NfsSeen;
+use crate::operation::{Direction, Operation, Subject, workflow};
 use crate::placement::{Availability, Placement};
+use crate::preflight::Preflight;
+use crate::subnet::Subnet;
+use crate::upgrade::EngineWish;
 use crate::{CLUSTER, Refusal, Ruling, operation};
+use moving::{Remembered, Standing};
 
+pub mod adoption;
+pub mod moving;
 pub mod registration;
+pub mod renewal;
+pub mod role;
 
 /// Hosts in one environment; Docker's own advice for one swarm.
 pub const HOSTS_PER_ENVIRONMENT_MAX: usize = 1_000;
@@ -42,8 +52,23 @@ pub struct Host {
     /// Wished for its part in the swarm.
     #[serde(default)]
     pub role: WishedRole,
+    /// Somebody wishes that it joins the swarm whatever is found about its network.
+    #[serde(default)]
+    pub skip_preflight: bool,
     /// Somebody wished it gone.
     pub removal: Option<Timestamp>,
+    /// Whoever wished it gone wants its machine to stay, as their own.
+    #[serde(default)]
+    pub keeps_machine: bool,
+    /// The operation that gives its machine back for a new one; none any more once the old one is gone.
+    #[serde(default)]
+    pub renewal: Option<OperationId>,
+    /// The host whose place it takes, or has taken.
+    #[serde(default)]
+    pub replaces: Option<HostId>,
+    /// Docker's id of the node that it was when it came, if its swarm was taken over.
+    #[serde(default)]
+    pub adopted: Option<String>,
     /// Told by the driver; by the agent, if there is no driver.
     pub machine: Option<Machine>,
     /// Told by the agent when it registered.
@@ -52,11 +77,26 @@ pub struct Host {
     pub agent: Agent,
     /// Told by the agent.
     pub inventory: Option<Inventory>,
+    /// What its agent and those of other hosts have found about the network between them, before it joined.
+    #[serde(default)]
+    pub preflight: Option<Preflight>,
     /// Wished for its node in the swarm.
     #[serde(default)]
     pub placement: Placement,
+    /// Wished for its engine.
+    #[serde(default)]
+    pub engine_wish: Option<EngineWish>,
     /// Seen in the swarm.
     pub membership: Option<Membership>,
+    /// Told by its own engine: how its node stands among the others.
+    #[serde(default)]
+    pub standing: Option<Standing>,
+    /// What the swarm knew of its node, while that leaves to join anew under another address.
+    #[serde(default)]
+    pub remembered: Option<Remembered>,
+    /// When its node has last left or changed its address for that.
+    #[serde(default)]
+    pub moved_at: Option<Timestamp>,
     /// Why it could not be taken into the swarm when that was tried last; empty once it is in.
     #[serde(default)]
     pub join_error: String,
@@ -71,6 +111,19 @@ pub struct Host {
     /// Told by the driver, and only asked of it while the agent is silent: what has become of the machine.
     #[serde(default)]
     pub machine_lost: Option<MachineLost>,
+    /// Decided: the swarm does without it as a manager. Since when it was down then; once it has been up again, the decision
+    /// is void.
+    #[serde(default)]
+    pub given_up: Option<Timestamp>,
+    /// Seen by the scheduler: the networks that Docker has made by itself there.
+    #[serde(default)]
+    pub networks: Option<HostNetworks>,
+    /// Told by its agent when the scheduler asked: what it can do with the environment's NFS server.
+    #[serde(default)]
+    pub nfs: Option<NfsSeen>,
+    /// Its engine has started and takes no part in the swarm before it is given the unlock key.
+    #[serde(default)]
+    pub swarm_locked: bool,
 }
 
 /// A machine that cannot run an agent, and since when that is known.
@@ -156,6 +209,30 @@ pub struct Inventory {
     pub engine_api: String,
     /// Kernel features by name: there or not.
     pub features: BTreeMap<String, bool>,
+    /// Networks that it reaches otherwise than by its default route, without Docker's own.
+    #[serde(default)]
+    pub routes: Vec<Subnet>,
+    /// The certificate with which it is a node of a swarm, where the agent can read it.
+    #[serde(default)]
+    pub swarm_certificate: Option<Validity>,
+}
+
+/// From when to when a certificate is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Validity {
+    /// The beginning.
+    pub from: Timestamp,
+    /// The end.
+    pub to: Timestamp,
+}
+
+impl Validity {
+    /// Docker renews a node's certificate when half to four fifths of its life are over. After nine tenths something keeps
+    /// the node from it.
+    pub fn renewal_is_late(&self, now: Timestamp) -> bool {
+        let life = self.to.duration_since(self.from);
+        now > self.from + life / 10 * 9
+    }
 }
 
 /// What the swarm says about the host.
@@ -262,6 +339,8 @@ pub struct HostWish {
     pub driver: String,
     /// What the driver is told.
     pub options: BTreeMap<String, String>,
+    /// It joins the swarm whatever is found about its network.
+    pub skip_preflight: bool,
 }
 
 /// Asks for a host.
@@ -271,8 +350,10 @@ pub fn wish(
     wish: &HostWish,
     parent: Option<OperationId>,
 ) -> Ruling<Operation> {
+    environment.check_awake()?;
     let host = Host {
         options: wish.options.clone(),
+        skip_preflight: wish.skip_preflight,
         ..new_host(tx, environment, wish.id.clone(), &wish.name, Some(wish.driver.clone()))?
     };
     start(tx, environment, &host, wish.operation.clone(), parent)
@@ -306,18 +387,32 @@ fn new_host(
         driver,
         options: BTreeMap::new(),
         role: WishedRole::default(),
+        skip_preflight: false,
         removal: None,
+        keeps_machine: false,
+        renewal: None,
+        replaces: None,
+        adopted: None,
         machine: None,
         registration: None,
         agent: Agent::default(),
         inventory: None,
+        preflight: None,
         placement: Placement::default(),
+        engine_wish: None,
         membership: None,
+        standing: None,
+        remembered: None,
+        moved_at: None,
         join_error: String::new(),
         evacuated: false,
         node_since: None,
         was_ready: false,
         machine_lost: None,
+        given_up: None,
+        networks: None,
+        nfs: None,
+        swarm_locked: false,
     })
 }
 
@@ -343,13 +438,64 @@ pub fn remove(
     id: OperationId,
     parent: Option<OperationId>,
 ) -> Ruling<Operation> {
-    let mut host = named(tx, environment, reference)?;
-    if host.removal.is_some() {
-        return Err(Refusal::BeingRemoved { what: "host", name: host.name.to_string() });
-    }
-    host.removal = Some(tx.now());
+    let host = Host { keeps_machine: false, ..staying(tx, environment, reference)? };
+    wish_gone(tx, environment, host, id, parent)
+}
+
+/// Asks for a host to be removed while its machine goes on, as whoever's it is. A machine that no driver made stays anyway.
+pub fn let_go(
+    tx: &mut Tx<'_>,
+    environment: &Environment,
+    reference: &str,
+    id: OperationId,
+) -> Ruling<Operation> {
+    let host = Host { keeps_machine: true, ..staying(tx, environment, reference)? };
+    wish_gone(tx, environment, host, id, None)
+}
+
+fn wish_gone(
+    tx: &mut Tx<'_>,
+    environment: &Environment,
+    host: Host,
+    id: OperationId,
+    parent: Option<OperationId>,
+) -> Ruling<Operation> {
+    let host = Host { removal: Some(tx.now()), ..host };
     tx.put(&host);
     operation::start(tx, id, workflow::REMOVE_HOST, subject(&host), Some(environment), parent)
+}
+
+/// Asks for the network between a host and its swarm to be checked, and says whether the host may join whatever is found;
+/// `None` leaves that as it is. What waits for such a check already looks again at once.
+pub fn check(
+    tx: &mut Tx<'_>,
+    environment: &Environment,
+    reference: &str,
+    skip_preflight: Option<bool>,
+    id: OperationId,
+    by: &str,
+) -> Ruling<Operation> {
+    let mut host = staying(tx, environment, reference)?;
+    if let Some(skip) = skip_preflight.filter(|skip| *skip != host.skip_preflight) {
+        host.skip_preflight = skip;
+        tx.put(&host);
+    }
+    let checks = |running: &Operation| {
+        running.direction == Direction::Forward && workflow::CHECKS.contains(&running.workflow.as_str())
+    };
+    match operation::active_in(tx, &subject(&host))?.filter(checks) {
+        Some(running) => operation::retry(tx, running.id.as_str(), id, by),
+        None => operation::start(tx, id, workflow::CHECK_HOST, subject(&host), Some(environment), None),
+    }
+}
+
+/// The host of that name or id that is not going away.
+pub(crate) fn staying(tx: &mut Tx<'_>, environment: &Environment, reference: &str) -> Ruling<Host> {
+    let host = named(tx, environment, reference)?;
+    match host.removal {
+        None => Ok(host),
+        Some(_) => Err(Refusal::BeingRemoved { what: "host", name: host.name.to_string() }),
+    }
 }
 
 /// An agent has connected, or has something new to tell.
@@ -382,8 +528,9 @@ pub fn reported(
         engine_error: engine.err().unwrap_or_default(),
         engine_since: host.agent.engine_since,
     };
+    let known = before.inventory.as_ref().map(|inventory| inventory.address.as_str());
     host.inventory = inventory.or(host.inventory);
-    registration::moved(&mut host);
+    moving::followed(&mut host, known);
     if host != before {
         tx.put(&host);
     }
@@ -409,6 +556,7 @@ pub fn forget(tx: &mut Tx<'_>, environment: &EnvironmentId, id: &HostId) -> Ruli
         tx.delete::<HostName>(environment.as_str(), host.name.as_str());
         tx.delete::<HostPlace>(CLUSTER, id.as_str());
         registration::forget_key(tx, &host);
+        operation::forget_rest(tx, &subject(&host));
         tx.delete::<Host>(environment.as_str(), id.as_str());
     }
     Ok(())
@@ -459,16 +607,32 @@ fn not_found(environment: &Environment, reference: &str) -> Refusal {
 }
 
 impl Host {
-    /// Can its engine be spoken to, is its address known, and is it meant to stay?
+    /// Can its engine be spoken to, is its address known, and is it meant to stay as it is?
     pub fn is_ready(&self) -> bool {
         let engine = self.agent.connected && self.agent.engine_up && self.inventory.is_some();
         // An agent can be faster than the driver's answer.
-        engine && self.machine.is_some() && self.removal.is_none()
+        engine && self.machine.is_some() && self.removal.is_none() && self.renewal.is_none()
     }
 
     /// Does it do its part in the swarm?
     pub fn is_active(&self) -> bool {
-        self.is_ready() && self.membership.as_ref().is_some_and(|membership| membership.ready)
+        self.is_ready() && !self.swarm_locked && self.membership.as_ref().is_some_and(|node| node.ready)
+    }
+
+    /// Since when it does not do its part, although it once did; none if it does, or is meant to go.
+    pub fn down_since(&self) -> Option<Timestamp> {
+        if self.removal.is_some() || !self.was_ready || self.is_active() {
+            return None;
+        }
+        let silent = self.agent.since.filter(|_| !self.agent.connected);
+        let engine = self.agent.engine_since.filter(|_| !self.agent.engine_up);
+        let node = self.node_since.filter(|_| self.membership.as_ref().is_some_and(|node| !node.ready));
+        [silent, engine, node].into_iter().flatten().min()
+    }
+
+    /// Is it decided that the swarm does without it as a manager, for as long as it is down?
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.is_some() && self.given_up == self.down_since()
     }
 
     /// Takes over what the swarm says of it; nothing if the swarm does not list it.
@@ -478,6 +642,7 @@ impl Host {
         if shown(&self.membership) != shown(&membership) {
             self.node_since = Some(now);
         }
+        self.keep_availability(&membership);
         self.was_ready |= shown(&membership).is_some();
         if membership.is_some() {
             self.join_error.clear();
@@ -487,8 +652,39 @@ impl Host {
             // Another node has nothing of what was written into the one before it.
             self.placement.applied = 0;
             self.placement.written.clear();
+            self.placement.kept = None;
         }
         self.membership = membership;
+    }
+
+    /// Whatever somebody wished for a node before its swarm was taken over is wished on.
+    fn keep_availability(&mut self, membership: &Option<Membership>) {
+        let Some(node) = membership.as_ref().filter(|node| Some(&node.node) == self.adopted.as_ref()) else {
+            return;
+        };
+        if self.membership.is_none() && !self.was_ready {
+            self.placement.availability = node.availability;
+        }
+    }
+
+    /// Lets go of everything that came with its machine. The next one has an agent with a key of its own, which must be
+    /// able to register.
+    pub(crate) fn forget_machine(&mut self) {
+        self.machine = None;
+        self.registration = None;
+        self.agent = Agent::default();
+        self.inventory = None;
+        self.networks = None;
+        self.nfs = None;
+        self.preflight = None;
+        self.membership = None;
+        self.standing = None;
+        self.remembered = None;
+        self.join_error.clear();
+        self.was_ready = false;
+        self.evacuated = false;
+        self.machine_lost = None;
+        self.swarm_locked = false;
     }
 
     /// Could it be spoken to once, and cannot now? Such a host's driver is asked what has become of the machine.
@@ -502,9 +698,24 @@ impl Host {
         self.agent.connected && self.agent.engine_up
     }
 
+    /// Does its node take no tasks for a while, because Skep has drained it and gives it back afterwards?
+    pub fn is_suspended(&self) -> bool {
+        self.membership.is_some() && self.placement.kept.is_some()
+    }
+
+    /// Does the swarm see its node ready?
+    pub fn is_seen_ready(&self) -> bool {
+        self.membership.as_ref().is_some_and(|node| node.ready)
+    }
+
     /// Is it a manager of the swarm?
     pub fn is_swarm_manager(&self) -> bool {
         self.membership.as_ref().is_some_and(|membership| membership.role == Role::Manager)
+    }
+
+    /// The certificate with which it is a node of the swarm, as far as that is known.
+    pub fn swarm_certificate(&self) -> Option<Validity> {
+        self.membership.as_ref().and(self.inventory.as_ref()?.swarm_certificate)
     }
 
     /// Does the kernel have a feature? `None` if the agent has not said.

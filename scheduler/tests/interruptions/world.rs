@@ -6,15 +6,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use skep_ledger::{MemoryLedger, Request, Term, TransactError, View, transact};
+use skep_model::balance::{End, Seen};
 use skep_model::environment::Environment;
 use skep_model::fact::Fact;
+use skep_model::host::moving::{Known, Standing};
 use skep_model::host::{Host, Machine, Membership, Role};
 use skep_model::ids::{EnvironmentId, HostId, OperationId};
-use skep_model::operation::{self, Operation};
+use skep_model::name::Name;
+use skep_model::nfs::{self, NfsSeen, Reach};
+use skep_model::operation::{self, Direction, Operation, workflow};
+use skep_model::options::Pools;
 use skep_model::placement::Availability;
+use skep_model::preflight::Checked;
+use skep_model::registry::{self, RegistryLogin};
+use skep_model::sealed::Sealed;
 use skep_model::stack::{ServiceSeen, Stack};
+use skep_model::swarm_keys::{Certificates, Noted, SwarmKey};
 use skep_model::{CLUSTER, Refusal};
 use skep_scheduler::{Effect, EffectError, World, effects};
+
+/// Why the driver takes nothing back in one chapter.
+pub(crate) const DRIVER_AWAY: &str = "the driver is away";
 
 /// What happens at the chosen effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,13 +72,25 @@ struct State {
     /// How often a thing was made, by name.
     made: BTreeMap<String, usize>,
     machines: BTreeSet<HostId>,
+    /// The driver takes nothing back.
+    driver_away: bool,
+    /// Engines that are not as they came.
+    engines: BTreeMap<HostId, String>,
+    /// Machines that go on, and are nobody's of ours.
+    let_go: BTreeSet<HostId>,
     swarms: BTreeMap<EnvironmentId, BTreeMap<HostId, Membership>>,
     /// Who has a vote in a swarm, and whether it can still give it. Only a demotion takes a vote away.
     votes: BTreeMap<EnvironmentId, BTreeMap<HostId, bool>>,
     /// Swarms whose quorum was lost by what was asked for, in words.
     quorums_lost: Vec<String>,
+    /// Which of its keys a swarm has, by environment and kind; each is a number.
+    keys: BTreeMap<(EnvironmentId, String), u64>,
+    /// How many nodes there have been.
+    nodes: usize,
     /// Networks and services by `stack/name`, with the generation they are of.
     in_swarm: BTreeMap<String, u64>,
+    /// Services whose tasks were moved, with the operation that is written on them.
+    moved: BTreeSet<(String, OperationId)>,
 }
 
 impl SimulatedWorld {
@@ -78,6 +102,11 @@ impl SimulatedWorld {
         self.lock().machines.clone()
     }
 
+    /// Machines that go on, and are nobody's of ours.
+    pub(crate) fn let_go(&self) -> usize {
+        self.lock().let_go.len()
+    }
+
     pub(crate) fn asked(&self) -> Vec<String> {
         self.lock().asked.clone()
     }
@@ -85,6 +114,25 @@ impl SimulatedWorld {
     /// From the next chapter on nothing is refused any more.
     pub(crate) fn forgive(&self) {
         self.lock().refused_kind = None;
+    }
+
+    /// From now on the driver takes nothing back, or does so again.
+    pub(crate) fn driver_is_away(&self, away: bool) {
+        self.lock().driver_away = away;
+    }
+
+    /// What is to happen at the effect happens, but the driver does nothing.
+    async fn without_driver(
+        &self,
+        fault: Option<Fault>,
+        operation: &Operation,
+    ) -> Result<Vec<Fact>, EffectError> {
+        match fault {
+            Some(Fault::Cancelled) => self.cancel(operation).await,
+            Some(Fault::LeaderDiesBefore | Fault::LeaderDiesAfter) => drop(self.ledger.next_term()),
+            _ => {}
+        }
+        Err(EffectError::lasting(DRIVER_AWAY))
     }
 
     /// Whatever was made more than once, in words.
@@ -144,11 +192,22 @@ impl SimulatedWorld {
                 if state.machines.insert(host.clone()) {
                     *state.made.entry(format!("machine {name}")).or_default() += 1;
                 }
-                let machine = Machine { id: format!("vm-{host}"), address: "10.90.0.9".into() };
+                let number = host.as_str().get(host.as_str().len() - 2..).expect("ends with its number");
+                let address = format!("10.90.0.{}", u8::from_str_radix(number, 16).expect("is a number"));
+                let machine = Machine { id: format!("vm-{host}"), address };
                 vec![Fact::MachineExists(environment.clone(), host.clone(), machine)]
             }
-            Effect::ReleaseMachine { environment, host, .. } => {
-                state.machines.remove(host);
+            Effect::ReleaseMachine { environment, host, name, .. } => {
+                if state.machines.remove(host) && may_be_made_again(operation) {
+                    state.made.remove(&format!("machine {name}"));
+                }
+                state.silence(environment, host, effect, view);
+                vec![Fact::MachineGone(environment.clone(), host.clone())]
+            }
+            Effect::LetMachineGo { environment, host, .. } => {
+                if state.machines.remove(host) {
+                    state.let_go.insert(host.clone());
+                }
                 state.silence(environment, host, effect, view);
                 vec![Fact::MachineGone(environment.clone(), host.clone())]
             }
@@ -157,8 +216,17 @@ impl SimulatedWorld {
                     *state.made.entry(format!("swarm of {environment}")).or_default() += 1;
                     state.enter(environment, host, Role::Manager);
                 }
+                vec![state.seen(environment), Fact::SwarmBegun(environment.clone(), Pools::default())]
+            }
+            Effect::AdoptSwarm { environment, host, .. } => {
+                state.enter(environment, host, Role::Manager);
                 vec![state.seen(environment)]
             }
+            Effect::SetNetworks { environment, made_for } => {
+                let id = operation.id.clone();
+                vec![Fact::NetworksSet(environment.clone(), id, *made_for, Some(*made_for))]
+            }
+            Effect::ObserveNfs { environment } => nfs_seen(environment, view, operation),
             Effect::RescueSwarm { environment, host, .. } => {
                 for (id, node) in state.swarms.entry(environment.clone()).or_default() {
                     node.leader = id == host;
@@ -199,17 +267,154 @@ impl SimulatedWorld {
                 vec![Fact::Evacuated(environment.clone(), host.clone())]
             }
             Effect::LeaveSwarm { environment, host, .. } => {
-                state.swarms.entry(environment.clone()).or_default().remove(host);
+                let nodes = state.swarms.entry(environment.clone()).or_default();
+                nodes.remove(host);
+                if nodes.is_empty() {
+                    // It has gone with its last node; another one may be begun.
+                    state.made.remove(&format!("swarm of {environment}"));
+                }
                 state.silence(environment, host, effect, view);
                 vec![Fact::LeftSwarm(environment.clone(), host.clone())]
             }
-            other => act_on_stack(&mut state, other, view, operation),
+            other => act_on_keys(&mut state, other, view, operation)
+                .unwrap_or_else(|| act_on_network(&mut state, other, view, operation)),
         }
     }
 }
 
+/// What is found and changed about the addresses of hosts.
+fn act_on_network(state: &mut State, effect: &Effect, view: &View, operation: &Operation) -> Vec<Fact> {
+    match effect {
+        Effect::CheckNetwork { environment, hosts: checked, .. } => {
+            let known = hosts(view).into_iter().filter(|host| checked.iter().any(|(id, _)| *id == host.id));
+            let passes = |host: Host| {
+                let address = host.machine.map(|machine| machine.address).unwrap_or_default();
+                let passes = Checked { address, ..Checked::default() };
+                Fact::NetworkChecked(environment.clone(), host.id, passes)
+            };
+            known.map(passes).collect()
+        }
+        Effect::RememberNode { environment, host, .. } => {
+            let node = state.swarms.entry(environment.clone()).or_default().get(host).expect("is a node");
+            let known = Known {
+                node: node.node.clone(),
+                role: node.role,
+                availability: node.availability,
+                labels: BTreeMap::new(),
+            };
+            vec![Fact::NodeRemembered(environment.clone(), host.clone(), known)]
+        }
+        Effect::AdvertiseManager { environment, host, .. } => {
+            let known = hosts(view).into_iter().find(|known| known.id == *host).expect("is there");
+            let node = state.swarms.entry(environment.clone()).or_default().get(host).expect("is a node");
+            let address = known.machine.expect("has one").address;
+            let standing = Standing { node: node.node.clone(), address, cut_off: false };
+            vec![state.seen(environment), Fact::NodeStands(environment.clone(), host.clone(), standing)]
+        }
+        other => act_on_rest(state, other, view, operation),
+    }
+}
+
+/// Nodes that take no tasks for a while, and their engines.
+fn act_on_rest(state: &mut State, effect: &Effect, view: &View, operation: &Operation) -> Vec<Fact> {
+    match effect {
+        Effect::SuspendNodes { environment, hosts } => {
+            let mut facts = vec![];
+            for (host, _) in hosts {
+                let before = state.availability(environment, host, |_| Availability::Drain);
+                let before = before.filter(|before| *before != Availability::Drain);
+                facts.push(Fact::NodeSuspended(environment.clone(), host.clone(), before));
+            }
+            [vec![state.seen(environment)], facts].concat()
+        }
+        Effect::WakeNodes { environment, hosts: woken } => {
+            let known = hosts(view);
+            let mut facts = vec![];
+            for (host, _) in woken {
+                let kept =
+                    known.iter().find(|known| known.id == *host).and_then(|known| known.placement.kept);
+                state.availability(environment, host, |now| match now {
+                    Availability::Drain => kept.unwrap_or(now),
+                    _ => now,
+                });
+                facts.push(Fact::NodeWoken(environment.clone(), host.clone()));
+            }
+            [vec![state.seen(environment)], facts].concat()
+        }
+        Effect::ChangeEngine { environment, host, version, .. } => {
+            if state.engines.insert(host.clone(), version.clone()).as_ref() != Some(version) {
+                *state.made.entry(format!("engine {version} of {host}")).or_default() += 1;
+            }
+            vec![Fact::EngineChangeBegun(environment.clone(), host.clone(), operation.id.clone())]
+        }
+        Effect::ObserveEngine { environment, host, version, .. } => {
+            assert_eq!(state.engines.get(host), Some(version), "nobody has begun to change it");
+            vec![Fact::EngineChanged(environment.clone(), host.clone(), version.clone())]
+        }
+        Effect::VerifyEngine { environment, host, version, .. } => {
+            let verified = Fact::EngineVerified(environment.clone(), host.clone(), version.clone());
+            vec![state.seen(environment), verified]
+        }
+        Effect::ObserveTasks { environment, .. } => vec![Fact::TasksSeen(environment.clone(), 0)],
+        other => act_on_stack(state, other, view, operation),
+    }
+}
+
+/// A second machine may follow the first if that was the wish, or if the first was given back because its host failed.
+fn may_be_made_again(operation: &Operation) -> bool {
+    operation.workflow == workflow::REPROVISION_HOST || operation.direction != Direction::Forward
+}
+
+/// Every host that has not tried the server yet can use it.
+fn nfs_seen(id: &EnvironmentId, view: &View, operation: &Operation) -> Vec<Fact> {
+    let environment = view.get::<Environment>(CLUSTER, id.as_str()).expect("reads").expect("is there").record;
+    let Some(nfs) = environment.options.nfs.clone() else { return vec![] };
+    let seen = NfsSeen { nfs, reach: Reach::Works, why: String::new(), tried_by: None };
+    let fact = |host: &Host| Fact::NfsSeen(id.clone(), host.id.clone(), seen.clone());
+    nfs::unasked(&environment, &hosts(view), &operation.id).map(fact).collect()
+}
+
+fn act_on_keys(state: &mut State, effect: &Effect, view: &View, operation: &Operation) -> Option<Vec<Fact>> {
+    let sealed = |number: u64| Sealed::new(vec![number as u8]);
+    Some(match effect {
+        Effect::ApplySwarmSettings { environment, generation } => {
+            let number = state.key(environment, SwarmKey::UnlockKey);
+            vec![Fact::SwarmSettingsApplied(environment.clone(), *generation, Some(sealed(number)))]
+        }
+        Effect::NoteKey { environment, key } => {
+            let fingerprint = state.key(environment, *key).to_string();
+            let noted = Noted { by: operation.id.clone(), fingerprint };
+            vec![Fact::KeyNoted(environment.clone(), *key, noted)]
+        }
+        Effect::RotateKey { environment, key } => {
+            let found = view.get::<Environment>(CLUSTER, environment.as_str()).expect("reads");
+            let keys = found.expect("is there").record.keys;
+            let rotation = keys.rotation(*key);
+            let noted = rotation.noted_by(&operation.id).map(str::to_owned);
+            if !rotation.is_done_by(operation) && Some(state.key(environment, *key).to_string()) == noted {
+                *state.keys.entry((environment.clone(), key.to_string())).or_default() += 1;
+                *state.made.entry(format!("{key} for {}", operation.id)).or_default() += 1;
+            }
+            let unlock_key =
+                (*key == SwarmKey::UnlockKey).then(|| sealed(state.key(environment, SwarmKey::UnlockKey)));
+            vec![Fact::KeyRotated(environment.clone(), *key, operation.id.clone(), unlock_key)]
+        }
+        Effect::ObserveCertificates { environment, .. } => {
+            let seen = Certificates { renewed: 3, missing: vec![] };
+            vec![Fact::CertificatesSeen(environment.clone(), operation.id.clone(), seen)]
+        }
+        Effect::UnlockEngines { environment, hosts } => {
+            hosts.iter().map(|(host, _)| Fact::EngineUnlocked(environment.clone(), host.clone())).collect()
+        }
+        _ => return None,
+    })
+}
+
 fn act_on_stack(state: &mut State, effect: &Effect, view: &View, operation: &Operation) -> Vec<Fact> {
     match effect {
+        Effect::EnsureVolumes { environment, stack, generation } => {
+            vec![Fact::StackVolumesChecked(environment.clone(), stack.clone(), *generation)]
+        }
         Effect::EnsureNetworks { environment, stack, generation } => {
             state.ensure(format!("{stack}/network"), *generation);
             vec![Fact::StackNetworksMade(environment.clone(), stack.clone(), *generation)]
@@ -218,7 +423,12 @@ fn act_on_stack(state: &mut State, effect: &Effect, view: &View, operation: &Ope
             for service in &stack_of(view, environment, stack.as_str()).recipe.services {
                 state.ensure(format!("{stack}/{}", service.name), *generation);
             }
-            vec![Fact::StackServicesMade(environment.clone(), stack.clone(), *generation, BTreeMap::new())]
+            let made =
+                Fact::StackServicesMade(environment.clone(), stack.clone(), *generation, BTreeMap::new());
+            vec![made, logins_given(view, environment, stack)]
+        }
+        Effect::GiveLogins { environment, stack } => {
+            vec![logins_given(view, environment, stack)]
         }
         Effect::ObserveStack { environment, stack, generation, .. } => {
             let recipe = stack_of(view, environment, stack.as_str()).recipe;
@@ -233,6 +443,19 @@ fn act_on_stack(state: &mut State, effect: &Effect, view: &View, operation: &Ope
             let seen = recipe.services.iter().map(|service| running(&service.name)).collect();
             vec![Fact::StackSeen(environment.clone(), stack.clone(), *generation, seen)]
         }
+        Effect::ObserveShares { environment, .. } => {
+            let place =
+                view.get::<Environment>(CLUSTER, environment.as_str()).expect("reads").expect("is there");
+            let moved = place.balance_of(&operation.id).is_none_or(|balance| !balance.moved.is_empty());
+            let seen = if moved { Seen::Ends(End::Even) } else { Seen::Move("shop_web".into()) };
+            vec![Fact::SharesSeen(environment.clone(), operation.id.clone(), seen)]
+        }
+        Effect::MoveTasks { environment, service } => {
+            if state.moved.insert((service.clone(), operation.id.clone())) {
+                *state.made.entry(format!("a move of {service}")).or_default() += 1;
+            }
+            vec![Fact::TasksMoved(environment.clone(), operation.id.clone(), service.clone())]
+        }
         Effect::WithdrawStack { environment, stack } => {
             state.in_swarm.retain(|name, _| !name.starts_with(&format!("{stack}/")));
             vec![Fact::StackWithdrawn(environment.clone(), stack.clone())]
@@ -241,11 +464,22 @@ fn act_on_stack(state: &mut State, effect: &Effect, view: &View, operation: &Ope
     }
 }
 
+fn logins_given(view: &View, environment: &EnvironmentId, name: &Name) -> Fact {
+    let logins = view.list::<RegistryLogin>(environment.as_str()).expect("reads");
+    let stack = stack_of(view, environment, name.as_str());
+    Fact::StackLoginsGiven(environment.clone(), name.clone(), registry::logins_of(&stack, &logins))
+}
+
 impl State {
     fn enter(&mut self, environment: &EnvironmentId, host: &HostId, role: Role) {
         let nodes = self.swarms.entry(environment.clone()).or_default();
         let leader = nodes.is_empty();
-        let node = format!("node-{host}");
+        if nodes.contains_key(host) {
+            return;
+        }
+        // Who joins again is another node.
+        self.nodes += 1;
+        let node = format!("node-{}", self.nodes);
         let node = Membership {
             node,
             role,
@@ -254,7 +488,7 @@ impl State {
             availability: Availability::Active,
             reachable: true,
         };
-        nodes.entry(host.clone()).or_insert(node);
+        nodes.insert(host.clone(), node);
         if role == Role::Manager {
             self.votes.entry(environment.clone()).or_default().insert(host.clone(), true);
         }
@@ -284,10 +518,27 @@ impl State {
         }
     }
 
+    /// Changes which tasks a node takes; answers which it took before.
+    fn availability(
+        &mut self,
+        environment: &EnvironmentId,
+        host: &HostId,
+        change: impl FnOnce(Availability) -> Availability,
+    ) -> Option<Availability> {
+        let node = self.swarms.entry(environment.clone()).or_default().get_mut(host)?;
+        let before = node.availability;
+        node.availability = change(before);
+        Some(before)
+    }
+
     fn seen(&mut self, environment: &EnvironmentId) -> Fact {
         let nodes = self.swarms.entry(environment.clone()).or_default();
         let nodes = nodes.iter().map(|(host, node)| (host.clone(), node.clone())).collect();
         Fact::SwarmSeen(environment.clone(), "swarm".into(), nodes)
+    }
+
+    fn key(&self, environment: &EnvironmentId, key: SwarmKey) -> u64 {
+        self.keys.get(&(environment.clone(), key.to_string())).copied().unwrap_or_default()
     }
 
     fn ensure(&mut self, name: String, generation: u64) {
@@ -312,7 +563,11 @@ impl World for SimulatedWorld {
     ) -> Result<Vec<Fact>, EffectError> {
         let lost = || Err(EffectError::passing("no answer"));
         addresses_are_known(effect, view)?;
-        match self.fault(effect) {
+        let fault = self.fault(effect);
+        if self.lock().driver_away && matches!(effect, Effect::ReleaseMachine { .. }) {
+            return self.without_driver(fault, operation).await;
+        }
+        match fault {
             None => Ok(self.act(effect, view, operation)),
             Some(Fault::ErrorBefore) => lost(),
             Some(Fault::Lasting) => Err(EffectError::lasting("this cannot be done")),
