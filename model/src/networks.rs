@@ -94,6 +94,11 @@ pub fn wanted(environment: &Environment, hosts: &[Host]) -> MadeFor {
     MadeFor { mtu, encrypted: environment.options.encrypted }
 }
 
+/// What the environment's overlay networks are made like, or will be.
+pub fn made_for(environment: &Environment, hosts: &[Host]) -> MadeFor {
+    environment.networks.made_for.unwrap_or_else(|| wanted(environment, hosts))
+}
+
 /// What the link that carries a host's address was measured to carry; none if its agent has not said.
 pub fn link_mtu(host: &Host) -> Option<u16> {
     let measured = host.inventory.as_ref()?.mtu;
@@ -102,7 +107,7 @@ pub fn link_mtu(host: &Host) -> Option<u16> {
 
 /// What `docker_gwbridge` of a host should be made for: tasks reach the world over the host's own link.
 pub fn bridge_mtu(environment: &Environment, hosts: &[Host], host: &Host) -> u16 {
-    let made_for = environment.networks.made_for.unwrap_or_else(|| wanted(environment, hosts));
+    let made_for = made_for(environment, hosts);
     link_mtu(host).map_or(made_for.mtu, |link| link.min(made_for.mtu))
 }
 
@@ -135,13 +140,6 @@ pub fn unfit(environment: &Environment, host: &Host) -> Option<String> {
         }
     }
     None
-}
-
-impl Environment {
-    /// What the packets of the environment's overlay networks may have, with all headers.
-    pub fn packet_bytes(&self) -> u16 {
-        self.networks.made_for.map(|made| made.mtu).or(self.mtu).unwrap_or(MTU_USUAL)
-    }
 }
 
 impl Host {

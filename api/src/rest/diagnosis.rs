@@ -15,7 +15,7 @@ use skep_model::doctor::{self, NodeSeen, Seen};
 use skep_model::environment::{self, Environment};
 use skep_model::host::Host;
 use skep_model::ids::EnvironmentId;
-use skep_model::nfs;
+use skep_model::{networks, nfs};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -168,13 +168,14 @@ async fn diagnose(State(api): State<Api>, Place(reference): Place<Reference>) ->
     };
     let environment = environment::find(&view, &reference)?;
     let _alone = api.diagnoses.begin(&environment)?;
-    let mut hosts = view.list::<Host>(environment.id.as_str())?;
+    let stored = view.list::<Host>(environment.id.as_str())?;
+    let mut hosts: Vec<Host> = stored.into_iter().map(|stored| stored.record).collect();
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
     let (hosts, left_out): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|host| gap(host).is_none());
 
     let managers: Vec<bool> = hosts.iter().map(|host| host.is_swarm_manager()).collect();
     let ways = doctor::ways(&managers);
-    let needed = u32::from(environment.packet_bytes());
+    let needed = u32::from(networks::made_for(&environment, &hosts).mtu);
     let patients: Vec<Patient> = hosts.iter().map(|host| patient(&environment, host)).collect();
     let encrypted = environment.options.encrypted;
     let diagnosed = api.parts.hub.diagnose(&patients, ways.targets, needed, encrypted).await;

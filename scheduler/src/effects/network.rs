@@ -7,8 +7,8 @@ use skep_model::fact::Fact;
 use skep_model::host::Host;
 use skep_model::ids::HostId;
 use skep_model::name::Name;
-use skep_model::nfs;
 use skep_model::preflight::{self, Checked};
+use skep_model::{networks, nfs};
 
 use super::Site;
 use crate::world::EffectError;
@@ -44,7 +44,7 @@ async fn diagnose(site: &Site, checked: &[&Host]) -> Result<Vec<Fact>, EffectErr
     // Each of the ones sends to each of the others.
     let targets = |at| if at < checked.len() { checked.len()..patients.len() } else { 0..checked.len() };
     let targets = (0..patients.len()).map(|at| targets(at).collect()).collect();
-    let needed = u32::from(environment.packet_bytes());
+    let needed = u32::from(networks::made_for(environment, &site.hosts).mtu);
     let diagnosed = site.hub.diagnose(&patients, targets, needed, environment.options.encrypted).await;
     if !diagnosed.busy.is_empty() {
         let busy = diagnosed.busy.join(", ");

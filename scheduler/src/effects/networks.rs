@@ -13,7 +13,7 @@ use futures::future::join_all;
 use skep_model::fact::Fact;
 use skep_model::host::Host;
 use skep_model::ids::OperationId;
-use skep_model::networks::{HostNetworks, MTU_USUAL, MadeFor, bridge_mtu};
+use skep_model::networks::{HostNetworks, MTU_USUAL, MadeFor, bridge_mtu, made_for};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::reached::Reached;
@@ -109,7 +109,7 @@ pub(super) async fn set(
 
 /// What the own networks of hosts are like. A courtesy: whoever does not answer keeps what was seen before.
 pub(super) async fn look(site: &Site, hosts: &[&Host]) -> Vec<Fact> {
-    look_at(site, hosts, site.environment.packet_bytes()).await
+    look_at(site, hosts, made_for(&site.environment, &site.hosts).mtu).await
 }
 
 async fn look_at(site: &Site, hosts: &[&Host], environment_mtu: u16) -> Vec<Fact> {

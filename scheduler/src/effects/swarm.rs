@@ -124,7 +124,7 @@ pub(super) async fn join(site: &Site, joins: &[(HostId, Name, Role)]) -> Result<
             Role::Manager => tokens.manager.clone(),
             Role::Worker => tokens.worker.clone(),
         };
-        join_one(site, id, token, remote_addrs.clone(), swarm.id.as_deref(), &known)
+        join_one(site, &manager, id, token, remote_addrs.clone(), swarm.id.as_deref(), &known)
     });
     let joined = join_all(joined).await;
     let (swarm, nodes) = listed(&manager).await?;
@@ -165,18 +165,21 @@ async fn forget_ghosts(site: &Site, manager: &Reached, joins: &[(HostId, Name, R
             continue;
         };
         for ghost in ghosts(host, &site.hosts, &local, nodes) {
-            let worker = |spec: &mut bollard::models::NodeSpec| {
-                spec.role.replace(NodeSpecRoleEnum::WORKER) != Some(NodeSpecRoleEnum::WORKER)
-            };
-            if let Err(error) = update(manager, ghost, worker).await {
-                tracing::info!(host.id = %host.id, ghost, %error, "a node that is gone could not be demoted yet");
-            }
-            let options = DeleteNodeOptions { force: true };
-            if let Err(error) = manager.delete_node(ghost, Some(options)).await {
+            if let Err(error) = forget(manager, ghost).await {
                 tracing::info!(host.id = %host.id, ghost, %error, "a node that is gone could not be removed yet");
             }
         }
     }
+}
+
+/// Takes a node of no use out of the swarm, whatever the swarm still thinks of it.
+async fn forget(manager: &Reached, node: &str) -> Result<(), EffectError> {
+    let worker = |spec: &mut bollard::models::NodeSpec| {
+        spec.role.replace(NodeSpecRoleEnum::WORKER) != Some(NodeSpecRoleEnum::WORKER)
+    };
+    update(manager, node, worker).await?;
+    let options = DeleteNodeOptions { force: true };
+    manager.delete_node(node, Some(options)).await.map_err(manager.failed("removing a node that is gone"))
 }
 
 /// Nodes that the host was before: they have its address, are no other host's and down, and its engine does not take itself for one of them.
@@ -189,6 +192,7 @@ fn ghosts<'a>(host: &Host, hosts: &[Host], local: &Local, nodes: &'a [Node]) -> 
 
 async fn join_one(
     site: &Site,
+    manager: &Reached,
     id: &HostId,
     join_token: Option<String>,
     remote_addrs: Vec<String>,
@@ -217,7 +221,13 @@ async fn join_one(
                 host.name
             )));
         }
-        Stands::Forgotten => leave_here(&docker).await?,
+        Stands::Forgotten => {
+            // Before it leaves: afterwards the swarm takes that node for alive for a while, and nobody tells it apart.
+            for node in was(host, &local, members).filter(|_| host.adopted.is_none()) {
+                forget(manager, node).await?;
+            }
+            leave_here(&docker).await?;
+        }
         Stands::Outside => {}
     }
     networks::prepare(site, &docker, host).await?;
@@ -229,6 +239,13 @@ async fn join_one(
         ..SwarmJoinRequest::default()
     };
     docker.join_swarm(request).await.map_err(docker.failed(&format!("joining {}", host.name)))
+}
+
+/// The node that a host has been, if the swarm lists it. An engine that has given up says of no node that it was it.
+fn was<'a>(host: &'a Host, local: &'a Local, members: &[String]) -> impl Iterator<Item = &'a str> {
+    let known = host.membership.as_ref().map(|membership| membership.node.as_str());
+    let said = Some(local.node.as_str()).filter(|said| Some(*said) != known);
+    known.into_iter().chain(said).filter(|node| members.iter().any(|member| member == node))
 }
 
 /// Where an engine stands that is to join a swarm.
