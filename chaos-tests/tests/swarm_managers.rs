@@ -39,7 +39,10 @@ fn wait_for_nodes(lab: &Lab, witness: &str, wanted: &[&str]) {
         seen = nodes(lab, witness);
         Ok((seen == wanted).then_some(()))
     });
-    waited.unwrap_or_else(|error| panic!("{error:#}: {seen:#?} instead of {wanted:#?}"));
+    waited.unwrap_or_else(|error| {
+        let operations = lab.succeed(&["op", "ls"]).unwrap_or_else(|error| format!("{error:#}"));
+        panic!("{error:#}: {seen:#?} instead of {wanted:#?}\n{operations}")
+    });
     println!("{wanted:?} after {:.1} s", begun.elapsed().as_secs_f64());
 }
 

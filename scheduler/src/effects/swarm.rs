@@ -3,6 +3,8 @@
 //! What is so is always asked of the swarm itself. A node is recognized by the address of its machine, because all
 //! that a swarm tells of a node is what the node said of itself when it joined.
 
+use std::time::Duration;
+
 use bollard::errors::Error as DockerError;
 use bollard::models::{
     LocalNodeState, Node, NodeSpecAvailabilityEnum, NodeSpecRoleEnum, NodeState, Reachability,
@@ -16,6 +18,7 @@ use skep_model::ids::{HostId, OperationId};
 use skep_model::name::Name;
 use skep_model::networks::unfit;
 use skep_model::placement::Availability;
+use tokio::time::{Instant, sleep};
 
 use super::reached::{Reached, has_no_leader};
 use super::rejoin::availability;
@@ -24,6 +27,12 @@ use crate::world::EffectError;
 
 /// Docker's own port for the swarm's managers.
 pub(super) const SWARM_PORT: u16 = 2377;
+
+/// How long removing a node that was demoted is tried. Managers agree on it within a second or two, if they agree at all.
+const FORGET_MAX: Duration = Duration::from_secs(10);
+
+/// Between two tries.
+const FORGET_PAUSE: Duration = Duration::from_millis(200);
 
 /// Begins the swarm on a host, or finds that the host is in one.
 pub(super) async fn init(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
@@ -124,7 +133,7 @@ pub(super) async fn join(site: &Site, joins: &[(HostId, Name, Role)]) -> Result<
             Role::Manager => tokens.manager.clone(),
             Role::Worker => tokens.worker.clone(),
         };
-        join_one(site, &manager, id, token, remote_addrs.clone(), swarm.id.as_deref(), &known)
+        join_one(site, id, token, remote_addrs.clone(), swarm.id.as_deref(), &known)
     });
     let joined = join_all(joined).await;
     let (swarm, nodes) = listed(&manager).await?;
@@ -172,27 +181,36 @@ async fn forget_ghosts(site: &Site, manager: &Reached, joins: &[(HostId, Name, R
     }
 }
 
-/// Takes a node of no use out of the swarm, whatever the swarm still thinks of it.
+/// Takes a node of no use out of the swarm, whatever the swarm still thinks of it. A manager is one for a moment longer after
+/// it was demoted, and cannot be removed for as long.
 async fn forget(manager: &Reached, node: &str) -> Result<(), EffectError> {
     let worker = |spec: &mut bollard::models::NodeSpec| {
         spec.role.replace(NodeSpecRoleEnum::WORKER) != Some(NodeSpecRoleEnum::WORKER)
     };
     update(manager, node, worker).await?;
-    let options = DeleteNodeOptions { force: true };
-    manager.delete_node(node, Some(options)).await.map_err(manager.failed("removing a node that is gone"))
+    let deadline = Instant::now() + FORGET_MAX;
+    loop {
+        match manager.delete_node(node, Some(DeleteNodeOptions { force: true })).await {
+            Err(error) if not_found(&error) => return Ok(()),
+            Err(_) if Instant::now() < deadline => sleep(FORGET_PAUSE).await,
+            removed => return removed.map_err(manager.failed("removing a node that is gone")),
+        }
+    }
 }
 
-/// Nodes that the host was before: they have its address, are no other host's and down, and its engine does not take itself for one of them.
+/// Nodes that the host was before: they have its address, are no other host's, and its engine does not take itself for one of
+/// them. They are down, unless the engine has given up: for a while the swarm takes its node for alive, and the engine does not
+/// say any more which one it was.
 fn ghosts<'a>(host: &Host, hosts: &[Host], local: &Local, nodes: &'a [Node]) -> Vec<&'a str> {
+    let has_given_up = local.state == LocalNodeState::ERROR;
     let is_it = |id: &str| id == local.node && local.state == LocalNodeState::ACTIVE;
-    let is_own = |node: &&Node| has_address_of(node, host) && !is_anothers(node, host, hosts) && !is_up(node);
-    let own = nodes.iter().filter(is_own);
+    let is_own = |node: &&Node| has_address_of(node, host) && !is_anothers(node, host, hosts);
+    let own = nodes.iter().filter(is_own).filter(|node| has_given_up || !is_up(node));
     own.filter_map(|node| node.id.as_deref()).filter(|id| !is_it(id)).collect()
 }
 
 async fn join_one(
     site: &Site,
-    manager: &Reached,
     id: &HostId,
     join_token: Option<String>,
     remote_addrs: Vec<String>,
@@ -221,13 +239,7 @@ async fn join_one(
                 host.name
             )));
         }
-        Stands::Forgotten => {
-            // Before it leaves: afterwards the swarm takes that node for alive for a while, and nobody tells it apart.
-            for node in was(host, &local, members).filter(|_| host.adopted.is_none()) {
-                forget(manager, node).await?;
-            }
-            leave_here(&docker).await?;
-        }
+        Stands::Forgotten => leave_here(&docker).await?,
         Stands::Outside => {}
     }
     networks::prepare(site, &docker, host).await?;
@@ -239,13 +251,6 @@ async fn join_one(
         ..SwarmJoinRequest::default()
     };
     docker.join_swarm(request).await.map_err(docker.failed(&format!("joining {}", host.name)))
-}
-
-/// The node that a host has been, if the swarm lists it. An engine that has given up says of no node that it was it.
-fn was<'a>(host: &'a Host, local: &'a Local, members: &[String]) -> impl Iterator<Item = &'a str> {
-    let known = host.membership.as_ref().map(|membership| membership.node.as_str());
-    let said = Some(local.node.as_str()).filter(|said| Some(*said) != known);
-    known.into_iter().chain(said).filter(|node| members.iter().any(|member| member == node))
 }
 
 /// Where an engine stands that is to join a swarm.
