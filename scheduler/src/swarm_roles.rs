@@ -1,13 +1,16 @@
 //! Which of a swarm's nodes should be its managers: one change at a time, towards what is wished.
 //!
 //! ```text
+//!   one was given up        ─► demote it, if another host can take its place
 //!   too few managers        ─► promote the best host
-//!   as many as wanted       ─► promote a better one than the worst: for one that was given up, of a better wished role,
-//!                              or where fewer managers are (spread); the worst is one too many then
+//!   as many as wanted       ─► promote a better one than the worst: of a better wished role, or where fewer managers are
+//!                              (spread); the worst is one too many then
 //!   too many                ─► demote the worst, once enough others do their part
 //! ```
-//! One more is promoted before one is demoted, so the swarm never has fewer managers than it should on the way. Every
-//! exchange makes the roles strictly better, so they come to rest.
+//! One more is promoted before one is demoted, so the swarm never has fewer managers that do their part than it should on
+//! the way. One that was given up does none, and goes first: with it, one that is promoted and does not get up at once would
+//! be the second of four that is missing, and so the quorum. Every exchange makes the roles strictly better, so they come to
+//! rest.
 
 use std::cmp::{Ordering, Reverse};
 
@@ -33,6 +36,9 @@ pub(crate) enum Roles<'a> {
 pub(crate) fn next<'a>(environment: &Environment, hosts: &'a [Host]) -> Roles<'a> {
     let wanted = usize::from(environment.swarm_managers);
     let board = Board::of(environment, hosts);
+    if let Some((lost, why)) = board.replaceable().filter(|_| board.count() <= wanted) {
+        return Roles::Change(lost, Role::Worker, why);
+    }
     match board.count().cmp(&wanted) {
         Ordering::Less => match board.heir() {
             Some(heir) => {
@@ -98,7 +104,7 @@ struct Board<'a> {
     seats: usize,
     heirs: Vec<&'a Host>,
     label: Option<String>,
-    may_exchange_lost: bool,
+    may_replace: bool,
 }
 
 impl<'a> Board<'a> {
@@ -112,7 +118,7 @@ impl<'a> Board<'a> {
             seats: hosts.iter().filter(|host| host.has_seat()).count(),
             heirs: hosts.iter().filter(may_manage).collect(),
             label: environment.spread_over.clone(),
-            may_exchange_lost: can_agree(environment, hosts) && most_are_well(hosts),
+            may_replace: can_agree(environment, hosts) && most_are_well(hosts),
         }
     }
 
@@ -126,13 +132,16 @@ impl<'a> Board<'a> {
         self.heirs.iter().copied().min_by_key(|host| (host.role, crowd(&self.label, &self.managers, host)))
     }
 
+    /// A manager that was given up and in whose place another one can be promoted, and why.
+    fn replaceable(&self) -> Option<(&'a Host, String)> {
+        let lost = self.managers.iter().find(|host| host.is_given_up() && self.may_replace)?;
+        let heir = self.heir()?;
+        Some((lost, format!("it is {}, and {} takes its place", lost.state().word, heir.name)))
+    }
+
     /// The host that should become a manager although there are enough, and why.
     fn exchange(&self) -> Option<(&'a Host, String)> {
         let heir = self.heir()?;
-        if let Some(lost) = self.managers.iter().find(|host| host.is_given_up() && self.may_exchange_lost) {
-            let why = format!("it takes the place of {}, which is {}", lost.name, lost.state().word);
-            return Some((heir, why));
-        }
         let mut with_heir = self.managers.clone();
         with_heir.push(heir);
         let merit = |host: &Host| (host.role, crowd(&self.label, &with_heir, host));

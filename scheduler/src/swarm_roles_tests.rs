@@ -63,8 +63,9 @@ fn any_host() -> impl Strategy<Value = Drawn> {
         .prop_map(|(manages, zone, role, health)| Drawn { manages, zone, role, health })
 }
 
+/// Without those that do nothing for their swarm any more.
 fn managers(hosts: &[Host]) -> usize {
-    hosts.iter().filter(|host| host.is_swarm_manager()).count()
+    hosts.iter().filter(|host| host.is_swarm_manager() && !host.is_given_up()).count()
 }
 
 fn well_managers(hosts: &[Host]) -> usize {
@@ -197,11 +198,17 @@ fn a_lost_manager_is_replaced_only_after_a_while_and_only_if_it_is_not_the_netwo
 }
 
 #[test]
-fn a_given_up_manager_is_replaced_one_promoted_then_it_demoted_and_nothing_more() {
+fn a_given_up_manager_is_replaced_it_demoted_then_one_promoted_and_nothing_more() {
     let (environment, mut hosts) = placed(3, &[1, 2, 3, 1, 2]);
     hosts[0].agent.connected = false;
     assert_eq!(settle(&environment, &mut hosts), 0, "it is not given up yet");
     hosts[0].given_up = hosts[0].down_since();
+    match next(&environment, &hosts) {
+        Roles::Change(host, Role::Worker, _) => assert_eq!(host.name.as_str(), "prod-1"),
+        other => {
+            panic!("one that is promoted first may not get up, and two of four are no quorum: {other:?}")
+        }
+    }
     assert_eq!(settle(&environment, &mut hosts), 2);
     let managers: Vec<_> =
         hosts.iter().filter(|host| host.is_swarm_manager()).map(|host| host.name.as_str()).collect();

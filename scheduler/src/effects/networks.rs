@@ -94,7 +94,6 @@ pub(super) async fn set(
                 }
                 _ => {}
             }
-            wait_until_gone(site, found).await;
         }
         make_ingress(&manager, made_for).await?;
         ingress = find_ingress(&manager).await?;
@@ -180,21 +179,6 @@ async fn is_used(manager: &Reached) -> Result<bool, EffectError> {
     let services = manager.list_services(None::<ListServicesOptions>).await;
     let services = services.map_err(manager.failed("listing services"))?;
     Ok(services.iter().filter_map(|service| service.spec.as_ref()).any(needs_mesh))
-}
-
-/// Waits until hosts have given their part of a network back, those that answer, and not for ever. An engine that is told of
-/// another ingress network while it still has the one before takes the new one for the old one, and is left with none.
-async fn wait_until_gone(site: &Site, network: &str) {
-    let gone =
-        site.hosts.iter().filter(|host| host.membership.is_some() && host.answers()).map(async |host| {
-            let docker = site.docker(host);
-            while matches!(inspect(&docker, network).await, Ok(Some(_))) {
-                sleep(INGRESS_LOOK).await;
-            }
-        });
-    if timeout(INGRESS_GOES_MAX, join_all(gone)).await.is_err() {
-        tracing::warn!(network, "hosts still have an ingress network that was removed");
-    }
 }
 
 async fn make_ingress(manager: &Reached, made_for: MadeFor) -> Result<(), EffectError> {
