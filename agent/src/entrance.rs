@@ -57,7 +57,7 @@ mod tests {
     fn from_a_container_the_host_is_entered() {
         let data = || PathBuf::from("/var/lib/docker");
         assert_eq!(Entrance::Here.path(data()), data());
-        assert_eq!(Entrance::FirstProcess.path(data()), PathBuf::from("/proc/1/root/var/lib/docker"));
+        assert_eq!(Entrance::FirstProcess.path(data()), PathBuf::from("/proc/1/root").join("var/lib/docker"));
         let command = Entrance::FirstProcess.command("df");
         let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
         assert_eq!(

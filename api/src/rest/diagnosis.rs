@@ -180,7 +180,7 @@ async fn diagnose(State(api): State<Api>, Place(reference): Place<Reference>) ->
     let encrypted = environment.options.encrypted;
     let diagnosed = api.parts.hub.diagnose(&patients, ways.targets, needed, encrypted).await;
     let mut report = Diagnosis::new(&environment, &diagnosed.seen, ways.complete);
-    report.unchecked.extend(left_out.iter().filter_map(|host| gap(host)));
+    report.unchecked.extend(left_out.iter().filter_map(gap));
     Ok(Json(report))
 }
 

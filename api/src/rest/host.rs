@@ -1,5 +1,7 @@
 //! Hosts: list, show, wish, place, remove.
 
+mod network;
+
 use std::collections::BTreeMap;
 
 use axum::Json;
@@ -11,12 +13,13 @@ use serde_json::Value;
 use skep_ledger::{Key, Revision, Stored, Tx, View};
 use skep_model::host::renewal::Successor;
 use skep_model::ids::{HostId, OperationId};
-use skep_model::preflight::{Found, Preflight};
 use skep_model::{CLUSTER, Ruling, environment, host, operation, placement, upgrade as model_upgrade};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
+
+use self::network::HostNetwork;
 
 use crate::Api;
 use crate::change::{Asked, Begun, Change, Changing, Keyed, Started};
@@ -141,48 +144,6 @@ struct HostSwarm {
     reachable: bool,
     /// Until when the node's certificate is valid, which Docker renews by itself; null if that is not known.
     certificate_expires_at: Option<Timestamp>,
-}
-
-/// A check of the network between a host and its swarm.
-#[derive(Debug, Serialize, ToSchema)]
-struct HostNetwork {
-    /// When it was made.
-    checked_at: Timestamp,
-    /// The address that the host had then.
-    address: String,
-    /// The members of the swarm that it was checked with.
-    peers: Vec<String>,
-    /// Why it does not join; null if it may.
-    held_back: Option<String>,
-    /// What is wrong, the worst first.
-    findings: Vec<HostFinding>,
-    /// What could not be found out.
-    unchecked: Vec<String>,
-}
-
-/// Something that is wrong with the network.
-#[derive(Debug, Serialize, ToSchema)]
-struct HostFinding {
-    /// Stable and never reused.
-    #[schema(example = "SKF-202")]
-    code: String,
-    /// The same for programs; null if a later version has found it.
-    #[schema(example = "MANAGEMENT_BLOCKED")]
-    reason: Option<&'static str>,
-    /// `error` or `warning`.
-    severity: Option<String>,
-    /// The host that it is about; for the network the one at which nothing arrives.
-    host: String,
-    /// For the network: the hosts from which nothing arrives there.
-    from: Vec<String>,
-    /// What was seen.
-    seen: String,
-    /// Where it comes from.
-    cause: Option<&'static str>,
-    /// What helps.
-    fix: Option<&'static str>,
-    /// It keeps the host out of the swarm.
-    holds: bool,
 }
 
 /// What the agent found on the machine.
@@ -339,37 +300,6 @@ impl HostStatus {
                 environment_mtu: seen.environment_mtu,
             }),
             operation: operation.map(|id| id.to_string()),
-        }
-    }
-}
-
-impl HostNetwork {
-    fn new(host: &host::Host, preflight: &Preflight) -> HostNetwork {
-        let checked = &preflight.checked;
-        HostNetwork {
-            checked_at: preflight.at,
-            address: checked.address.clone(),
-            peers: checked.peers.clone(),
-            held_back: host.held_back().filter(|_| host.membership.is_none()),
-            findings: checked.findings.iter().map(HostFinding::new).collect(),
-            unchecked: checked.unchecked.clone(),
-        }
-    }
-}
-
-impl HostFinding {
-    fn new(found: &Found) -> HostFinding {
-        let kind = found.kind();
-        HostFinding {
-            code: found.code.clone(),
-            reason: kind.map(|kind| kind.reason),
-            severity: kind.map(|kind| kind.severity.to_string()),
-            host: found.host.clone(),
-            from: found.from.clone(),
-            seen: found.seen.clone(),
-            cause: kind.map(|kind| kind.cause),
-            fix: kind.map(|kind| kind.fix),
-            holds: found.holds,
         }
     }
 }
