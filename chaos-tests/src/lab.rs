@@ -244,16 +244,23 @@ impl Lab {
     }
 
     /// Processes of engines that belong to this cluster's hosts and their command lines, as /proc has them.
+    ///
+    /// An engine starts helpers of its own, and each has the engine's command line until it becomes the helper: the child
+    /// of an engine is none, nor is what has ended while it was looked at.
     fn engine_processes(&self) -> impl Iterator<Item = (i32, String)> {
         let ours = self.dir.join("hosts").display().to_string();
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-        processes.filter_map(move |entry| {
-            let line = fs::read(entry.path().join("cmdline")).ok()?;
-            let line = String::from_utf8_lossy(&line).into_owned();
-            let program = line.split('\0').next().unwrap_or_default();
-            let is_ours = program.ends_with("dockerd") && line.contains(&ours);
-            Some((entry.file_name().to_str()?.parse().ok()?, line)).filter(|_| is_ours)
-        })
+        let found: Vec<(i32, String)> = processes
+            .filter_map(|entry| {
+                let line = fs::read(entry.path().join("cmdline")).ok()?;
+                let line = String::from_utf8_lossy(&line).into_owned();
+                let program = line.split('\0').next().unwrap_or_default();
+                let is_ours = program.ends_with("dockerd") && line.contains(&ours);
+                Some((entry.file_name().to_str()?.parse().ok()?, line)).filter(|_| is_ours)
+            })
+            .collect();
+        let all: Vec<i32> = found.iter().map(|(pid, _)| *pid).collect();
+        found.into_iter().filter(move |(pid, _)| parent(*pid).is_some_and(|parent| !all.contains(&parent)))
     }
 
     /// Waits until `look` finds something; says what was missing otherwise.
@@ -313,4 +320,26 @@ pub fn ran(mut command: Command) -> Result<Ran> {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     })
+}
+
+/// Who has started a process; none if it has ended. proc_pid_stat(5): the fourth field, after a name that may hold anything.
+fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_told_from_the_one_that_has_started_it() {
+        let own = i32::try_from(std::process::id()).expect("a number");
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().expect("runs");
+        let pid = i32::try_from(child.id()).expect("a number");
+        assert_eq!(parent(pid), Some(own));
+        drop(child.stdin.take());
+        child.wait().expect("ends");
+        assert_eq!(parent(pid), None);
+    }
 }
