@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
-# The yardstick: three Docker engines and a swarm of them, made by hand, as fast as a shell script can.
+# The yardstick: Docker engines and a swarm of them, made by hand, as fast as a shell script can; then one more.
 #
-# What Skep does for one environment of three local hosts is measured against this. The engines get the same
+#   by-hand.sh [HOSTS]        three if nothing is said; the first three are managers
+#
+# What Skep does for one environment of as many local hosts is measured against this. The engines get the same
 # namespaces, mounts and options as those of the driver `local` (drivers/src/local/engine.rs), so that the
 # difference is Skep's own. Prints, in seconds since the start:
 #
 #   engines_ready_seconds=…   every engine answers
-#   swarm_ready_seconds=…     `docker node ls` shows three nodes that are Ready
+#   swarm_ready_seconds=…     `docker node ls` shows all nodes Ready
+#   one_more_seconds=…        from there until it shows one more
 #
 # Needs root, docker.io, iproute2, util-linux. Uses one /24 of 10.90.0.0/16 to 10.99.0.0/16 that no route leads
 # to, and removes everything it made, also when it is interrupted. Can run beside a Skep lab.
 set -euo pipefail
 
-readonly HOSTS=3
+readonly HOSTS=${1:-3}
+readonly MANAGERS=3
 # A swarm that is not there by then is not a slow one but a broken one.
 readonly DEADLINE_SECONDS=120
 
@@ -47,7 +51,7 @@ clean_up() {
     trap - EXIT INT TERM
     for process in $(our_processes); do kill -KILL "$process" 2>/dev/null || true; done
     until [[ -z $(our_processes) ]]; do sleep 0.02; done
-    for host in $(seq $HOSTS); do
+    for host in $(seq $((HOSTS + 1))); do
         ip link del "${tag}h$host" 2>/dev/null || true
         ip netns del "$(namespace "$host")" 2>/dev/null || true
     done
@@ -129,31 +133,44 @@ wait_for() {
     done
 }
 
-all_ready() {
-    [[ $(engine 1 node ls --format '{{.Status}}' | grep -c '^Ready$') -eq $HOSTS ]]
+ready() {
+    [[ $(engine 1 node ls --format '{{.Status}}' | grep -c '^Ready$') -eq $1 ]]
+}
+
+join() {
+    local host=$1 token=$2
+    engine "$host" swarm join --advertise-addr "$(address "$host")" --token "$token" "$(address 1):2377" >/dev/null
 }
 
 main() {
-    local begin host token joining=()
+    local begin host manager worker joining=()
     begin=$(now)
     make_bridge
     mkdir -p /etc/docker /run/docker /run/containerd
-    for host in $(seq $HOSTS); do start_engine "$host"; done
-    for host in $(seq $HOSTS); do wait_for "engine $host" engine "$host" version; done
+    for host in $(seq "$HOSTS"); do start_engine "$host"; done
+    for host in $(seq "$HOSTS"); do wait_for "engine $host" engine "$host" version; done
     echo "engines_ready_seconds=$(since "$begin")"
 
     engine 1 swarm init --advertise-addr "$(address 1)" >/dev/null
-    token=$(engine 1 swarm join-token -q manager)
-    for host in $(seq 2 $HOSTS); do
-        engine "$host" swarm join --advertise-addr "$(address "$host")" --token "$token" \
-            "$(address 1):2377" >/dev/null &
+    manager=$(engine 1 swarm join-token -q manager)
+    worker=$(engine 1 swarm join-token -q worker)
+    for host in $(seq 2 "$HOSTS"); do
+        if ((host <= MANAGERS)); then join "$host" "$manager" & else join "$host" "$worker" & fi
         joining+=("$!")
     done
     for host in "${joining[@]}"; do wait "$host"; done
-    wait_for "three nodes that are Ready" all_ready
+    wait_for "all nodes Ready" ready "$HOSTS"
     echo "swarm_ready_seconds=$(since "$begin")"
+
+    begin=$(now)
+    host=$((HOSTS + 1))
+    start_engine "$host"
+    wait_for "engine $host" engine "$host" version
+    join "$host" "$worker"
+    wait_for "one more node Ready" ready "$host"
+    echo "one_more_seconds=$(since "$begin")"
 }
 
 trap clean_up EXIT
 trap 'exit 130' INT TERM
-main "$@"
+main

@@ -33,14 +33,17 @@ pub(crate) fn chosen(
 ) -> Result<IpAddr, NoAddress> {
     match choice {
         None => {
-            let still = |before: &IpAddr| {
-                interfaces().is_ok_and(|all| all.iter().any(|(_, address)| address == before))
-            };
+            let still = |before: &IpAddr| is_here(*before);
             Ok(before.filter(still).unwrap_or(route))
         }
         Some(AddressChoice::Ip(address)) => Ok(*address),
         Some(AddressChoice::Interface(name)) => of_interface(name, &interfaces()?),
     }
+}
+
+/// Does an interface of this machine have the address? If that cannot be found out, it is believed.
+pub(crate) fn is_here(address: IpAddr) -> bool {
+    interfaces().map_or(true, |all| all.iter().any(|(_, known)| *known == address))
 }
 
 /// Every address of this machine, with the interface that has it.

@@ -11,7 +11,7 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 /// The next manager to dial and when. The first retry is at once and elsewhere; after that every wait
 /// is random below a bound that doubles.
 #[derive(Default)]
-pub(crate) struct Dialing {
+pub struct Dialing {
     failures: u32,
     /// Managers of this round that were not dialled yet; the next one is last.
     round: Vec<String>,
@@ -20,7 +20,7 @@ pub(crate) struct Dialing {
 
 impl Dialing {
     /// The next manager, and how long to wait before dialling it.
-    pub(crate) fn next(&mut self, managers: &[String]) -> Option<(String, Duration)> {
+    pub fn next(&mut self, managers: &[String]) -> Option<(String, Duration)> {
         self.round.retain(|manager| managers.contains(manager));
         if self.round.is_empty() {
             self.round = managers.to_vec();
@@ -34,13 +34,13 @@ impl Dialing {
     }
 
     /// The manager answered.
-    pub(crate) fn succeeded(&mut self) {
+    pub fn succeeded(&mut self) {
         self.failures = 0;
         self.round.clear();
     }
 
     /// The manager could not be dialled, or the link to it was lost.
-    pub(crate) fn failed(&mut self) {
+    pub fn failed(&mut self) {
         self.failures = self.failures.saturating_add(1);
     }
 

@@ -6,8 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, Docker};
+use skep_wire::proto::agent::SwarmNode;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
+
+use crate::Entrance;
 
 /// An engine that does not answer this simple question by then is not well. Below the heartbeat, so
 /// that reports keep coming.
@@ -16,11 +19,16 @@ const PROBE_MAX: Duration = Duration::from_secs(3);
 /// Connecting to a socket of the same machine.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 
+/// Where an engine keeps the certificate of its node, below its data folder.
+const NODE_CERTIFICATE: &str = "swarm/certificates/swarm-node.crt";
+
 /// The host's engine. Clones share what is known about it.
 #[derive(Clone)]
 pub(crate) struct Engine {
     socket: PathBuf,
+    entrance: Entrance,
     version: Arc<Mutex<Option<EngineVersion>>>,
+    root: Arc<Mutex<Option<PathBuf>>>,
 }
 
 /// What an engine says about itself.
@@ -31,8 +39,8 @@ pub(crate) struct EngineVersion {
 }
 
 impl Engine {
-    pub(crate) fn new(socket: PathBuf) -> Engine {
-        Engine { socket, version: Arc::default() }
+    pub(crate) fn new(socket: PathBuf, entrance: Entrance) -> Engine {
+        Engine { socket, entrance, version: Arc::default(), root: Arc::default() }
     }
 
     /// Asks the engine who it is; the error is why it does not say.
@@ -42,13 +50,46 @@ impl Engine {
         answer
     }
 
-    /// Where the engine keeps images, containers and volumes; the error is why it does not say.
+    /// Where the engine keeps images, containers and volumes, as this agent must name it; the error is why it does not say.
     pub(crate) async fn data_root(&self) -> Result<PathBuf, String> {
         let asked = async {
             let info = self.client()?.info().await.map_err(|error| error.to_string())?;
-            info.docker_root_dir.map(PathBuf::from).ok_or_else(|| "the engine does not say it".to_owned())
+            let root = info.docker_root_dir.map(|root| self.entrance.path(root.into()));
+            root.ok_or_else(|| "the engine does not say it".to_owned())
         };
         timeout(PROBE_MAX, asked).await.unwrap_or_else(|_| Err(silent()))
+    }
+
+    /// The node of a swarm that the engine is, if it is in one; the error is why it does not say.
+    pub(crate) async fn swarm_node(&self) -> Result<Option<SwarmNode>, String> {
+        let asked = async { self.client()?.info().await.map_err(|error| error.to_string()) };
+        let info = timeout(PROBE_MAX, asked).await.unwrap_or_else(|_| Err(silent()))?;
+        let swarm = info.swarm.unwrap_or_default();
+        let managers = swarm.remote_managers.unwrap_or_default();
+        Ok(swarm.node_id.filter(|id| !id.is_empty()).map(|id| SwarmNode {
+            id,
+            manager: swarm.control_available.unwrap_or(false),
+            swarm: swarm.cluster.and_then(|cluster| cluster.id).unwrap_or_default(),
+            managers: managers.into_iter().filter_map(|manager| manager.node_id).collect(),
+        }))
+    }
+
+    /// From when to when the certificate is valid with which the engine is a node of a swarm, in seconds since 1970; nothing,
+    /// if there is none.
+    pub(crate) async fn swarm_certificate(&self) -> Option<(i64, i64)> {
+        let path = self.remembered_root().await?.join(NODE_CERTIFICATE);
+        let pem = tokio::fs::read_to_string(path).await.ok()?;
+        skep_wire::pki::validity(&pem).ok()
+    }
+
+    /// An engine has to be started anew to keep its data elsewhere, and does not answer meanwhile.
+    async fn remembered_root(&self) -> Option<PathBuf> {
+        if let Some(known) = self.root.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            return Some(known);
+        }
+        let root = self.data_root().await.ok()?;
+        *self.root.lock().unwrap_or_else(PoisonError::into_inner) = Some(root.clone());
+        Some(root)
     }
 
     /// A connection to the engine, with the engine's API version; the error is why there is none.
@@ -83,6 +124,9 @@ impl Engine {
 
     /// The value is replaced in one step, so a panic elsewhere does not spoil it.
     fn remember(&self, version: Option<EngineVersion>) {
+        if version.is_none() {
+            *self.root.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
         *self.version.lock().unwrap_or_else(PoisonError::into_inner) = version;
     }
 

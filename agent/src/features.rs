@@ -61,6 +61,11 @@ const FEATURES: &[Feature] = &[
             option: "CONFIG_BRIDGE_NETFILTER",
         }],
     },
+    // Volumes on an NFS server.
+    Feature {
+        name: "nfs",
+        parts: &[Part { paths: &[], filesystem: Some("nfs"), module: "nfs", option: "CONFIG_NFS_FS" }],
+    },
     // Encrypted overlay networks: the key interface, the packets, and the cipher that Docker asks for.
     Feature {
         name: "xfrm",
@@ -218,8 +223,13 @@ mod tests {
         let config = "CONFIG_VXLAN=y\n# CONFIG_IP_VS is not set\nCONFIG_XFRM_USER=y\nCONFIG_INET_ESP=y\nCONFIG_OVERLAY_FS=m\n";
         let found = detected(&[("boot/config-6.1.0", config)]);
         // Without the cipher there is no encryption; whether overlay's module is installed is not known.
-        let expected =
-            BTreeMap::from([("ip_vs", false), ("vxlan", true), ("br_netfilter", false), ("xfrm", false)]);
+        let expected = BTreeMap::from([
+            ("ip_vs", false),
+            ("vxlan", true),
+            ("br_netfilter", false),
+            ("nfs", false),
+            ("xfrm", false),
+        ]);
         assert_eq!(found, expected);
     }
 
@@ -239,6 +249,7 @@ mod tests {
                 ("vxlan", true),
                 ("overlay", true),
                 ("br_netfilter", false),
+                ("nfs", false),
                 ("xfrm", false)
             ])
         );

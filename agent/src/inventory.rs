@@ -6,12 +6,12 @@ use std::path::Path;
 
 use skep_wire::proto::agent::Inventory;
 
-use crate::features;
+use crate::{Entrance, features, routes};
 
 /// The host as it is now, except for its engine. `address` and `mtu` are those of the link.
-pub(crate) async fn of_this_host(address: IpAddr, mtu: u32) -> Inventory {
+pub(crate) async fn of_this_host(address: IpAddr, mtu: u32, entrance: Entrance) -> Inventory {
     // A dozen small files, and a kernel configuration that has to be unpacked.
-    let read = tokio::task::spawn_blocking(|| read_host(Path::new("/"))).await;
+    let read = tokio::task::spawn_blocking(move || read_host(entrance.root())).await;
     let host = read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
     Inventory { address: address.to_string(), mtu, ..host }
 }
@@ -26,6 +26,7 @@ fn read_host(root: &Path) -> Inventory {
         os: os_name(&line("etc/os-release")),
         hostname: hostname(root),
         features: features::detect(root).into_iter().map(|(name, there)| (name.to_owned(), there)).collect(),
+        routes: routes::of_table(&line("proc/net/route")),
         ..Inventory::default()
     }
 }

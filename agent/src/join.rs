@@ -36,6 +36,8 @@ pub struct Offering {
     pub managers: Vec<String>,
     /// The host's name; this machine's own, if absent.
     pub name: Option<String>,
+    /// Its engine's swarm is to be taken over as it is.
+    pub adopt: bool,
 }
 
 impl JoinFile {

@@ -12,6 +12,8 @@
 mod address;
 mod backoff;
 mod engine;
+mod engine_change;
+mod entrance;
 mod error;
 mod facts;
 mod features;
@@ -19,9 +21,11 @@ mod files;
 mod inventory;
 mod join;
 mod link;
+mod nfs;
 mod probe;
 mod register;
 mod requests;
+mod routes;
 mod run;
 mod state;
 mod statistics;
@@ -35,8 +39,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use address::AddressChoice;
+pub use backoff::Dialing;
+pub use entrance::Entrance;
 pub use error::AgentError;
 pub use join::{JoinFile, Offering};
+pub use link::dial;
 pub use run::LogFiles;
 
 use engine::Engine;
@@ -57,6 +64,8 @@ pub struct AgentConfig {
     pub offering: Option<Offering>,
     /// Where the other hosts reach this one; from where it reaches the managers, if nothing is said.
     pub address: Option<AddressChoice>,
+    /// How it gets to the host's files and programs.
+    pub entrance: Entrance,
     /// Where logs are that are not in the journal.
     pub logs: LogFiles,
 }
@@ -72,7 +81,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
 
 async fn live(config: AgentConfig) -> Result<(), AgentError> {
     let statistics = Statistics::default();
-    let engine = Engine::new(config.docker_socket.clone());
+    let engine = Engine::new(config.docker_socket.clone(), config.entrance);
     let _sampling =
         AbortOnDropHandle::new(tokio::spawn(statistics::sample(statistics.clone(), engine.clone())));
     let state = StateDir::open(&config.state_dir)?;
@@ -83,10 +92,10 @@ async fn live(config: AgentConfig) -> Result<(), AgentError> {
     }
     loop {
         let current = match membership.take() {
-            Some(before) if before.removed => add_again(&config, &state, &before).await?,
+            Some(before) if before.removed => add_again(&config, &state, &before, &engine).await?,
             Some(membership) if pki::still_valid(&membership.certificate_pem)? => membership,
-            Some(expired) => register::register(&state, &Claim::Known(&expired), None).await?,
-            None => join_first(&config, &state, join.as_ref()).await?,
+            Some(expired) => register::register(&state, &Claim::Known(&expired), None, &engine).await?,
+            None => join_first(&config, &state, join.as_ref(), &engine).await?,
         };
         // Comes back only when the certificate has run out.
         membership = Some(link::keep(&config, &state, current, &engine, &statistics).await?);
@@ -97,13 +106,14 @@ async fn join_first(
     config: &AgentConfig,
     state: &StateDir,
     join: Option<&JoinFile>,
+    engine: &Engine,
 ) -> Result<Membership, AgentError> {
     let claim = match (join, &config.offering) {
         (Some(join), _) => Claim::Invited(join),
         (None, Some(offering)) => Claim::offering(offering)?,
         (None, None) => return Err(AgentError::NotJoined),
     };
-    register::register(state, &claim, config.address.as_ref()).await
+    register::register(state, &claim, config.address.as_ref(), engine).await
 }
 
 /// A host that was removed comes back only if somebody has given it another token since: the old one may be good for
@@ -112,10 +122,11 @@ async fn add_again(
     config: &AgentConfig,
     state: &StateDir,
     before: &Membership,
+    engine: &Engine,
 ) -> Result<Membership, AgentError> {
     let offering = config.offering.as_ref().ok_or(AgentError::Removed)?;
     match Claim::offering(offering)? {
         Claim::Offering(_, token) if before.token.as_ref() == Some(&token.id) => Err(AgentError::Removed),
-        claim => register::register(state, &claim, config.address.as_ref()).await,
+        claim => register::register(state, &claim, config.address.as_ref(), engine).await,
     }
 }

@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
 
-use crate::address::{self, AddressChoice, NoAddress};
+use crate::address::{self, NoAddress};
 use crate::backoff::Dialing;
 use crate::engine::Engine;
 use crate::facts::milliseconds_since_1970;
@@ -46,12 +46,10 @@ pub(crate) async fn keep(
     statistics: &Statistics,
 ) -> Result<Membership, AgentError> {
     let engine = engine.clone();
-    let (statistics, logs) = (statistics.clone(), config.logs.clone());
-    let requests = Requests::new(engine.clone(), &config.state_dir, statistics, logs);
+    let requests = Requests::new(engine.clone(), config, statistics.clone());
     let streams = Streams { engine: engine.clone(), terms: Terms::load(state.term_path())?, requests };
     let key_pem = state.key_pem()?;
-    let choice = config.address.as_ref();
-    let mut link = Link { state, engine, streams, key_pem, membership, choice, dialing: Dialing::default() };
+    let mut link = Link { state, config, engine, streams, key_pem, membership, dialing: Dialing::default() };
     while pki::still_valid(&link.membership.certificate_pem)? {
         let Some((manager, wait)) = link.dialing.next(&link.membership.managers) else {
             return Err(AgentError::NotJoined);
@@ -68,11 +66,7 @@ pub(crate) async fn keep(
 }
 
 /// Connects to a manager over TLS, by whatever certificate the configuration shows.
-pub(crate) async fn dial(
-    manager: &str,
-    cluster: &str,
-    tls: Arc<ClientConfig>,
-) -> io::Result<TlsStream<TcpStream>> {
+pub async fn dial(manager: &str, cluster: &str, tls: Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
     let name = managers_server_name(cluster).map_err(io::Error::other)?;
     let dialing = async {
         let tcp = TcpStream::connect(manager).await?;
@@ -84,11 +78,11 @@ pub(crate) async fn dial(
 
 struct Link<'a> {
     state: &'a StateDir,
+    config: &'a AgentConfig,
     engine: Engine,
     streams: Streams,
     key_pem: String,
     membership: Membership,
-    choice: Option<&'a AddressChoice>,
     dialing: Dialing,
 }
 
@@ -99,9 +93,7 @@ impl Link<'_> {
         let tls = pki::client_config(&self.membership.ca_pem, Some(certified), &[ALPN_AGENT])?;
         let stream = dial(manager, &self.membership.cluster, tls).await?;
         let route = Route::of(stream.get_ref().0)?;
-        let address = address::chosen(self.choice, self.membership.address, route.address)?;
-        self.keep(Membership { address: Some(address), ..self.membership.clone() });
-        let route = Route { address, ..route };
+        self.take_address(route.address)?;
         let (mux, incoming) = Mux::client(stream);
         let streams = self.streams.clone();
         tokio::select! {
@@ -114,7 +106,8 @@ impl Link<'_> {
     async fn report(&mut self, manager: &str, mux: &Mux, route: Route) -> Result<Infallible, LinkError> {
         let mut stream = open_report_stream(mux).await?;
         let session = random::name();
-        let mut inventory = inventory::of_this_host(route.address, route.mtu).await;
+        let address = self.take_address(route.address)?;
+        let mut inventory = inventory::of_this_host(address, route.mtu, self.config.entrance).await;
         let mut told = None;
         let mut linked = false;
         loop {
@@ -122,11 +115,17 @@ impl Link<'_> {
                 Ok(version) => {
                     inventory.engine_version = version.version;
                     inventory.engine_api = version.api;
+                    let certificate = self.engine.swarm_certificate().await.unwrap_or_default();
+                    (inventory.swarm_certificate_from, inventory.swarm_certificate_to) = certificate;
                     (true, String::new())
                 }
                 // The last known version stays: the engine will come back as the same one.
                 Err(reason) => (false, reason),
             };
+            // An interface can get another address while the link over another one lives.
+            if let Ok(address) = self.take_address(route.address) {
+                inventory.address = address.to_string();
+            }
             let report = Report {
                 session: session.clone(),
                 inventory: (told.as_ref() != Some(&inventory)).then(|| inventory.clone()),
@@ -149,7 +148,18 @@ impl Link<'_> {
             }
             self.take_over(reply);
             self.pause(engine_up).await;
+            // Nothing arrives at such a link any more, and nobody says so.
+            if !address::is_here(route.address) {
+                return Err(LinkError::AddressGone(route.address));
+            }
         }
+    }
+
+    /// The address under which this host is known, which is written down. `route` is that of the link.
+    fn take_address(&mut self, route: IpAddr) -> Result<IpAddr, NoAddress> {
+        let address = address::chosen(self.config.address.as_ref(), self.membership.address, route)?;
+        self.keep(Membership { address: Some(address), ..self.membership.clone() });
+        Ok(address)
     }
 
     /// Until the next heartbeat; cut short when an engine that was down answers, because work waits for it.
@@ -260,6 +270,8 @@ enum LinkError {
     Silence,
     #[error("the connection was lost")]
     Lost,
+    #[error("this host does not have the address {0} any more, from which the link came")]
+    AddressGone(IpAddr),
     #[error(transparent)]
     Address(#[from] NoAddress),
     #[error(transparent)]

@@ -12,13 +12,14 @@ use skep_wire::REGISTER_UNAVAILABLE;
 use skep_wire::framing::{FramingError, MESSAGE_BYTES_MAX, read_message, write_message};
 use skep_wire::pki::{self, ALPN_REGISTER, JoinToken, Joiner, PkiError};
 use skep_wire::proto::agent::{
-    Offer, Refused, RegisterReply, RegisterRequest, Registered, register_reply::Outcome,
+    Offer, Refused, RegisterReply, RegisterRequest, Registered, SwarmNode, register_reply::Outcome,
 };
 use tokio::time::timeout;
 use tokio_rustls::rustls::ClientConfig;
 
 use crate::address::{self, AddressChoice, NoAddress};
 use crate::backoff::Dialing;
+use crate::engine::Engine;
 use crate::link::dial;
 use crate::state::{Membership, StateDir};
 use crate::{AgentError, JoinFile, Offering};
@@ -78,12 +79,27 @@ impl<'a> Claim<'a> {
         Ok(RegisterRequest { cluster: self.cluster().to_owned(), host_id, token, csr_pem, offer: None })
     }
 
-    fn offer(&self, address: IpAddr) -> Option<Offer> {
+    fn offer(&self, address: IpAddr, node: Option<SwarmNode>) -> Option<Offer> {
         match self {
-            Claim::Offering(offering, _) => {
-                Some(Offer { name: offering.name(), address: address.to_string() })
-            }
+            Claim::Offering(offering, _) => Some(Offer {
+                name: offering.name(),
+                address: address.to_string(),
+                node,
+                adopt: offering.adopt,
+            }),
             Claim::Invited(_) | Claim::Known(_) => None,
+        }
+    }
+
+    /// The node that the machine is in a swarm already. Whoever wants its swarm to be taken over needs it; otherwise an engine
+    /// that does not answer yet is no reason to wait.
+    async fn node(&self, engine: &Engine) -> Result<Option<SwarmNode>, AskError> {
+        let Claim::Offering(offering, _) = self else {
+            return Ok(None);
+        };
+        match engine.swarm_node().await {
+            Err(why) if offering.adopt => Err(AskError::Engine(why)),
+            node => Ok(node.unwrap_or_default()),
         }
     }
 
@@ -107,13 +123,14 @@ pub(crate) async fn register(
     state: &StateDir,
     claim: &Claim<'_>,
     choice: Option<&AddressChoice>,
+    engine: &Engine,
 ) -> Result<Membership, AgentError> {
     let request = claim.request(&state.key_pem()?)?;
     let mut dialing = Dialing::default();
     loop {
         let (manager, wait) = dialing.next(claim.managers()).ok_or(AgentError::NotJoined)?;
         tokio::time::sleep(wait).await;
-        match ask(&manager, claim, &request, choice).await {
+        match ask(&manager, claim, &request, choice, engine).await {
             Ok(registered) => {
                 let membership = claim.membership(registered);
                 state.save(&membership)?;
@@ -134,10 +151,12 @@ async fn ask(
     claim: &Claim<'_>,
     request: &RegisterRequest,
     choice: Option<&AddressChoice>,
+    engine: &Engine,
 ) -> Result<Registered, AskError> {
+    let node = claim.node(engine).await?;
     let mut stream = dial(manager, claim.cluster(), claim.trust()?).await?;
     let address = address::chosen(choice, None, stream.get_ref().0.local_addr()?.ip())?;
-    let request = RegisterRequest { offer: claim.offer(address), ..request.clone() };
+    let request = RegisterRequest { offer: claim.offer(address, node), ..request.clone() };
     let exchange = async {
         write_message(&mut stream, &request, MESSAGE_BYTES_MAX).await?;
         read_message::<RegisterReply, _>(&mut stream, MESSAGE_BYTES_MAX).await
@@ -159,6 +178,8 @@ enum AskError {
     Silence,
     #[error("an answer that neither accepts nor refuses")]
     Empty,
+    #[error("the engine does not say which swarm it is in: {0}")]
+    Engine(String),
     #[error("refused: {} ({})", .0.message, .0.code)]
     Refused(Refused),
     #[error(transparent)]

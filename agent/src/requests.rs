@@ -14,10 +14,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::engine::Engine;
-use crate::facts;
+use crate::engine_change::EngineChanges;
 use crate::probe::{NotProbed, Probes};
 use crate::run::{LogFiles, Run};
 use crate::statistics::Statistics;
+use crate::{AgentConfig, Entrance, facts, nfs};
 
 /// A manager sends its request as soon as the stream is ready.
 const REQUEST_MAX: Duration = Duration::from_secs(5);
@@ -30,11 +31,21 @@ pub(crate) struct Requests {
     probes: Probes,
     statistics: Statistics,
     logs: LogFiles,
+    engines: EngineChanges,
+    entrance: Entrance,
 }
 
 impl Requests {
-    pub(crate) fn new(engine: Engine, state_dir: &Path, statistics: Statistics, logs: LogFiles) -> Requests {
-        Requests { engine, state_dir: state_dir.into(), probes: Probes::default(), statistics, logs }
+    pub(crate) fn new(engine: Engine, config: &AgentConfig, statistics: Statistics) -> Requests {
+        Requests {
+            engines: EngineChanges::new(engine.clone(), &config.state_dir),
+            engine,
+            state_dir: config.state_dir.as_path().into(),
+            probes: Probes::default(),
+            statistics,
+            logs: config.logs.clone(),
+            entrance: config.entrance,
+        }
     }
 
     /// Reads the one request of this stream and answers it.
@@ -64,8 +75,19 @@ impl Requests {
                     reply(stream, part).await?;
                 }
             }
-            Some(Request::Run(run)) => return show(stream, Run::start(&run)).await,
-            Some(Request::Logs(logs)) => return show(stream, Run::logs(&logs, &self.logs)).await,
+            Some(Request::EngineChange(asked)) => {
+                let told = self.engines.ensure(&asked).await;
+                let answer = told.map_or_else(|not| failure(not.kind, not.message), Reply::EngineChange);
+                reply(stream, answer).await?;
+            }
+            Some(Request::Nfs(nfs)) => {
+                let found = nfs::check(&nfs, &self.state_dir, self.entrance).await;
+                reply(stream, Reply::Nfs(found)).await?;
+            }
+            Some(Request::Run(run)) => return show(stream, Run::start(&run, self.entrance)).await,
+            Some(Request::Logs(logs)) => {
+                return show(stream, Run::logs(&logs, &self.logs, self.entrance)).await;
+            }
             None => {
                 let message = "this agent does not know the request; it is of an earlier version";
                 reply(stream, failure(AgentFailureKind::UnknownRequest, message)).await?;

@@ -22,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
+use crate::Entrance;
 use frames::{CONTENT_BYTES_MAX, FromClient, ToClient};
 
 /// Outputs that wait for the way to the client: a slow client slows the command, it does not fill the host's memory.
@@ -54,7 +55,7 @@ enum Said {
 
 impl Run {
     /// Starts a command as root, or whoever the agent runs as.
-    pub(crate) fn start(request: &RunRequest) -> io::Result<Run> {
+    pub(crate) fn start(request: &RunRequest, entrance: Entrance) -> io::Result<Run> {
         let [program, arguments @ ..] = request.command.as_slice() else {
             return Err(io::Error::other("no command is named"));
         };
@@ -74,7 +75,7 @@ impl Run {
             command
         };
         if !request.terminal {
-            let mut command = prepared(Command::new(program));
+            let mut command = prepared(entrance.command(program).into());
             command.args(arguments).process_group(0);
             return Run::spawn(command, None);
         }
@@ -85,7 +86,7 @@ impl Run {
         let size = Winsize { ws_row: size.0, ws_col: size.1, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = openpty(Some(&size), None)?;
         // Makes the terminal the command's own, so that Ctrl-C reaches it; then becomes the command.
-        let mut command = prepared(Command::new("setsid"));
+        let mut command = prepared(entrance.command("setsid").into());
         command.arg("--ctty").arg(program).args(arguments);
         command.env("TERM", if request.term.is_empty() { "xterm" } else { &request.term });
         let ends = [pair.slave.try_clone()?, pair.slave.try_clone()?, pair.slave];
@@ -93,7 +94,7 @@ impl Run {
     }
 
     /// Follows a log of this host, or shows its end.
-    pub(crate) fn logs(request: &LogsRequest, files: &LogFiles) -> io::Result<Run> {
+    pub(crate) fn logs(request: &LogsRequest, files: &LogFiles, entrance: Entrance) -> io::Result<Run> {
         let (file, unit) = match request.source() {
             LogSource::Engine => (&files.engine, "docker.service"),
             LogSource::Agent => (&files.agent, "skep-agent.service"),
@@ -107,7 +108,7 @@ impl Run {
                 tail
             }
             None => {
-                let mut journal = Command::new("journalctl");
+                let mut journal = Command::from(entrance.command("journalctl"));
                 journal.args(["--no-pager", "-o", "short-iso", "-u", unit, "-n", &lines]);
                 journal.args(request.follow.then_some("-f"));
                 journal

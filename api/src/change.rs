@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use skep_ledger::{Committed, Request, RequestId, Revision, Tx, transact};
 use skep_model::ids::OperationId;
 use skep_model::{CLUSTER, Ruling, operation};
+use skep_sealing::SealingKey;
 use tokio::time::timeout;
 use utoipa::{IntoParams, IntoResponses};
 use uuid::Uuid;
@@ -169,6 +170,11 @@ impl Change {
     /// Who asks.
     pub(crate) fn by(&self) -> &str {
         &self.by
+    }
+
+    /// With nothing remembered of its body that could be guessed at: there is a secret in it.
+    pub(crate) fn concealed(self, sealing: &SealingKey) -> Change {
+        Change { body: sealing.fingerprint(&self.body), ..self }
     }
 
     pub(crate) fn is_dry_run(&self) -> bool {

@@ -34,6 +34,7 @@ use axum::middleware::from_fn_with_state;
 use skep_drivers::DriverConfig;
 use skep_hub::Hub;
 use skep_ledger::Ledger;
+use skep_sealing::SealingKey;
 
 pub use cluster::{Cluster, ClusterStatus, Invitation, MemberAction, MemberRefusal, MemberStatus, Readiness};
 pub use metrics::{Metrics, TooBusy};
@@ -59,6 +60,8 @@ pub struct Parts {
     pub drivers: DriverConfig,
     /// A folder with room for the image archives that are on their way to hosts. It must exist.
     pub spool: PathBuf,
+    /// What secrets are sealed with before anything is written down.
+    pub sealing: Arc<SealingKey>,
     /// What is counted here and shown under `/metrics`.
     pub metrics: Arc<Metrics>,
 }

@@ -121,6 +121,10 @@ pub enum DoorCode {
     NoActiveHost,
     /// The environment is being checked already.
     DiagnosisRunning,
+    /// A driver could not do what a request needs.
+    DriverFailed,
+    /// Hosts cannot use an NFS server.
+    NfsUnusable,
     /// The managers have no leader.
     NoLeader,
     /// The change was proposed, its answer lost.
@@ -149,6 +153,12 @@ pub enum DoorCode {
     NoRecoveryKey,
     /// Another manager keeps the backup.
     SnapshotElsewhere,
+    /// A registry does not let the user in.
+    LoginRefused,
+    /// A registry could not be asked.
+    RegistryUnreachable,
+    /// What is sealed cannot be opened, or not be sealed.
+    SecretUnreadable,
     /// The replicated state cannot be read; the same as the rules' code.
     StateUnreadable,
 }
@@ -173,6 +183,8 @@ impl DoorCode {
         DoorCode::OperationFailed,
         DoorCode::NoActiveHost,
         DoorCode::DiagnosisRunning,
+        DoorCode::DriverFailed,
+        DoorCode::NfsUnusable,
         DoorCode::NoLeader,
         DoorCode::OutcomeUnknown,
         DoorCode::RevisionNotReached,
@@ -187,6 +199,9 @@ impl DoorCode {
         DoorCode::SnapshotFailed,
         DoorCode::NoRecoveryKey,
         DoorCode::SnapshotElsewhere,
+        DoorCode::LoginRefused,
+        DoorCode::RegistryUnreachable,
+        DoorCode::SecretUnreadable,
         DoorCode::StateUnreadable,
     ];
 
@@ -216,6 +231,8 @@ impl DoorCode {
             DoorCode::OperationFailed => ("SKP-2402", "OPERATION_FAILED", StatusCode::INTERNAL_SERVER_ERROR),
             DoorCode::NoActiveHost => ("SKP-2403", "NO_ACTIVE_HOST", StatusCode::CONFLICT),
             DoorCode::DiagnosisRunning => ("SKP-2404", "DIAGNOSIS_RUNNING", StatusCode::CONFLICT),
+            DoorCode::DriverFailed => ("SKP-2421", "DRIVER_FAILED", StatusCode::BAD_GATEWAY),
+            DoorCode::NfsUnusable => ("SKP-2441", "NFS_UNUSABLE", StatusCode::CONFLICT),
             DoorCode::NoLeader => ("SKP-3001", "NO_LEADER", StatusCode::SERVICE_UNAVAILABLE),
             DoorCode::OutcomeUnknown => ("SKP-3002", "OUTCOME_UNKNOWN", StatusCode::SERVICE_UNAVAILABLE),
             DoorCode::RevisionNotReached => {
@@ -234,6 +251,11 @@ impl DoorCode {
             DoorCode::SnapshotFailed => ("SKP-3411", "SNAPSHOT_FAILED", StatusCode::INTERNAL_SERVER_ERROR),
             DoorCode::NoRecoveryKey => ("SKP-3412", "NO_RECOVERY_KEY", StatusCode::CONFLICT),
             DoorCode::SnapshotElsewhere => ("SKP-3413", "SNAPSHOT_ELSEWHERE", StatusCode::CONFLICT),
+            DoorCode::LoginRefused => ("SKP-2432", "LOGIN_REFUSED", StatusCode::UNPROCESSABLE_ENTITY),
+            DoorCode::RegistryUnreachable => ("SKP-2433", "REGISTRY_UNREACHABLE", StatusCode::BAD_GATEWAY),
+            DoorCode::SecretUnreadable => {
+                ("SKP-2431", "SECRET_UNREADABLE", StatusCode::INTERNAL_SERVER_ERROR)
+            }
             DoorCode::StateUnreadable => ("SKP-9001", "STATE_UNREADABLE", StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
@@ -244,6 +266,8 @@ impl DoorCode {
             | DoorCode::EngineUnreachable
             | DoorCode::NoActiveHost
             | DoorCode::DiagnosisRunning
+            | DoorCode::DriverFailed
+            | DoorCode::NfsUnusable
             | DoorCode::NoLeader
             | DoorCode::OutcomeUnknown
             | DoorCode::RevisionNotReached
@@ -255,6 +279,7 @@ impl DoorCode {
             | DoorCode::ManagerUnreachable
             | DoorCode::SpoolFailed
             | DoorCode::ProgramUnreadable
+            | DoorCode::RegistryUnreachable
             | DoorCode::SnapshotFailed => true,
             DoorCode::UpgradeRequired
             | DoorCode::NotStarted
@@ -271,6 +296,8 @@ impl DoorCode {
             | DoorCode::OperationFailed
             | DoorCode::NoRecoveryKey
             | DoorCode::SnapshotElsewhere
+            | DoorCode::LoginRefused
+            | DoorCode::SecretUnreadable
             | DoorCode::StateUnreadable => false,
         }
     }
@@ -288,6 +315,22 @@ const REFUSED_WITH: &[(&str, StatusCode)] = &[
     ("SKP-1306", StatusCode::CONFLICT),
     ("SKP-1307", StatusCode::CONFLICT),
     ("SKP-1308", StatusCode::CONFLICT),
+    ("SKP-1321", StatusCode::CONFLICT),
+    ("SKP-1322", StatusCode::CONFLICT),
+    ("SKP-1323", StatusCode::CONFLICT),
+    ("SKP-1324", StatusCode::CONFLICT),
+    ("SKP-1325", StatusCode::CONFLICT),
+    ("SKP-1326", StatusCode::CONFLICT),
+    ("SKP-1327", StatusCode::CONFLICT),
+    ("SKP-1331", StatusCode::CONFLICT),
+    ("SKP-1332", StatusCode::CONFLICT),
+    ("SKP-1333", StatusCode::CONFLICT),
+    ("SKP-1341", StatusCode::CONFLICT),
+    ("SKP-1342", StatusCode::CONFLICT),
+    ("SKP-1343", StatusCode::CONFLICT),
+    ("SKP-1344", StatusCode::CONFLICT),
+    ("SKP-1351", StatusCode::CONFLICT),
+    ("SKP-1352", StatusCode::CONFLICT),
     ("SKP-1401", StatusCode::CONFLICT),
     ("SKP-1406", StatusCode::CONFLICT),
     ("SKP-1501", StatusCode::FORBIDDEN),

@@ -50,7 +50,7 @@ const LEADER_PERCENT: u64 = 45;
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// What was acknowledged last for each key: value and revision.
-type Acknowledged = BTreeMap<String, (Bytes, u64)>;
+pub(crate) type Acknowledged = BTreeMap<String, (Bytes, u64)>;
 
 /// Commits `transactions` and fails with the first thing that is wrong.
 pub(crate) async fn run(cluster: &mut Cluster<Skep>, transactions: u64) -> Result<()> {
@@ -95,40 +95,56 @@ pub(crate) async fn run(cluster: &mut Cluster<Skep>, transactions: u64) -> Resul
 
 /// One client's transactions, each after the other.
 async fn chain(clients: Skep, client: u64, count: u64, done: Arc<AtomicU64>) -> Result<Acknowledged> {
-    let head = format!("head-{client}");
     let mut acknowledged = Acknowledged::new();
-    let mut line = Line { clients, member: client as usize % MEMBERS, session: None };
+    let mut line = Line::new(clients, client as usize);
     let mut revision = 0;
     for number in 0..count {
-        let value = Bytes::from(format!("client {client}, transaction {number}"));
-        let other = format!("key-{client}-{}", number % KEYS_PER_CLIENT);
-        let request = kv::CommitRequest {
-            request_id: request_id(),
-            checks: vec![kv::Check { key: Some(key(&head)), revision }],
-            writes: vec![write(&head, value.clone()), write(&other, value.clone())],
-        };
-        let written = line.commit(request).await;
-        let reply = written
-            .with_context(|| format!("client {client}, transaction {number}, after revision {revision}"))?;
-        if reply.revision <= revision {
-            bail!("client {client}, transaction {number}: revision {} after {revision}", reply.revision);
-        }
-        revision = reply.revision;
-        acknowledged.insert(other, (value.clone(), revision));
-        acknowledged.insert(head.clone(), (value, revision));
+        revision = link_of_chain(&mut line, client, number, revision, &mut acknowledged).await?;
         done.fetch_add(1, Ordering::Relaxed);
     }
     Ok(acknowledged)
 }
 
+/// One transaction, after the one that was acknowledged at `revision`; the revision of this one.
+pub(crate) async fn link_of_chain(
+    line: &mut Line,
+    client: u64,
+    number: u64,
+    revision: u64,
+    acknowledged: &mut Acknowledged,
+) -> Result<u64> {
+    let head = format!("head-{client}");
+    let value = Bytes::from(format!("client {client}, transaction {number}"));
+    let other = format!("key-{client}-{}", number % KEYS_PER_CLIENT);
+    let request = kv::CommitRequest {
+        request_id: request_id(),
+        checks: vec![kv::Check { key: Some(key(&head)), revision }],
+        writes: vec![write(&head, value.clone()), write(&other, value.clone())],
+    };
+    let written = line.commit(request).await;
+    let reply = written
+        .with_context(|| format!("client {client}, transaction {number}, after revision {revision}"))?;
+    if reply.revision <= revision {
+        bail!("client {client}, transaction {number}: revision {} after {revision}", reply.revision);
+    }
+    acknowledged.insert(other, (value.clone(), reply.revision));
+    acknowledged.insert(head, (value, reply.revision));
+    Ok(reply.revision)
+}
+
 /// The way of one client to whichever manager answers.
-struct Line {
+pub(crate) struct Line {
     clients: Skep,
     member: usize,
     session: Option<SkepSession>,
 }
 
 impl Line {
+    /// Begins at a member of its own, so that lines are spread.
+    pub(crate) fn new(clients: Skep, line: usize) -> Line {
+        Line { clients, member: line % MEMBERS, session: None }
+    }
+
     /// Repeats until it is acknowledged. A check that does not hold ends it: nobody else writes these keys.
     async fn commit(&mut self, request: kv::CommitRequest) -> Result<kv::CommitReply> {
         let deadline = Instant::now() + TRANSACTION_MAX;
@@ -203,7 +219,7 @@ async fn tell(done: &AtomicU64, kills: &AtomicU64, begin: Instant) {
 }
 
 /// Reads every key from every manager's own copy.
-async fn compare(cluster: &Cluster<Skep>, acknowledged: &Acknowledged) -> Result<()> {
+pub(crate) async fn compare(cluster: &Cluster<Skep>, acknowledged: &Acknowledged) -> Result<()> {
     for member in 0..MEMBERS {
         let mut session = cluster.clients.connect(member).await?;
         for (name, (value, revision)) in acknowledged {

@@ -5,6 +5,7 @@
 //! differs is that Skep's is encrypted and authenticated. One thread drives both, so that it takes little from the
 //! processors that the members need. `docs/how-to/measure.md` says how to read what comes out.
 
+mod agents;
 mod chaos;
 mod chart;
 mod connection;
@@ -34,7 +35,10 @@ use crate::etcd::Etcd;
 use crate::machine::Neighbours;
 use crate::report::{Finding, Report};
 use crate::scenarios::throughput::{self, Arena};
-use crate::scenarios::{Effort, FULL, MEMBERS, QUICK, footprint, handover, kills, objects, slow_disk, syncs};
+use crate::scenarios::{
+    Effort, FULL, MEMBERS, QUICK, agents as storms, footprint, handover, kills, objects, planners, slow_disk,
+    syncs,
+};
 use crate::skep::Skep;
 use crate::system::Cluster;
 
@@ -69,7 +73,7 @@ struct Bench {
 }
 
 /// What can be asked for with `--only`, in the order in which it is measured.
-const IDS: &[&str] = &["P12", "P8", "P1", "P2", "P3", "P4", "P5", "P6"];
+const IDS: &[&str] = &["P12", "P8", "P1", "P2", "P3", "P4", "P5", "P6", "P9", "P10"];
 
 fn main() -> ExitCode {
     let bench = Bench::parse();
@@ -129,8 +133,12 @@ impl Bench {
         let busy = self.large(effort, &data, &mut report).await?;
         machine["processors_used_by_others"] = busy;
         self.many(effort, &data, &mut report).await?;
+        self.agents(effort, &data, &mut report).await?;
+        if self.wants("P10") {
+            report.add(planners::passes().await.unwrap_or_else(|error| Finding::failed("P10", &error)));
+        }
         machine["skep"] = json!(self.skep()?.display().to_string());
-        report.write(&self.out, &machine)?;
+        report.write(&self.out, &machine, !self.only.is_empty())?;
         println!("other programs used {} processors meanwhile", machine["processors_used_by_others"]);
         println!("written: {0}/summary.json, {0}/ratios.svg", self.out.display());
         if !report.missed().is_empty() {
@@ -230,6 +238,17 @@ impl Bench {
         let (mut skep, mut etcd) = self.clusters(data, "many", 20)?;
         let finding = filled(&mut skep, &mut etcd, effort).await;
         report.add(finding.unwrap_or_else(|error| Finding::failed("P6", &error)));
+        Ok(())
+    }
+
+    /// Agents by the thousand, in a cluster of their own.
+    async fn agents(&self, effort: Effort, data: &Data, report: &mut Report) -> Result<()> {
+        if !self.wants("P9") {
+            return Ok(());
+        }
+        let mut skep = skep::found(&self.skep()?, &data.folder("agents")?, &data.addresses(50, MEMBERS))?;
+        let finding = storms::storm(&mut skep, effort).await;
+        report.add(finding.unwrap_or_else(|error| Finding::failed("P9", &error)));
         Ok(())
     }
 

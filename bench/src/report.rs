@@ -54,12 +54,15 @@ impl Report {
         self.bars.push(bar);
     }
 
-    /// Writes `summary.json`, `machine.json` and `ratios.svg`.
-    pub(crate) fn write(&self, out: &Path, machine: &Value) -> Result<()> {
+    /// Writes `summary.json`, `machine.json` and `ratios.svg`. What only some targets were measured for is put beside
+    /// what an earlier run has found about the others.
+    pub(crate) fn write(&self, out: &Path, machine: &Value, only_some: bool) -> Result<()> {
         fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
         let json = |value: &Value| format!("{value:#}\n");
+        let mut summary = if only_some { earlier(out) } else { Map::new() };
+        summary.extend(self.summary());
         for (name, text) in [
-            ("summary.json", json(&self.summary())),
+            ("summary.json", json(&Value::Object(summary))),
             ("machine.json", json(machine)),
             ("ratios.svg", chart::svg("Skep beside etcd 3.5.1, same run, same disk", &self.bars)),
         ] {
@@ -80,7 +83,7 @@ impl Report {
         missed.map(|finding| finding.id).collect()
     }
 
-    fn summary(&self) -> Value {
+    fn summary(&self) -> Map<String, Value> {
         let entry = |finding: &Finding| {
             let entry = json!({
                 "measured": finding.measured,
@@ -90,8 +93,14 @@ impl Report {
             });
             (finding.id.to_owned(), entry)
         };
-        Value::Object(self.findings.iter().map(entry).collect::<Map<_, _>>())
+        self.findings.iter().map(entry).collect()
     }
+}
+
+/// The summary of an earlier run, if there is one that can be read.
+fn earlier(out: &Path) -> Map<String, Value> {
+    let text = fs::read_to_string(out.join("summary.json")).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
 }
 
 /// The medians over rounds, for the summary.
@@ -128,7 +137,7 @@ mod tests {
     fn the_summary_has_an_entry_for_every_target_with_the_same_four_keys() {
         let dir = tempfile::tempdir().expect("makes a folder");
         let out = dir.path().join("bench");
-        report().write(&out, &json!({ "processors": 2 })).expect("writes");
+        report().write(&out, &json!({ "processors": 2 }), false).expect("writes");
         let text = fs::read_to_string(out.join("summary.json")).expect("reads");
         let summary: Value = serde_json::from_str(&text).expect("is JSON");
         assert_eq!(
@@ -138,6 +147,22 @@ mod tests {
         assert_eq!(summary["P2"]["pass"], json!(false));
         assert_eq!(summary["P3"]["measured"], Value::Null);
         assert!(out.join("ratios.svg").exists() && out.join("machine.json").exists());
+    }
+
+    #[test]
+    fn measuring_only_some_targets_keeps_what_is_known_of_the_others() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        report().write(dir.path(), &json!({}), false).expect("writes");
+        let mut again = Report::default();
+        again.add(Finding { id: "P2", measured: json!(2), target: json!(1), pass: true, detail: json!({}) });
+        again.write(dir.path(), &json!({}), true).expect("writes");
+        let summary = earlier(dir.path());
+        assert_eq!(
+            (summary["P2"]["pass"].clone(), summary["P1"]["pass"].clone()),
+            (json!(true), json!(true))
+        );
+        again.write(dir.path(), &json!({}), false).expect("writes");
+        assert_eq!(earlier(dir.path()).len(), 1, "a whole run says everything that it says");
     }
 
     #[test]

@@ -28,6 +28,7 @@ use crate::system::{Clients, Cluster, Failure, Freshness, Members, Session, told
 
 /// What `skep init` gives managers that are not told otherwise.
 const API_PORT: u16 = 8443;
+const PEER_PORT: u16 = 8444;
 
 /// Nobody balances load here, so there is nobody to wait for before leaving.
 const DRAIN_DELAY_SECS: u64 = 1;
@@ -79,6 +80,11 @@ pub(crate) fn found(binary: &Path, dir: &Path, addresses: &[Ipv4Addr]) -> Result
 }
 
 impl Skep {
+    /// Where that manager's agents dial.
+    pub(crate) fn peer_address(&self, member: usize) -> String {
+        SocketAddr::new(self.addresses[member].ip(), PEER_PORT).to_string()
+    }
+
     /// A client that speaks REST.
     pub(crate) async fn connect_rest(&self, member: usize) -> Result<Rest> {
         let address = self.addresses[member];

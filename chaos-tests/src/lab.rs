@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::machine_part::{Part, Running};
 use crate::process;
 
 /// From nothing to managers that answer; an earlier cluster of the name may be busy removing itself meanwhile.
@@ -159,6 +160,12 @@ impl Lab {
         command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().context("starting a client")
     }
 
+    /// Starts a client command whose output is read while it runs.
+    pub fn follow(&self, arguments: &[&str]) -> Result<Child> {
+        let mut command = self.client(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("starting a client")
+    }
+
     fn client(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(arguments).stdin(Stdio::null()).env_remove("SKEP_ENV");
@@ -233,29 +240,109 @@ impl Lab {
 
     /// How many engines of this cluster's hosts run.
     pub fn engines(&self) -> usize {
-        self.engine_processes().count()
+        self.processes(Part::Engine.is_it()).count()
+    }
+
+    /// How many agents of this cluster's hosts run.
+    pub fn agents(&self) -> usize {
+        self.processes(Part::Agent.is_it()).count()
+    }
+
+    /// How many network namespaces this cluster's hosts have.
+    pub fn namespaces(&self) -> usize {
+        let tags = fs::read_dir(self.dir.join("hosts")).into_iter().flatten().flatten();
+        let prefixes: Vec<String> =
+            tags.map(|tag| format!("skep-{}-", tag.file_name().to_string_lossy())).collect();
+        let all = fs::read_dir("/run/netns").into_iter().flatten().flatten();
+        let names = all.map(|namespace| namespace.file_name().to_string_lossy().into_owned());
+        names.filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix))).count()
     }
 
     /// Ends a host's engine without a warning; its agent stays.
     pub fn sigkill_engine(&self, host_id: &str) -> Result<()> {
-        let engine = self.engine_processes().find(|(_, line)| line.contains(host_id));
-        let (pid, _) = engine.with_context(|| format!("{host_id} has no engine"))?;
-        kill(Pid::from_raw(pid), Signal::SIGKILL).with_context(|| format!("killing the engine of {host_id}"))
+        self.signal(host_id, Part::Engine, Signal::SIGKILL)
     }
 
-    /// Processes of engines that belong to this cluster's hosts and their command lines, as /proc has them.
+    /// Ends a host's agent without a warning; its engine stays.
+    pub fn sigkill_agent(&self, host_id: &str) -> Result<()> {
+        self.signal(host_id, Part::Agent, Signal::SIGKILL)
+    }
+
+    /// Lets a host's engine stand still (`SIGSTOP`), or go on (`SIGCONT`).
+    pub fn signal_engine(&self, host_id: &str, signal: Signal) -> Result<()> {
+        self.signal(host_id, Part::Engine, signal)
+    }
+
+    /// Switches a host's machine off, from one moment to the next.
+    pub fn switch_off(&self, host_id: &str) -> Result<()> {
+        self.switch("--switch-off", host_id)
+    }
+
+    /// Switches a host's machine on: its engine and its agent are started, whichever does not run.
+    pub fn switch_on(&self, host_id: &str) -> Result<()> {
+        self.switch("--switch-on", host_id)
+    }
+
+    fn switch(&self, how: &str, host_id: &str) -> Result<()> {
+        let root = self.dir.parent().context("finding the clusters' folder")?;
+        let mut command = Command::new(&self.binary);
+        command.args(["dev", "--name", &self.name, "--dir"]).arg(root).args([how, host_id]);
+        let ran = ran(command)?;
+        if ran.code != 0 {
+            bail!("skep dev {how} {host_id} ended with {}: {}", ran.code, ran.stderr);
+        }
+        Ok(())
+    }
+
+    fn signal(&self, host_id: &str, part: Part, signal: Signal) -> Result<()> {
+        let found = self.processes(part.is_it()).find(|(_, line)| line.contains(host_id));
+        let (pid, _) = found.with_context(|| format!("{host_id} does not run it"))?;
+        kill(Pid::from_raw(pid), signal).with_context(|| format!("sending {signal} to {host_id}"))
+    }
+
+    /// Where the driver `local` keeps this cluster's hosts.
+    pub fn hosts_folder(&self) -> PathBuf {
+        self.dir.join("hosts")
+    }
+
+    /// Whatever is there of this cluster's hosts: folders, network namespaces, ends of cables.
+    pub fn machines(&self) -> Result<Vec<String>> {
+        let names = |folder: &Path| -> Vec<String> {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+        };
+        let mut found = vec![];
+        for tag in names(&self.hosts_folder()) {
+            found.extend(names(&self.hosts_folder().join(&tag).join("hosts")));
+            let (namespace, cable) = (format!("skep-{tag}-"), format!("sk{tag}h"));
+            found.extend(
+                names(Path::new("/run/netns")).into_iter().filter(|name| name.starts_with(&namespace)),
+            );
+            found.extend(
+                names(Path::new("/sys/class/net")).into_iter().filter(|name| name.starts_with(&cable)),
+            );
+        }
+        Ok(found)
+    }
+
+    /// A process of a host, if it runs.
+    pub fn on_host(&self, host_id: &str, part: Part) -> Result<Option<Running>> {
+        let found = self.processes(part.is_it()).find(|(_, line)| line.contains(host_id));
+        found.map(|(pid, _)| Running::of(Pid::from_raw(pid))).transpose()
+    }
+
+    /// Processes that belong to this cluster's hosts and their command lines, as /proc has them.
     ///
     /// An engine starts helpers of its own, and each has the engine's command line until it becomes the helper: the child
-    /// of an engine is none, nor is what has ended while it was looked at.
-    fn engine_processes(&self) -> impl Iterator<Item = (i32, String)> {
+    /// of one that is counted is none, nor is what has ended while it was looked at.
+    fn processes(&self, is_it: fn(&[&str]) -> bool) -> impl Iterator<Item = (i32, String)> {
         let ours = self.dir.join("hosts").display().to_string();
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
         let found: Vec<(i32, String)> = processes
             .filter_map(|entry| {
                 let line = fs::read(entry.path().join("cmdline")).ok()?;
                 let line = String::from_utf8_lossy(&line).into_owned();
-                let program = line.split('\0').next().unwrap_or_default();
-                let is_ours = program.ends_with("dockerd") && line.contains(&ours);
+                let is_ours = is_it(&line.split('\0').collect::<Vec<_>>()) && line.contains(&ours);
                 Some((entry.file_name().to_str()?.parse().ok()?, line)).filter(|_| is_ours)
             })
             .collect();

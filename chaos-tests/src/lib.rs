@@ -5,8 +5,12 @@
 //! its own witness. The [`story`] is told by the demo and is the end-to-end test.
 
 pub mod lab;
+pub mod life;
 pub mod machine;
+pub mod machine_part;
 pub mod managers;
 pub mod membership;
 pub mod process;
+pub mod speed;
+pub mod steps;
 pub mod story;

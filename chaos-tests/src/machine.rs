@@ -178,7 +178,8 @@ impl Machine {
         ran(command)
     }
 
-    fn folder(&self) -> String {
+    /// Where its engine's socket and everything else of it is, on this computer.
+    pub fn folder(&self) -> String {
         self.dir.path().display().to_string()
     }
 

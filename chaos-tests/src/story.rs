@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::lab::{Lab, Wish, ran};
+use crate::speed::{self, Took};
 
 /// The environment that the story is about.
 const ENVIRONMENT: &str = "prod";
@@ -23,8 +24,8 @@ const KILLS: usize = 5;
 /// Rounds of the comparison with a script, alternating.
 const ROUNDS: usize = 3;
 
-/// The yardstick: the same three engines and swarm, made by hand.
-const BY_HAND: &str = include_str!("../by-hand.sh");
+/// In each of them.
+const HOSTS: usize = 3;
 
 /// One stage of the story.
 pub struct Stage {
@@ -194,7 +195,7 @@ fn load_image(story: &mut Story) -> Result<String> {
 }
 
 /// A small root file system of Debian's `busybox-static`: no registry is needed.
-fn build_root_file_system(folder: &std::path::Path, archive: &std::path::Path) -> Result<()> {
+pub(crate) fn build_root_file_system(folder: &std::path::Path, archive: &std::path::Path) -> Result<()> {
     let script = r#"set -eu
 cd "$1"; mkdir -p root/bin root/www root/tmp
 cp "$(command -v busybox)" root/bin/busybox
@@ -318,53 +319,18 @@ fn remove(story: &mut Story) -> Result<String> {
 }
 
 fn compare(story: &mut Story) -> Result<String> {
-    let (mut ours, mut theirs, mut engines) = (vec![], vec![], vec![]);
+    let (mut ours, mut theirs) = (vec![], vec![]);
     for round in 0..ROUNDS {
-        let script = by_hand()?;
-        theirs.push(script.1);
-        engines.push(script.0);
-        let name = format!("speed-{round}");
-        let since = Instant::now();
-        story.lab.succeed(&[
-            "env",
-            "create",
-            &name,
-            "--template",
-            "default",
-            "--hosts",
-            "3",
-            "--driver",
-            "local",
-        ])?;
-        ours.push(since.elapsed());
-        story.lab.succeed(&["env", "rm", &name, "--confirm", &name])?;
+        theirs.push(speed::by_hand(HOSTS)?);
+        ours.push(speed::with_skep(&story.lab, &format!("speed-{round}"), HOSTS, || Ok(()))?);
     }
-    let (skep, script) = (median(&ours), median(&theirs));
+    let all = |took: &[Took]| each(&took.iter().map(|took| took.swarm).collect::<Vec<_>>());
     Ok(format!(
-        "skep {} (of {}), script {} (of {}, its engines answered after {}): {:.2} x (wanted: 1.5 x)",
-        seconds(skep),
-        each(&ours),
-        seconds(script),
-        each(&theirs),
-        seconds(median(&engines)),
-        skep.as_secs_f64() / script.as_secs_f64()
+        "skep {} s, script {} s: {:.2} x (wanted: 1.5 x)",
+        all(&ours),
+        all(&theirs),
+        speed::ratio(&ours, &theirs, |took| took.swarm)
     ))
-}
-
-/// Runs the script; how long until its engines answered, and until its swarm was ready.
-fn by_hand() -> Result<(Duration, Duration)> {
-    let mut command = Command::new("bash");
-    command.args(["-c", BY_HAND, "by-hand.sh"]);
-    let ran = ran(command)?;
-    ensure!(ran.code == 0, "the script ended with {}: {}", ran.code, ran.stderr);
-    let figure = |name: &str| {
-        let line = ran.stdout.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-        let seconds = line.and_then(|figure| figure.trim().parse().ok());
-        seconds
-            .map(Duration::from_secs_f64)
-            .with_context(|| format!("the script did not say {name}: {}", ran.stdout))
-    };
-    Ok((figure("engines_ready_seconds")?, figure("swarm_ready_seconds")?))
 }
 
 fn id(host: &Value) -> Result<&str> {

@@ -41,7 +41,7 @@ fn each_mistake_gets_one_clear_error_and_changes_nothing() {
         refused(up(&unknown_key), 2, &["SKP-2601", "prots", "line 4", "ports"]),
         refused(up(&no_yaml), 2, &["SKP-2601", "line"]),
         refused(up("no-such-file.yml"), 2, &["no-such-file.yml"]),
-        refused(format!("template import {template}"), 2, &["SKP-1202", "swarm.managers"]),
+        refused(format!("template import {template}"), 2, &["SKP-2603", "line 3", "swarm.managers"]),
         refused("host rm ghost -y -e taken", 3, &["SKP-1203", "ghost"]),
         refused("env rm taken -y", 2, &["--confirm"]),
         refused("hots ls", 2, &["hots", "host"]),

@@ -29,6 +29,8 @@ pub enum Exit {
     Unreachable = 8,
     /// The request was sent and its answer was lost.
     Unknown = 9,
+    /// A plan shows changes.
+    Changes = 10,
     /// Several targets, some of which failed.
     Partly = 11,
     /// Ctrl-C.
@@ -61,7 +63,10 @@ pub const EXIT_CODES: &[Meaning] = &[
         exit: Exit::WaitedTooLong,
         meaning: "waited too long; the operation continues (its id is printed)",
     },
-    Meaning { exit: Exit::OperationFailed, meaning: "the operation ran and failed (its id is printed)" },
+    Meaning {
+        exit: Exit::OperationFailed,
+        meaning: "the operation ran and failed, or has paused because somebody has to look (its id is printed)",
+    },
     Meaning {
         exit: Exit::Unreachable,
         meaning: "cluster unreachable, no leader, or no quorum; nothing known to have been changed",
@@ -70,6 +75,7 @@ pub const EXIT_CODES: &[Meaning] = &[
         exit: Exit::Unknown,
         meaning: "outcome unknown: request sent, answer lost; repeating it with the printed idempotency key is safe",
     },
+    Meaning { exit: Exit::Changes, meaning: "a plan shows changes (with --exit-code)" },
     Meaning { exit: Exit::Partly, meaning: "partly done: several targets, some failed; a table names each" },
     Meaning {
         exit: Exit::Interrupted,

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::exit::{self, Exit};
 use crate::flags::Output;
+use crate::progress::waits_for_somebody;
 use crate::value::{clean, list_at, text_at};
 
 /// Width of the labels in front of the details.
@@ -350,9 +351,10 @@ fn fill_unreachable(report: &mut Report, tried: &[String]) {
 
 fn operation_sentence(operation: &Value) -> String {
     let what = format!(
-        "{} {} failed",
+        "{} {} {}",
         text_at(operation, "/type").unwrap_or_else(|| "the operation".into()),
-        text_at(operation, "/target").unwrap_or_default()
+        text_at(operation, "/target").unwrap_or_default(),
+        if waits_for_somebody(operation) { "has paused" } else { "failed" }
     );
     let why = (text_at(operation, "/error/detail"))
         .or_else(|| text_at(operation, "/error/title"))
@@ -376,6 +378,10 @@ fn fill_operation(report: &mut Report, operation: &Value) {
         if !steps.is_empty() {
             report.details.push((label.to_owned(), steps.join(", ")));
         }
+    }
+    if waits_for_somebody(operation) {
+        report.fix = Some(format!("let it go on: skep op resume {id}; or give it up: skep op cancel {id}"));
+        report.state = Some("nothing more is done until then".into());
     }
     report.fix.get_or_insert_with(|| format!("see what happened: skep op inspect {id}"));
     report.origin.insert(0, format!("operation {id}"));

@@ -17,6 +17,7 @@ use crate::statistics::{self, Stats};
 use crate::table::{Column, Show};
 use crate::targets;
 use crate::terminal::{self, Exec, Logs, Ssh};
+use crate::upgrade::{self, EngineWish};
 use crate::value::{pairs, text_at};
 
 pub(crate) const HOST: Noun = Noun {
@@ -70,10 +71,20 @@ pub enum Verb {
                       agent, and Docker if there is none, and the machine joins the swarm of the environment. It needs \
                       nothing but a way out to the managers' ports; nothing has to reach it from outside but the other \
                       hosts of the environment.",
-        before_long_help = "Examples:\n  skep host register -e prod\n  skep host register --uses 5 --ttl 1d --label zone=eu-1 --role worker\n  skep host register --address eth1\n  skep host register --uses 100 --ttl 30d --as cloud-init",
+        before_long_help = "Examples:\n  skep host register -e prod\n  skep host register --uses 5 --ttl 1d --label zone=eu-1 --role worker\n  skep host register --address eth1\n  skep host register --uses 100 --ttl 30d --as cloud-init\n  skep host register --as docker-run\n  skep host register -e old --adopt --uses 3",
         after_long_help = exit::help(exit::WRITES)
     )]
     Register(Register),
+    /// Print the line that brings a machine in together with its swarm
+    #[command(
+        long_about = "Print the line that brings a machine in together with its swarm\n\nFor nodes of a Docker Swarm that is there \
+                      already: the same as register --adopt. Run it on one of the swarm's managers first; the environment must \
+                      have no swarm yet. Services, nodes, roles, labels and the swarm itself stay as they are. The other nodes \
+                      follow with the same line; use one token for all of them with --uses.",
+        before_long_help = "Examples:\n  skep env create old -t default\n  skep host adopt -e old --uses 5",
+        after_long_help = exit::help(exit::WRITES)
+    )]
+    Adopt(Register),
     /// List the registration tokens of the environment
     #[command(
         visible_alias = "tokens",
@@ -99,6 +110,15 @@ pub enum Verb {
         /// The host's name or id
         name: String,
     },
+    /// Check the network between hosts and their swarm
+    #[command(
+        long_about = "Check the network between hosts and their swarm\n\nIt is checked before a host joins, and a host that the \
+                      swarm could not reach is held back with the reason. This looks again at once, and tells what is wrong; \
+                      skep host inspect shows everything that was found. For all hosts with each other: skep doctor env.",
+        before_long_help = "Examples:\n  skep host check web-1\n  skep host check web-1 --skip-preflight",
+        after_long_help = exit::help(exit::WAITS_FOR_SEVERAL)
+    )]
+    Check(Check),
     /// Let hosts keep their tasks and take no more
     #[command(
         before_long_help = "Examples:\n  skep host cordon web-1\n  skep host cordon web-1 web-2",
@@ -119,6 +139,21 @@ pub enum Verb {
         after_long_help = exit::help(exit::WAITS_FOR_SEVERAL)
     )]
     Evacuate(Names),
+    /// Give hosts another engine
+    #[command(
+        long_about = "Give hosts another engine\n\nEach host's tasks move away, its engine is changed, and it takes tasks again once \
+                      it is seen to serve. A swarm manager waits while the others could not agree without it. \
+                      docs/how-to/environments.md tells how an engine is changed. For all hosts one after the other: skep env \
+                      upgrade.",
+        before_long_help = "Examples:\n  skep host upgrade web-1 --to 29.1.2 --dry-run\n  skep host upgrade web-1 --to 29.1.2",
+        after_long_help = exit::help(exit::WAITS_FOR_SEVERAL)
+    )]
+    Upgrade {
+        #[command(flatten)]
+        names: Names,
+        #[command(flatten)]
+        wish: EngineWish,
+    },
     /// Set or remove labels of a host's node
     #[command(
         long_about = "Set or remove labels of a host's node\n\nServices choose nodes by labels: a placement constraint \
@@ -165,15 +200,67 @@ pub enum Verb {
         after_long_help = exit::help(exit::EXECUTES)
     )]
     Logs(Logs),
+    /// Make hosts managers of the swarm, in the place of others if need be
+    #[command(
+        long_about = "Make hosts managers of the swarm, in the place of others if need be\n\nThe environment keeps its number of \
+                      swarm managers. A host that is meant to be one goes before others, which become workers.",
+        before_long_help = "Examples:\n  skep host promote web-4",
+        after_long_help = exit::help(exit::WAITS_FOR_SEVERAL)
+    )]
+    Promote(Names),
+    /// Make hosts workers of the swarm; another host becomes a manager instead
+    #[command(
+        long_about = "Make hosts workers of the swarm; another host becomes a manager instead\n\nRefused if no other host can take \
+                      its place, and if the other managers could not agree without it.",
+        before_long_help = "Examples:\n  skep host demote web-1\n  skep host demote web-1 --auto     whatever the swarm needs",
+        after_long_help = exit::help(exit::WAITS_FOR_SEVERAL)
+    )]
+    Demote {
+        /// The hosts' names or ids
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        /// Do not insist on anything: let Skep choose again whether they are managers or workers
+        #[arg(long)]
+        auto: bool,
+    },
+    /// Give the machines of hosts back and make them anew; name, role and labels stay
+    #[command(
+        long_about = "Give the machines of hosts back and make them anew; name, role and labels stay\n\nTasks are moved away first, \
+                      and the host leaves the swarm; everything else on the machine is destroyed with it. The new machine \
+                      joins the swarm in its place. To have the new one first, see: skep host replace",
+        before_long_help = "Examples:\n  skep host reprovision web-1\n  skep host reprovision web-1 web-2 --yes",
+        after_long_help = exit::help(exit::WAITS_FOR_SEVERAL)
+    )]
+    Reprovision(Names),
+    /// Let a new host take the place of another, which is removed afterwards
+    #[command(
+        long_about = "Let a new host take the place of another, which is removed afterwards\n\nThe new one has the driver, options, \
+                      role and labels of the old. Only when it does its part in the swarm, the old one is emptied and removed; \
+                      if it cannot be made, the old one stays as it was.",
+        before_long_help = "Examples:\n  skep host replace web-1\n  skep host replace web-1 --with web-7",
+        after_long_help = exit::help(exit::WAITS)
+    )]
+    Replace {
+        /// The host's name or id
+        name: String,
+        /// The new host's name [default: the next free number]
+        #[arg(long = "with", value_name = "NEWNAME")]
+        with: Option<String>,
+    },
     /// Take hosts out of the swarm and give their machines back
     #[command(
-        before_long_help = "Examples:\n  skep host rm web-1\n  skep host rm web-1 web-2 --yes",
+        long_about = "Take hosts out of the swarm and give their machines back\n\nTheir tasks are moved away first. A machine that \
+                      registered itself stays in any case, without its agent.",
+        before_long_help = "Examples:\n  skep host rm web-1\n  skep host rm web-1 web-2 --yes\n  skep host rm web-1 --keep-machine",
         after_long_help = exit::help(exit::WAITS_FOR_SEVERAL)
     )]
     Rm {
         /// The hosts' names or ids
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
+        /// Leave their machines as they are: they go on, and are yours; no driver gives them back any more
+        #[arg(long)]
+        keep_machine: bool,
     },
 }
 
@@ -197,6 +284,20 @@ pub struct Create {
     /// An option of the driver; repeatable
     #[arg(long = "option", value_name = "KEY=VALUE", value_parser = options::pair)]
     options: Vec<(String, String)>,
+    /// Let them join the swarm whatever is found about the network between them
+    #[arg(long)]
+    skip_preflight: bool,
+}
+
+/// What is to be checked.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The hosts' names or ids
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// Let them join the swarm whatever is found; with =false not any more
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    skip_preflight: Option<bool>,
 }
 
 pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), Failure> {
@@ -204,18 +305,36 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
         Verb::Ls => HOST.list(&[], session).await,
         Verb::Create(wish) => create(wish, session).await,
         Verb::Register(wish) => registration::register(wish, session).await,
+        Verb::Adopt(wish) => registration::adopt(wish, session).await,
         Verb::RegistrationTokens => registration::REGISTRATION_TOKEN.list(&[], session).await,
         Verb::RevokeToken { id } => registration::revoke(&id, session).await,
         Verb::Inspect { name } => HOST.inspect(&name, session).await,
+        Verb::Check(wish) => check(wish, session).await,
         Verb::Cordon(Names { names }) => act(&names, "cordon", "cordoned", session).await,
         Verb::Uncordon(Names { names }) => act(&names, "uncordon", "uncordoned", session).await,
         Verb::Evacuate(Names { names }) => act(&names, "evacuate", "evacuated", session).await,
+        Verb::Upgrade { names, wish } => upgrade::run(&HOST, &names.names, &wish, session).await,
         Verb::Label { name, labels } => set_labels(name, labels, session).await,
         Verb::Stats(command) => statistics::run(command, session).await,
         Verb::Exec(wish) => terminal::exec(wish, session).await,
         Verb::Ssh(wish) => terminal::ssh(wish, session).await,
         Verb::Logs(wish) => terminal::logs(wish, session).await,
-        Verb::Rm { names } => targets::remove(&HOST, &names, about, session).await,
+        Verb::Promote(Names { names }) => set_role(&names, "manager", "promoted", session).await,
+        Verb::Demote { names, auto: false } => set_role(&names, "worker", "demoted", session).await,
+        Verb::Demote { names, auto: true } => {
+            set_role(&names, "auto", "left to the swarm's needs", session).await
+        }
+        Verb::Reprovision(Names { names }) => {
+            let doing = "Destroying and making anew the machines of hosts in";
+            let names = targets::confirmed(&HOST, &names, about, doing, session).await?;
+            act(&names, "reprovision", "reprovisioned", session).await
+        }
+        Verb::Replace { name, with } => replace(name, with, session).await,
+        Verb::Rm { names, keep_machine: false } => targets::remove(&HOST, &names, about, session).await,
+        Verb::Rm { names, keep_machine: true } => {
+            let names = targets::confirmed(&HOST, &names, about_kept, "Removing from", session).await?;
+            act(&names, "let-go", "removed, its machine stays", session).await
+        }
     }
 }
 
@@ -224,11 +343,26 @@ async fn create(wish: Create, session: &Session) -> Result<(), Failure> {
     let path = HOST.at(&[], session)?;
     let options = options::object(&wish.options);
     let started = targets::start(&wish.names, async |name| {
-        let body = json!({"name": name, "driver": wish.driver, "options": options});
+        let mut body = json!({"name": name, "driver": wish.driver, "options": options});
+        if wish.skip_preflight {
+            // Earlier managers do not know it.
+            body["skip_preflight"] = true.into();
+        }
         client.write(Method::POST, &path, &[], Payload::Json(&body)).await
     })
     .await?;
     session.finish(&HOST, "created", started).await
+}
+
+async fn check(wish: Check, session: &Session) -> Result<(), Failure> {
+    let client = session.client()?;
+    let body = json!({"skip_preflight": wish.skip_preflight});
+    let started = targets::start(&wish.names, async |name| {
+        let path = HOST.at(&[HOST.named(name)?, "actions", "check"], session)?;
+        client.write(Method::POST, &path, &[], Payload::Json(&body)).await
+    })
+    .await?;
+    session.finish(&HOST, "checked", started).await
 }
 
 async fn act(names: &[String], action: &str, done: &str, session: &Session) -> Result<(), Failure> {
@@ -239,6 +373,29 @@ async fn act(names: &[String], action: &str, done: &str, session: &Session) -> R
     })
     .await?;
     session.finish(&HOST, done, started).await
+}
+
+async fn set_role(names: &[String], role: &str, done: &str, session: &Session) -> Result<(), Failure> {
+    let client = session.client()?;
+    let body = json!({"spec": {"role": role}});
+    let started = targets::start(names, async |name| {
+        let path = HOST.at(&[HOST.named(name)?], session)?;
+        client.write(Method::PATCH, &path, &[], Payload::Json(&body)).await
+    })
+    .await?;
+    session.finish(&HOST, done, started).await
+}
+
+async fn replace(name: String, with: Option<String>, session: &Session) -> Result<(), Failure> {
+    let client = session.client()?;
+    let names = targets::confirmed(&HOST, &[name], about, "Replacing by a new host in", session).await?;
+    let body = json!({"name": with});
+    let started = targets::start(&names, async |name| {
+        let path = HOST.at(&[HOST.named(name)?, "actions", "replace"], session)?;
+        client.write(Method::POST, &path, &[], Payload::Json(&body)).await
+    })
+    .await?;
+    session.finish(&HOST, "replaced", started).await
 }
 
 async fn set_labels(
@@ -274,6 +431,14 @@ fn about(name: &str, host: &Value) -> String {
         Some(driver) => format!("{name}: {state}, {role}, driver {driver}"),
         None => format!("{name}: {state}, {role}; the machine itself stays, without its agent"),
     }
+}
+
+/// The same for a host whose machine stays.
+fn about_kept(name: &str, host: &Value) -> String {
+    let state = text_at(host, "/status/state").unwrap_or_else(|| "unknown".into());
+    let role = swarm(host).unwrap_or_else(|| "not in the swarm".into());
+    let machine = text_at(host, "/status/machine").unwrap_or_else(|| "its machine".into());
+    format!("{name}: {state}, {role}; {machine} stays, without its agent")
 }
 
 /// `manager*leader`, `manager`, `worker`, `worker (down)`.

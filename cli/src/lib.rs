@@ -25,9 +25,12 @@ mod noun;
 mod operation;
 mod operation_log;
 mod options;
+mod orphan;
+mod plan;
 mod progress;
 mod reference;
 mod registration;
+mod registry;
 mod screen;
 mod session;
 mod settings;
@@ -35,13 +38,16 @@ mod snapshot;
 mod sse;
 mod stack;
 mod statistics;
+mod swarm_keys;
 mod table;
 mod targets;
 mod task;
 mod template;
 mod terminal;
+mod upgrade;
 mod value;
 mod wait;
+mod wishes;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -91,6 +97,9 @@ pub enum Command {
     /// Drivers: where hosts can come from
     #[command(visible_alias = "drivers", after_long_help = exit::help(exit::READS))]
     Driver(Verbs<driver::Verb>),
+    /// Registries: where the environment logs in to pull images
+    #[command(visible_alias = "registries", after_long_help = exit::help(exit::READS))]
+    Registry(Verbs<registry::Verb>),
     /// Images: bring them onto the hosts without a registry
     #[command(visible_alias = "images")]
     Image(image::Image),
@@ -224,6 +233,7 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Template(command) => template::run(command, session).await,
         Command::Host(command) => host::run(command, session).await,
         Command::Driver(command) => driver::run(command, session).await,
+        Command::Registry(command) => registry::run(command, session).await,
         Command::Image(command) => image::run(command, session).await,
         Command::Cluster(command) => cluster::run(command, session).await,
         Command::Snapshot(command) => snapshot::run(command, session).await,

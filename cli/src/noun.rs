@@ -8,7 +8,8 @@ use crate::session::Session;
 use crate::table::Column;
 use crate::value::text_at;
 use crate::{
-    cluster, driver, env, host, image, manager, operation, registration, snapshot, stack, task, template,
+    cluster, driver, env, host, image, manager, operation, orphan, registration, registry, snapshot, stack,
+    task, template,
 };
 
 /// A kind of thing that can be listed.
@@ -44,11 +45,13 @@ pub(crate) const NOUNS: &[&Noun] = &[
     &template::TEMPLATE,
     &host::HOST,
     &registration::REGISTRATION_TOKEN,
+    &registry::REGISTRY,
     &stack::STACK,
     &task::TASK,
     &operation::OPERATION,
     &image::IMAGE,
     &driver::DRIVER,
+    &orphan::ORPHAN,
     &snapshot::SNAPSHOT,
 ];
 
@@ -128,7 +131,8 @@ mod tests {
             assert!(matches!(first.show, Show::Text(pointer) if pointer == noun.name), "{}", noun.word);
             assert!(!first.wide, "{}", noun.word);
             let last = noun.columns.last().expect("a column");
-            assert!(matches!(last.show, Show::Age(_) | Show::Free(_)) && !last.wide, "{}", noun.word);
+            let ends = matches!(last.show, Show::Age(_) | Show::Free(_) | Show::FreeWith(_));
+            assert!(ends && !last.wide, "{}", noun.word);
             let titles: Vec<&str> = noun.columns.iter().map(|column| column.title).collect();
             assert!(titles.iter().all(|title| *title == title.to_uppercase()), "{titles:?}");
         }

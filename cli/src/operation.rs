@@ -28,7 +28,7 @@ pub(crate) const OPERATION: Noun = Noun {
         Column::wide("MANAGERS", Show::With(managers)),
         Column::wide("PARENT", Show::Text("/parent")),
         Column::new("AGE", Show::Age("/created_at")),
-        Column::new("MESSAGE", Show::Free("/message")),
+        Column::new("MESSAGE", Show::FreeWith(message)),
     ],
     when_none: "No operations.",
 };
@@ -247,10 +247,27 @@ fn managers(operation: &Value) -> Option<String> {
     Some(attempts.iter().map(|(node, count)| format!("{node}:{count}")).collect::<Vec<_>>().join(","))
 }
 
+/// What goes on, and why it began if nobody asked for it.
+fn message(operation: &Value) -> String {
+    let message = text_at(operation, "/message").unwrap_or_default();
+    match text_at(operation, "/reason") {
+        Some(reason) => format!("{message} (begun because {reason})"),
+        None => message,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn an_operation_that_nobody_asked_for_says_why_it_began() {
+        assert_eq!(message(&json!({"message": "done", "reason": null})), "done");
+        let reason = "host prod-2 is ready and in no swarm";
+        let shown = message(&json!({"message": "done", "reason": reason}));
+        assert_eq!(shown, "done (begun because host prod-2 is ready and in no swarm)");
+    }
 
     #[test]
     fn a_person_sees_what_is_given_back_and_what_is_kept() {

@@ -34,9 +34,27 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
 }
 
+/// What turns a setting off.
+pub(crate) const OFF: &str = "off";
+
+/// A time with its unit, or nothing of it.
+pub(crate) fn duration_or_off(text: &str) -> Result<Duration, String> {
+    match text {
+        OFF | "0" => Ok(Duration::ZERO),
+        text => duration(text).map_err(|wrong| format!("{wrong}, or {OFF}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_setting_that_takes_a_time_can_be_off() {
+        assert_eq!(duration_or_off("10m"), Ok(Duration::from_secs(600)));
+        assert_eq!((duration_or_off("off"), duration_or_off("0")), (Ok(Duration::ZERO), Ok(Duration::ZERO)));
+        assert!(duration_or_off("soon").is_err_and(|wrong| wrong.contains("or off")));
+    }
 
     #[test]
     fn only_the_first_equals_sign_separates() {

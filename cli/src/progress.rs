@@ -68,6 +68,11 @@ pub(crate) fn is_final(operation: &Value) -> bool {
     matches!(operation["state"].as_str(), Some("succeeded" | "failed" | "cancelled"))
 }
 
+/// Whether the operation has paused by itself: it goes on only when somebody has looked.
+pub(crate) fn waits_for_somebody(operation: &Value) -> bool {
+    operation["state"] == "paused" && operation["paused"]["by"] == "skep"
+}
+
 impl Change {
     fn of_operation(operation: &Value, now: Timestamp) -> Change {
         let time = match operation["state"].as_str() {

@@ -48,6 +48,8 @@ pub(crate) enum Form {
     Shell,
     /// User data for new machines of a cloud.
     CloudInit,
+    /// A container for a machine that has Docker; needs an image, see deploy/image.sh.
+    DockerRun,
 }
 
 /// How machines are to register.
@@ -56,6 +58,9 @@ pub struct Register {
     /// What to print
     #[arg(long = "as", value_enum, value_name = "FORM", default_value_t = Form::Shell)]
     form: Form,
+    /// The image of the agent's container, with --as docker-run
+    #[arg(long, default_value = concat!("skep:", env!("CARGO_PKG_VERSION")), value_parser = image)]
+    image: String,
     /// Which part the hosts should play in the swarm
     #[arg(long, value_enum, default_value_t = Role::Auto)]
     role: Role,
@@ -75,6 +80,9 @@ pub struct Register {
     /// reaches the managers]
     #[arg(long, value_name = "IP|INTERFACE", value_parser = setting)]
     address: Option<String>,
+    /// Take the swarm over that the machine is a node of, as it is; into an environment without a swarm, or with the same
+    #[arg(long)]
+    adopt: bool,
 }
 
 /// Makes a registration token and prints what to do with it.
@@ -89,12 +97,16 @@ pub(crate) async fn register(wish: Register, session: &Session) -> Result<(), Fa
         return Ok(());
     }
     let line = shell_line(&token, &wish);
-    match wish.form {
-        Form::Shell => session.screen.result(&format!("{line}\n")),
-        Form::CloudInit => session.screen.result(&cloud_init(&line)),
-    }
+    let (text, note) = match wish.form {
+        Form::Shell => (format!("{line}\n"), "it installs Docker there if there is none"),
+        Form::CloudInit => (cloud_init(&line), "it installs Docker there if there is none"),
+        Form::DockerRun => {
+            (docker_run(&token, &wish), "it must have Docker and the image (deploy/image.sh makes it)")
+        }
+    };
+    session.screen.result(&text);
     session.screen.note(&format!(
-        "Run it on the machine that is to be a host; it installs Docker there if there is none.\n\
+        "Run it on the machine that is to be a host; {note}.\n\
          The token is good for {} until {}; revoke it: skep host revoke-token {}",
         match wish.uses {
             1 => "one machine".to_owned(),
@@ -104,6 +116,11 @@ pub(crate) async fn register(wish: Register, session: &Session) -> Result<(), Fa
         text_at(&token, "/id").unwrap_or_default(),
     ));
     Ok(())
+}
+
+/// The same for a machine that brings its swarm along.
+pub(crate) async fn adopt(wish: Register, session: &Session) -> Result<(), Failure> {
+    register(Register { adopt: true, ..wish }, session).await
 }
 
 /// Makes a registration token worthless.
@@ -123,19 +140,53 @@ fn shell_line(token: &Value, wish: &Register) -> String {
         join("/join/pinned_key"),
         join("/join/script_url")
     );
-    let settings = [("SKEP_AGENT_NAME", &wish.name), ("SKEP_AGENT_ADDRESS", &wish.address)];
-    let settings = settings.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
-    for (at, (name, value)) in settings.enumerate() {
+    for (at, (name, value)) in settings(wish).enumerate() {
         line += if at == 0 { " -s --" } else { "" };
         line += &format!(" {name}={value}");
     }
     line
 }
 
+/// What the agent is told besides its token and its managers.
+fn settings(wish: &Register) -> impl Iterator<Item = (&'static str, &str)> {
+    let all = [
+        ("SKEP_AGENT_NAME", wish.name.as_deref()),
+        ("SKEP_AGENT_ADDRESS", wish.address.as_deref()),
+        ("SKEP_AGENT_ADOPT", wish.adopt.then_some("yes")),
+    ];
+    all.into_iter().filter_map(|(name, value)| Some((name, value?)))
+}
+
 fn cloud_init(line: &str) -> String {
     // Cloud-init runs as root, and not every image has sudo.
     let line = line.replace("| sudo sh", "| sh");
     format!("#cloud-config\npackages: [curl]\nruncmd:\n  - |\n    {line}\n")
+}
+
+/// The agent as a container that shares the machine's network and processes, and speaks to its Docker.
+fn docker_run(token: &Value, wish: &Register) -> String {
+    let managers = token.pointer("/join/managers").and_then(Value::as_array).cloned().unwrap_or_default();
+    let managers: Vec<&str> = managers.iter().filter_map(Value::as_str).collect();
+    let secret = text_at(token, "/join/token").unwrap_or_default();
+    let mut line = format!(
+        "docker run -d --name skep-agent --restart unless-stopped --privileged --net host --pid host --uts host \
+         -v /var/run/docker.sock:/var/run/docker.sock -v /var/lib/skep-agent:/var/lib/skep-agent \
+         -e SKEP_AGENT_IN_CONTAINER=yes -e SKEP_AGENT_TOKEN={secret} -e SKEP_AGENT_MANAGERS={}",
+        managers.join(",")
+    );
+    for (name, value) in settings(wish) {
+        line += &format!(" -e {name}={value}");
+    }
+    format!("{line} {} agent\n", wish.image)
+}
+
+/// The name of an image, which goes into a command line as it is.
+fn image(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-' | '_' | '@' | '/');
+    match !text.is_empty() && !text.starts_with('-') && text.chars().all(plain) {
+        true => Ok(text.to_owned()),
+        false => Err("that is no name of an image".to_owned()),
+    }
 }
 
 /// A value that goes into a command line as it is.
@@ -154,12 +205,14 @@ mod tests {
     fn wish() -> Register {
         Register {
             form: Form::Shell,
+            image: "skep:1".into(),
             role: Role::Auto,
             labels: vec![],
             ttl: Duration::from_secs(60),
             uses: 1,
             name: None,
             address: None,
+            adopt: false,
         }
     }
 
@@ -177,7 +230,25 @@ mod tests {
             shell_line(&token(), &both),
             format!("{line} -s -- SKEP_AGENT_NAME=web-1 SKEP_AGENT_ADDRESS=eth1")
         );
+        let adopted = shell_line(&token(), &Register { adopt: true, ..wish() });
+        assert_eq!(adopted, format!("{line} -s -- SKEP_AGENT_ADOPT=yes"));
         assert!(setting("$(reboot)").is_err() && setting("").is_err());
+    }
+
+    #[test]
+    fn a_container_gets_what_the_script_would_write() {
+        let token = json!({"id": "t1", "join": {"token": "skh_c1.t1", "managers": ["10.0.0.11:8444", "10.0.0.12:8444"]}});
+        let line = docker_run(&token, &Register { name: Some("web-1".into()), adopt: true, ..wish() });
+        for part in [
+            "docker run -d --name skep-agent --restart unless-stopped --privileged --net host --pid host",
+            " -v /var/run/docker.sock:/var/run/docker.sock ",
+            " -e SKEP_AGENT_TOKEN=skh_c1.t1 -e SKEP_AGENT_MANAGERS=10.0.0.11:8444,10.0.0.12:8444 ",
+            " -e SKEP_AGENT_NAME=web-1 -e SKEP_AGENT_ADOPT=yes skep:1 agent\n",
+        ] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+        assert!(image("--volume=/:/host").is_err() && image("a b").is_err());
+        assert!(image("r.example:5000/skep:1").is_ok());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::flags::{Output, ProgressStyle};
 use crate::noun::Noun;
-use crate::progress::{Progress, is_final};
+use crate::progress::{Progress, is_final, waits_for_somebody};
 use crate::screen::Screen;
 use crate::settings::Settings;
 use crate::table::{self, Column, Show};
@@ -335,7 +335,7 @@ pub(crate) fn verdict(
 pub(crate) async fn watch(session: &Session, operation: Value) -> Result<Value, Failure> {
     let mut ended = wait::until_ended(session, vec![operation]).await?;
     let operation = ended.pop().unwrap_or_default();
-    debug_assert!(is_final(&operation), "waiting ends with the operation");
+    debug_assert!(is_final(&operation) || waits_for_somebody(&operation), "waiting ends with the operation");
     Ok(operation)
 }
 

@@ -26,6 +26,8 @@ pub(crate) enum Show {
     Text(&'static str),
     /// Free text, last in the row; empty where there is none.
     Free(&'static str),
+    /// The same, put together.
+    FreeWith(fn(&Value) -> String),
     /// A state word, the only thing that is ever coloured.
     State(&'static str),
     Age(&'static str),
@@ -80,6 +82,7 @@ impl Column {
         let cell = match self.show {
             Show::Text(pointer) | Show::State(pointer) => text_at(item, pointer).unwrap_or_else(missing),
             Show::Free(pointer) => text_at(item, pointer).unwrap_or_default(),
+            Show::FreeWith(text) => text(item),
             Show::Age(pointer) => text_at(item, pointer).map_or_else(missing, |time| age(&time, look)),
             Show::Bytes(pointer) => item.pointer(pointer).and_then(Value::as_u64).map_or_else(missing, bytes),
             Show::With(cell) => cell(item).unwrap_or_else(missing),
@@ -146,8 +149,8 @@ pub(crate) fn color_of(state: &str) -> Option<u8> {
         "active" | "running" | "ready" | "succeeded" | "leader" | "follower" | "done" | "complete" => {
             Some(GREEN)
         }
-        "failed" | "error" | "unreachable" | "engine-down" | "swarm-down" | "down" | "rejected" | "lost"
-        | "orphaned" => Some(RED),
+        "failed" | "error" | "unreachable" | "engine-down" | "swarm-down" | "swarm-locked" | "down"
+        | "rejected" | "lost" | "orphaned" => Some(RED),
         "-" | "unknown" | "shutdown" | "remove" | "removed" => None,
         _ => Some(YELLOW),
     }

@@ -17,6 +17,23 @@ pub(crate) async fn remove(
     session: &Session,
 ) -> Result<(), Failure> {
     let client = session.client()?;
+    let names = confirmed(noun, references, about, "Removing from", session).await?;
+    let started = start(&names, async |name| {
+        client.write(Method::DELETE, &noun.at(&[name], session)?, &[], Payload::Nothing).await
+    })
+    .await?;
+    session.finish(noun, "removed", started).await
+}
+
+/// The names of things that a person has seen and wants this done to.
+pub(crate) async fn confirmed(
+    noun: &Noun,
+    references: &[String],
+    about: fn(&str, &Value) -> String,
+    doing: &str,
+    session: &Session,
+) -> Result<Vec<String>, Failure> {
+    let client = session.client()?;
     let env = session.environment()?;
     let names = references.iter().map(|reference| noun.named(reference).map(str::to_owned));
     let names: Vec<String> = names.collect::<Result<_, _>>()?;
@@ -26,12 +43,8 @@ pub(crate) async fn remove(
             session.screen.note(&format!("  {}", about(name, &object)));
         }
     }
-    session.confirm(&format!("Removing from environment {env}: {}", names.join(", "))).await?;
-    let started = start(&names, async |name| {
-        client.write(Method::DELETE, &noun.at(&[name], session)?, &[], Payload::Nothing).await
-    })
-    .await?;
-    session.finish(noun, "removed", started).await
+    session.confirm(&format!("{doing} environment {env}: {}", names.join(", "))).await?;
+    Ok(names)
 }
 
 /// Sends one request per name, in their order. What would fail for every target alike ends the command at once, as long as

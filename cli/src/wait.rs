@@ -14,7 +14,7 @@ use tokio::time::{Instant, interval, sleep_until};
 
 use crate::client::{Client, EventStream, Pauses};
 use crate::failure::Failure;
-use crate::progress::{Progress, is_final};
+use crate::progress::{Progress, is_final, waits_for_somebody};
 use crate::session::Session;
 use crate::sse;
 use crate::value::{list_at, text_at};
@@ -44,7 +44,7 @@ enum Event {
     Broken(String, Failure),
 }
 
-/// Waits until all the operations have ended and returns their last documents, in the same order.
+/// Waits until all the operations have ended, or wait for somebody, and returns their last documents, in the same order.
 pub(crate) async fn until_ended(session: &Session, operations: Vec<Value>) -> Result<Vec<Value>, Failure> {
     let mut waiting = Waiting::new(session, operations)?;
     let deadline = session.settings.timeout.map(|limit| (limit, Instant::now() + limit));
@@ -113,7 +113,7 @@ impl<'a> Waiting<'a> {
     }
 
     fn is_unfinished(&self) -> bool {
-        !self.roots.iter().all(is_final)
+        !self.roots.iter().all(|root| is_final(root) || waits_for_somebody(root))
     }
 
     fn happened(&mut self, event: Event) -> Result<(), Failure> {

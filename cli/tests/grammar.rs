@@ -96,10 +96,11 @@ fn every_command_has_examples_and_exit_codes() {
     }
 }
 
-/// What we tell people to type is understood. Remarks follow after several blanks, pipes come before.
+/// What we tell people to type is understood. Remarks follow after several blanks, pipes come before, files for the output after.
 fn example_parses(example: &str) {
     let line = example.split_once("| ").map_or(example, |(_, line)| line);
     let line = line.split_once("   ").map_or(line, |(line, _)| line);
+    let line = line.split_once(" > ").map_or(line, |(line, _)| line);
     if let Err(error) = parse(line) {
         panic!("{example}: {error}");
     }

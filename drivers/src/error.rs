@@ -79,6 +79,16 @@ pub enum DriverError {
         /// Why not.
         reason: &'static str,
     },
+    /// None, or more than one machine of this name.
+    #[error(
+        "{count} machines on this computer are named {name:?}: use the id of its host (skep host ls -o wide)"
+    )]
+    WhichMachine {
+        /// What was asked for.
+        name: String,
+        /// How many there are.
+        count: usize,
+    },
     /// Every network is in use.
     #[error(
         "choosing a network for the machines: every /24 of 10.90.0.0/16 to 10.99.0.0/16 overlaps with a route of this computer"
@@ -154,6 +164,27 @@ pub enum DriverError {
         /// How long was waited.
         seconds: u64,
     },
+    /// There is no such engine here.
+    #[error(
+        "looking for engine {version}: neither {path} nor the dockerd of this computer is of this version ({found})",
+        path = .path.display()
+    )]
+    NoEngine {
+        /// The version.
+        version: String,
+        /// Where it would be.
+        path: PathBuf,
+        /// What was found instead.
+        found: String,
+    },
+    /// Another engine did not start; the one before runs again.
+    #[error("changing the engine to {version}: {why}. The engine from before was started again")]
+    EngineNotChanged {
+        /// The version.
+        version: String,
+        /// What went wrong.
+        why: String,
+    },
     /// The work itself broke.
     #[error("{trying}: the work was cut short: {detail}")]
     CutShort {
@@ -175,6 +206,9 @@ impl DriverError {
             | DriverError::MissingTool { .. }
             | DriverError::PathTooLong { .. }
             | DriverError::InvalidKey { .. }
+            | DriverError::WhichMachine { .. }
+            | DriverError::NoEngine { .. }
+            | DriverError::EngineNotChanged { .. }
             | DriverError::Corrupt { .. } => false,
             DriverError::NoFreeSubnet
             | DriverError::SubnetTaken { .. }

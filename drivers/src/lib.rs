@@ -139,8 +139,18 @@ pub trait Driver: Send + Sync {
     /// Gives the machine back with everything that was made for it. Nothing there is success.
     async fn release(&self, key: &MachineKey) -> Result<(), DriverError>;
 
+    /// Lets the machine go as it is: it stays, with all that runs on it, and is nobody's of ours from then on. No key finds
+    /// it, none of these functions touches it, and its key cannot be used again. Nothing there is success.
+    async fn forget(&self, key: &MachineKey) -> Result<(), DriverError>;
+
     /// What has become of the machine of this key: asked when its agent is silent.
     async fn state(&self, key: &MachineKey) -> Result<MachineState, DriverError>;
+
+    /// Gives the machine an engine of this version, where engines are this driver's business: then the answer is true. Where
+    /// it is false, the agent on the machine changes what is installed there. Safe to repeat, like `ensure`.
+    async fn change_engine(&self, _key: &MachineKey, _version: &str) -> Result<bool, DriverError> {
+        Ok(false)
+    }
 
     /// Every machine of this cluster.
     async fn list(&self) -> Result<Vec<Machine>, DriverError>;

@@ -15,6 +15,9 @@
 //! The machines reach each other and the bridge, nothing else: an attempt to pull an image fails at once
 //! instead of waiting for name servers, and a lab never depends on the outside. Images are brought to them.
 //!
+//! A machine's engine is the computer's own `dockerd`. Others lie at `<root>/engines/<version>/dockerd`, where somebody has put
+//! them, and a machine gets one of them when its engine is upgraded.
+//!
 //! Everything a cluster has lies below `<root>/<tag>/`. What is outside of it (interfaces, namespaces,
 //! processes, control groups) carries the tag in its name or environment, so [`sweep`] finds it without the
 //! folder too, and touches nothing else.
@@ -90,6 +93,21 @@ pub fn sweep(config: &DriverConfig) -> Result<Sweep, DriverError> {
     sweep::sweep(&Layout::of(config))
 }
 
+/// Switches a machine off as a power cut would, named by its host's id or name; says how many processes have ended.
+/// Blocks until none is left.
+pub fn switch_off(config: &DriverConfig, reference: &str) -> Result<usize, DriverError> {
+    needs_root()?;
+    machine::switch_off(&Layout::of(config), reference)
+}
+
+/// Switches a machine on: starts its engine and its agent, whichever does not run.
+pub async fn switch_on(config: &DriverConfig, reference: &str) -> Result<(), DriverError> {
+    available(config)?;
+    let reference = reference.to_owned();
+    let local = Local { config: config.clone() };
+    local.blocking("switching a machine on", move |layout| machine::switch_on(layout, &reference)).await
+}
+
 /// Where the Docker engine of this host listens.
 pub fn docker_socket(config: &DriverConfig, host: &str) -> PathBuf {
     Layout::of(config).host(host).docker_socket()
@@ -146,6 +164,19 @@ impl Driver for Local {
         needs_root()?;
         let key = key.clone();
         self.blocking("giving a machine back", move |layout| machine::release(layout, &key)).await
+    }
+
+    async fn change_engine(&self, key: &MachineKey, version: &str) -> Result<bool, DriverError> {
+        needs_root()?;
+        let (key, version) = (key.clone(), version.to_owned());
+        let change = move |layout: &Layout| machine::change_engine(layout, &key, &version);
+        self.blocking("changing an engine", change).await.map(|()| true)
+    }
+
+    async fn forget(&self, key: &MachineKey) -> Result<(), DriverError> {
+        needs_root()?;
+        let key = key.clone();
+        self.blocking("letting a machine go", move |layout| machine::forget(layout, &key)).await
     }
 
     async fn list(&self) -> Result<Vec<Machine>, DriverError> {

@@ -31,6 +31,7 @@ async fn every_driver_keeps_its_promises() {
         a_half_made_machine_can_be_released(&*driver, &*bench).await;
         a_killed_manager_leaves_what_another_completes(kind, &*bench).await;
         a_machine_works_and_goes(&*driver, &*bench).await;
+        what_was_let_go_is_found_and_touched_no_more(&*driver, &*bench).await;
     }
 }
 
@@ -128,6 +129,25 @@ async fn a_machine_works_and_goes(driver: &dyn Driver, bench: &dyn Bench) {
     driver.release(&wish.key).await.expect("again");
     assert_eq!(driver.find(&wish.key).await.unwrap(), None);
     assert_eq!(driver.state(&wish.key).await.unwrap(), MachineState::Gone);
+}
+
+/// The last one: what is let go stays until the bench is cleared away.
+async fn what_was_let_go_is_found_and_touched_no_more(driver: &dyn Driver, bench: &dyn Bench) {
+    driver.forget(&key(bench, "none")).await.expect("nothing there is success");
+    let (kept, other) = (wish(bench, "kept"), wish(bench, "other"));
+    let machine = driver.ensure(&kept).await.unwrap();
+    driver.forget(&kept.key).await.unwrap();
+    driver.forget(&kept.key).await.expect("again");
+    assert_eq!(driver.find(&kept.key).await.unwrap(), None);
+    assert_eq!(driver.list().await.unwrap(), []);
+    assert_eq!(driver.state(&kept.key).await.unwrap(), MachineState::Gone);
+    driver.release(&kept.key).await.expect("there is nothing of ours to release");
+    driver.ensure(&kept).await.expect_err("its key has been used");
+    bench.works(&machine).expect("it goes on");
+    let neighbour = driver.ensure(&other).await.unwrap();
+    assert_ne!((&neighbour.address, &neighbour.id), (&machine.address, &machine.id));
+    driver.release(&other.key).await.unwrap();
+    bench.works(&machine).expect("it still goes on");
 }
 
 /// Not a promise of its own: the part of other tests that must happen in a process that can be killed.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use bench::{Bench, LocalBench};
-use skep_drivers::{DriverError, JoinFile, Machine, MachineKey, MachineWish, local};
+use skep_drivers::{DriverError, JoinFile, Machine, MachineKey, MachineState, MachineWish, local};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sweep_leaves_nothing_and_finds_nothing_the_second_time() {
@@ -18,6 +18,8 @@ async fn a_sweep_leaves_nothing_and_finds_nothing_the_second_time() {
     let machines = two_machines(&bench).await;
     bench.works(&machines[0]).unwrap();
     bench.use_it(&machines[0]);
+    // A machine that was let go is swept like the others.
+    (local::KIND.build)(bench.config()).forget(&machines[1].key).await.unwrap();
     let swept = local::sweep(bench.config()).unwrap();
     assert!(swept.folder && swept.processes >= 6 && swept.namespaces == 2, "{swept:?}");
     nothing_is_left(&bench);
@@ -72,6 +74,28 @@ async fn an_agent_that_cannot_run_is_an_error_that_shows_its_log() {
     assert!(driver.find(&wish.key).await.unwrap().is_some(), "it is found, so that it can be released");
     driver.release(&wish.key).await.unwrap();
     bench.nothing_left(&wish.key).unwrap();
+}
+
+/// What is on the disk is there again, and the agent needs no other invitation.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_was_switched_off_is_stopped_and_one_that_is_switched_on_is_the_same() {
+    let bench = LocalBench::new();
+    let machines = two_machines(&bench).await;
+    let driver = (local::KIND.build)(bench.config());
+    bench.works(&machines[0]).unwrap();
+    let ended = local::switch_off(bench.config(), "left").unwrap();
+    assert!(ended >= 2, "engine and agent have ended: {ended}");
+    assert_eq!(driver.state(&machines[0].key).await.unwrap(), MachineState::Stopped);
+    assert_eq!(driver.state(&machines[1].key).await.unwrap(), MachineState::Running);
+    assert_eq!(local::switch_off(bench.config(), "left").unwrap(), 0, "it is so already");
+    for _ in 0..2 {
+        local::switch_on(bench.config(), &machines[0].key.host).await.unwrap();
+        assert_eq!(driver.state(&machines[0].key).await.unwrap(), MachineState::Running);
+    }
+    bench.works(&machines[0]).unwrap();
+    bench.made_once(&machines[0]).unwrap();
+    let error = local::switch_on(bench.config(), "middle").await.expect_err("there is no such machine");
+    assert!(error.to_string().contains("0 machines on this computer are named"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

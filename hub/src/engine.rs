@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
-use http::header::HOST;
+use http::header::{CONTENT_TYPE, HOST};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Response, Uri};
-use http_body_util::Either;
+use http::{HeaderValue, Method, Response, Uri};
+use http_body_util::{BodyExt as _, Either, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -25,6 +25,12 @@ const ANSWER_MAX: Duration = Duration::from_secs(5 * 60);
 /// The same for a request that brings a body along as a stream: the answer to a loaded image begins
 /// only after the image has arrived, over whatever line the host has.
 const UPLOAD_MAX: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// Where a login to a registry stands in a request.
+const REGISTRY_LOGIN: &str = "x-registry-auth";
+
+/// The longest answer to a call that bollard does not know: a key, or why there is none.
+const CALL_ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 impl Hub {
     /// A Docker client for the host's engine. Nothing is connected before the first request. Requests
@@ -43,6 +49,34 @@ impl Hub {
             API_DEFAULT_VERSION,
         )
         .expect("bollard takes every custom transport")
+    }
+
+    /// Asks the host's engine for something that bollard does not know, or has it done with a body. Body and answer are
+    /// JSON.
+    pub async fn call(
+        &self,
+        host: &str,
+        term: Option<u64>,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Vec<u8>, Error> {
+        let method = if body.is_some() { Method::POST } else { Method::GET };
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .body(Either::Left(Full::new(body.unwrap_or_default().into())))?;
+        let answer = self.send(host, term, request).await?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), CALL_ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| Error::IOError { err: io::Error::other(error) })?.to_bytes();
+        match status.is_success() {
+            true => Ok(body.into()),
+            false => Err(Error::DockerResponseServerError {
+                status_code: status.as_u16(),
+                message: complaint(&body),
+            }),
+        }
     }
 
     async fn send(
@@ -73,6 +107,16 @@ impl Hub {
     }
 }
 
+/// What an engine says in an answer that is none.
+fn complaint(body: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Complaint {
+        message: String,
+    }
+    let complaint = serde_json::from_slice::<Complaint>(body).map(|complaint| complaint.message);
+    complaint.unwrap_or_else(|_| String::from_utf8_lossy(body).trim().to_owned())
+}
+
 /// The hub's own error inside an error of a client made by [`Hub::docker`], if that is what it was.
 pub fn hub_error(error: &Error) -> Option<&HubError> {
     match error {
@@ -92,7 +136,19 @@ fn address(request: BollardRequest, version: &str) -> Result<BollardRequest, Err
     let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
     parts.uri = Uri::try_from(format!("/v{version}{}", without_version(path)))?;
     parts.headers.insert(HOST, HeaderValue::from_static("docker"));
+    if let Some(login) = parts.headers.get_mut(REGISTRY_LOGIN) {
+        *login = for_urls(login);
+    }
     Ok(BollardRequest::from_parts(parts, body))
+}
+
+/// Engines read logins in the alphabet for URLs, and bollard writes them in the other one. They stay out of whatever prints
+/// requests.
+fn for_urls(login: &HeaderValue) -> HeaderValue {
+    let text = String::from_utf8_lossy(login.as_bytes()).replace('+', "-").replace('/', "_");
+    let mut login = HeaderValue::from_str(&text).unwrap_or_else(|_| login.clone());
+    login.set_sensitive(true);
+    login
 }
 
 /// The path without a leading `/v1.NN`, in case bollard adds the one it was made with.
@@ -129,6 +185,13 @@ mod tests {
         );
         assert_eq!(common_version(""), None);
         assert_eq!(common_version("new"), None);
+    }
+
+    #[test]
+    fn a_login_is_written_as_engines_read_it_and_is_not_printed() {
+        let login = for_urls(&HeaderValue::from_static("eyJ+/w=="));
+        assert_eq!(login.as_bytes(), b"eyJ-_w==");
+        assert!(!format!("{login:?}").contains("eyJ"), "{login:?}");
     }
 
     #[test]

@@ -9,9 +9,12 @@
 //! Which manager holds which agent is asked when it matters ([`Hub::roll_call`]), not looked up: agents move faster than
 //! a log could follow. What a host reports goes to [`HubEvents`]; what is done about it is not decided here.
 
+mod diagnosis;
 mod engine;
+mod engine_change;
 mod error;
 mod events;
+mod nfs;
 mod probe;
 mod request;
 mod roll_call;
@@ -25,9 +28,12 @@ use std::sync::Arc;
 use skep_wire::channels::PeerChannels;
 use tokio::sync::watch;
 
+pub use diagnosis::{Diagnosed, Patient};
 pub use engine::hub_error;
+pub use engine_change::EngineChange;
 pub use error::HubError;
 pub use events::{Admitted, HubEvents, RegisterRefusal};
+pub use nfs::{NfsCheck, NfsFound, NfsReach};
 pub use probe::{HostFactsAt, HostProbed, ProbeHost, ProbePlan};
 pub use request::{AskError, Shown};
 pub use roll_call::RollCall;

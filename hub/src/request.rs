@@ -5,7 +5,9 @@ use std::time::Duration;
 use skep_wire::framing::{FramingError, MESSAGE_BYTES_MAX, read_message, write_message};
 use skep_wire::proto::agent::agent_reply::Reply;
 use skep_wire::proto::agent::agent_request::Request;
-use skep_wire::proto::agent::{AgentFailure, AgentReply, AgentRequest, LogsRequest, RunRequest};
+use skep_wire::proto::agent::{
+    AgentFailure, AgentFailureKind, AgentReply, AgentRequest, LogsRequest, RunRequest,
+};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
@@ -41,6 +43,14 @@ pub enum AskError {
 }
 
 impl AskError {
+    /// Whether asking again may be answered otherwise: it was not reached, or does something else just now.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            AskError::Refused(failure) => failure.kind() == AgentFailureKind::Busy,
+            error => !error.is_its_answer(),
+        }
+    }
+
     /// Whether the agent itself has answered, so that it and the way to it are well.
     pub fn is_its_answer(&self) -> bool {
         match self {

@@ -75,7 +75,8 @@ fn refused(outcome: Outcome) -> Applied {
     Applied { outcome, changes: vec![] }
 }
 
-fn revision_of(rows: &dyn Rows, row: &[u8]) -> Result<Revision, ReadError> {
+/// When a row was written; zero if it is not there.
+pub(crate) fn revision_of(rows: &dyn Rows, row: &[u8]) -> Result<Revision, ReadError> {
     match rows.get(row)? {
         None => Ok(0),
         Some(stored) => match row::unstamp(&stored) {

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::{
-    Feed, Ledger, Outcome, Position, ReadError, Revision, Row, Rows, Term, Txn, Unavailable, View, apply,
+    Feed, Key, Ledger, Outcome, Position, ReadError, Revision, Row, Rows, Term, Txn, Unavailable, View, apply,
 };
 
 /// All state in memory, one replica, always the leader.
@@ -55,6 +55,11 @@ impl MemoryLedger {
     /// Moves the clock; it never moves by itself.
     pub fn set_now(&self, now: Timestamp) {
         self.lock().now = now;
+    }
+
+    /// The keys of all objects, in order: what is there shows what was forgotten to be removed.
+    pub fn keys(&self) -> Vec<Key> {
+        self.lock().rows.0.keys().filter_map(|row| Key::parse(row)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -15,13 +15,13 @@ mod ways;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 pub use kind::{Kind, Severity};
 pub use network_rules::{PortSeen, WayReport};
 pub use ways::{Ways, ways};
 
-/// What packets between hosts must be able to carry where an environment says nothing: Docker's overlay networks fill
-/// packets of this size.
-pub const PACKET_BYTES_USUAL: u32 = 1_500;
+use crate::host::{Host, Validity};
+use crate::networks::{TooNarrow, link_mtu};
 
 /// A port that a swarm needs between its hosts.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,6 +85,10 @@ pub struct Seen {
     pub ways: Vec<WaySeen>,
     /// What packets must be able to carry, with all headers.
     pub packet_bytes_needed: u32,
+    /// Are overlay networks of the environment encrypted?
+    pub encrypted: bool,
+    /// When it was observed.
+    pub at: Timestamp,
 }
 
 /// One host.
@@ -96,6 +100,10 @@ pub struct HostSeen {
     pub address: String,
     /// Its node in the swarm, as it is recorded; none if the swarm does not list it.
     pub node: Option<NodeSeen>,
+    /// What its link is too narrow for, and what the link carries.
+    pub too_narrow: Vec<(TooNarrow, u16)>,
+    /// What stands in the way of the environment's volumes on NFS, as it was found last.
+    pub nfs: Option<String>,
     /// How it is, or why its agent did not say.
     pub facts: Result<Facts, Unsaid>,
     /// Why it could not be observed what arrives there.
@@ -120,6 +128,26 @@ pub struct NodeSeen {
     pub manager: bool,
     /// Does the swarm see it ready?
     pub ready: bool,
+    /// Its certificate, as it is recorded; none if its agent does not say it.
+    pub certificate: Option<Validity>,
+}
+
+impl NodeSeen {
+    /// The node of a host, as it is recorded.
+    pub fn of(host: &Host) -> Option<NodeSeen> {
+        let node = host.membership.as_ref()?;
+        Some(NodeSeen {
+            manager: host.is_swarm_manager(),
+            ready: node.ready,
+            certificate: host.swarm_certificate(),
+        })
+    }
+}
+
+/// What the link of a host is too narrow for, as it is recorded, and what the link carries.
+pub fn too_narrow(host: &Host) -> Vec<(TooNarrow, u16)> {
+    let what = |link| host.too_narrow().into_iter().map(|what| (what, link)).collect();
+    link_mtu(host).map(what).unwrap_or_default()
 }
 
 /// How a host is, as its agent says it.
@@ -197,6 +225,8 @@ pub struct Finding {
     pub host: String,
     /// For the network: the hosts from which nothing arrives there.
     pub from: Vec<String>,
+    /// The other host that it is about, where two have the same of something.
+    pub other: Option<String>,
     /// What was seen.
     pub seen: String,
 }

@@ -1,14 +1,28 @@
 //! Environments: isolated swarms with their hosts and stacks.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use skep_ledger::{Record, Tx, View};
 
+use crate::balance::Balance;
 use crate::host::{Host, HostWish, Membership, Role};
 use crate::ids::{EnvironmentId, HostId, OperationId};
 use crate::name::Name;
+use crate::networks::Networks;
 use crate::operation::{Operation, Subject, workflow};
-use crate::{CLUSTER, Refusal, Ruling, host, operation, template};
+use crate::options::Options;
+use crate::swarm_keys::SwarmKeys;
+use crate::upkeep::Upkeep;
+use crate::{CLUSTER, Refusal, Ruling, host, operation, registry, swarm_keys, template};
+
+mod change;
+mod pause;
+
+pub use change::{Change, update};
+pub use pause::{Pause, awake, pause, resume};
+pub(crate) use pause::{lift, look_again, tasks_seen};
 
 /// Environments in one cluster.
 pub const ENVIRONMENTS_MAX: usize = 1_000;
@@ -26,20 +40,56 @@ pub struct Environment {
     pub template: Name,
     /// How many swarm managers it keeps.
     pub swarm_managers: u8,
-    /// MTU of its networks, where the engine's default does not fit.
+    /// The host label over whose values the swarm managers are spread, as evenly as the hosts allow.
+    #[serde(default)]
+    pub spread_over: Option<String>,
+    /// What is done for its hosts without being asked.
+    #[serde(default)]
+    pub upkeep: Upkeep,
+    /// The newest pass in which tasks were moved to hosts that had joined.
+    #[serde(default)]
+    pub balance: Option<Balance>,
+    /// What packets between its hosts may have; none: as much as the narrowest of their links carries.
     pub mtu: Option<u16>,
+    /// What else is wished for its networks.
+    #[serde(default)]
+    pub options: Options,
+    /// Options, as templates call them, that were said for this environment and do not follow its template.
+    #[serde(default)]
+    pub own: BTreeSet<String>,
     /// Somebody wished it gone.
     pub removal: Option<Timestamp>,
+    /// How many hosts it had then: how far its removal is can be counted from it.
+    #[serde(default)]
+    pub hosts_at_removal: usize,
     /// `create-environment` has come to its end.
     pub opened: bool,
     /// The host on which the swarm is begun. Written before that is tried, so that a second try, by whomever,
     /// begins no second swarm elsewhere.
     pub seed: Option<HostId>,
+    /// Docker's id of the swarm that was there before it and is taken over; never begun or left by us on the way.
+    #[serde(default)]
+    pub adopted: Option<String>,
     /// The last operation that has seen the swarm's managers agree after they could not.
     #[serde(default)]
     pub rescued_by: Option<OperationId>,
+    /// Somebody wished it to rest.
+    #[serde(default)]
+    pub pause: Option<Pause>,
+    /// The version of the engine that was last wished for all of its hosts.
+    #[serde(default)]
+    pub engine_wish: Option<String>,
+    /// The host whose engine may be changed now, or was last: one at a time.
+    #[serde(default)]
+    pub engine_turn: Option<HostId>,
     /// The swarm, once there is one.
     pub swarm: Option<Swarm>,
+    /// What the networks of that swarm are like.
+    #[serde(default)]
+    pub networks: Networks,
+    /// The swarm's keys and certificates.
+    #[serde(default)]
+    pub keys: SwarmKeys,
 }
 
 /// The swarm of an environment, as it was seen last.
@@ -110,6 +160,8 @@ pub struct EnvironmentWish {
     pub driver: String,
     /// The driver's options.
     pub options: std::collections::BTreeMap<String, String>,
+    /// What is wished otherwise than the template says.
+    pub change: Change,
 }
 
 /// Asks for an environment with its first hosts, named `NAME-1`, `NAME-2`, ….
@@ -122,19 +174,32 @@ pub fn wish(tx: &mut Tx<'_>, wish: &EnvironmentWish) -> Ruling<Operation> {
     if tx.list::<EnvironmentName>(CLUSTER)?.len() >= ENVIRONMENTS_MAX {
         return Err(Refusal::TooMany { what: "environments", limit: ENVIRONMENTS_MAX });
     }
-    let environment = Environment {
+    let mut environment = Environment {
         id: wish.id.clone(),
         name: name.clone(),
         created_at: tx.now(),
         template: template.name,
         swarm_managers: template.swarm_managers,
+        spread_over: template.spread_over,
+        upkeep: Upkeep::default(),
+        balance: None,
         mtu: template.mtu,
+        options: template.options,
+        own: BTreeSet::new(),
         removal: None,
+        hosts_at_removal: 0,
         opened: false,
         seed: None,
+        adopted: None,
         rescued_by: None,
+        pause: None,
+        engine_wish: None,
+        engine_turn: None,
         swarm: None,
+        networks: Networks::default(),
+        keys: SwarmKeys::default(),
     };
+    wish.change.apply(&mut environment, tx.now())?;
     tx.put(&environment);
     tx.put(&EnvironmentName { name, id: wish.id.clone() });
     let subject = subject(&environment);
@@ -153,6 +218,7 @@ pub fn wish(tx: &mut Tx<'_>, wish: &EnvironmentWish) -> Ruling<Operation> {
             name: format!("{}-{}", environment.name, number + 1),
             driver: wish.driver.clone(),
             options: wish.options.clone(),
+            skip_preflight: false,
         };
         host::wish(tx, &environment, &wish, Some(started.id.clone()))?;
     }
@@ -162,24 +228,18 @@ pub fn wish(tx: &mut Tx<'_>, wish: &EnvironmentWish) -> Ruling<Operation> {
 /// Asks for an environment to be removed with everything in it. Asking again gives the same operation.
 pub fn remove(tx: &mut Tx<'_>, environment: &str, id: OperationId) -> Ruling<Operation> {
     let mut environment = named(tx, environment)?;
+    let subject = subject(&environment);
     if environment.removal.is_some()
-        && let Some(running) = removal_of(tx, &environment)?
+        && let Some(running) = operation::open_on(tx, &subject, workflow::REMOVE_ENVIRONMENT)?
     {
         return Ok(running);
     }
     environment.removal = Some(tx.now());
+    environment.hosts_at_removal = tx.list::<Host>(environment.id.as_str())?.len();
     tx.put(&environment);
-    let subject = subject(&environment);
+    // Whoever has paused something in it would hold up its removal for days.
+    operation::let_go_all(tx, &environment)?;
     operation::start(tx, id, workflow::REMOVE_ENVIRONMENT, subject, Some(&environment), None)
-}
-
-fn removal_of(tx: &mut Tx<'_>, environment: &Environment) -> Ruling<Option<Operation>> {
-    let operations = tx.list::<Operation>(CLUSTER)?;
-    Ok(operations.into_iter().map(|stored| stored.record).find(|operation| {
-        operation.workflow == workflow::REMOVE_ENVIRONMENT
-            && operation.subject.id == environment.id.as_str()
-            && !operation.ended()
-    }))
 }
 
 /// Asks for a swarm that has lost its quorum to be begun anew on one of its managers. What that manager knows of services
@@ -229,6 +289,7 @@ pub(crate) fn uproot(tx: &mut Tx<'_>, id: &EnvironmentId, seed: &HostId) -> Ruli
         && environment.swarm.is_none()
     {
         environment.record.seed = None;
+        environment.record.adopted = None;
         tx.put(&environment.record);
     }
     Ok(())
@@ -240,6 +301,10 @@ pub fn forget(tx: &mut Tx<'_>, id: &EnvironmentId) -> Ruling<()> {
         tx.delete::<EnvironmentName>(CLUSTER, environment.name.as_str());
         tx.delete::<Environment>(CLUSTER, id.as_str());
         host::registration::revoke_all(tx, id)?;
+        for subject in [subject(&environment), swarm(&environment), swarm_keys::lock(&environment)] {
+            operation::forget_rest(tx, &subject);
+        }
+        registry::forget_all(tx, id)?;
     }
     Ok(())
 }
@@ -298,10 +363,12 @@ impl Environment {
             total => format!("{active} of {total} hosts active"),
         };
         let trouble = self.swarm_trouble(&hosts);
+        let resting = self.resting(&hosts);
         match (&self.removal, self.opened) {
             (Some(_), _) => ("deleting", message),
             (None, false) => ("creating", message),
             (None, true) if trouble.is_some() => ("degraded", trouble.unwrap_or_default()),
+            (None, true) if resting.is_some() => resting.unwrap_or_default(),
             (None, true) if active < hosts.len() => {
                 if let Some(host) = hosts.iter().find(|host| !host.is_active()) {
                     let state = host.state();
@@ -318,8 +385,27 @@ impl Environment {
     pub fn managers_agree(&self, hosts: &[Host]) -> bool {
         let quorum_lost = self.swarm.as_ref().is_some_and(|swarm| swarm.quorum_lost.is_some());
         let managers = hosts.iter().filter(|host| host.is_swarm_manager());
-        let reachable = managers.clone().filter(|host| host.is_ready()).count();
+        let reachable = managers.clone().filter(|host| host.is_ready() && !host.swarm_locked).count();
         !quorum_lost && reachable > managers.count() / 2
+    }
+
+    /// Could the other managers of the swarm agree, before and after this one is a manager no more? If not, says why. With
+    /// no other manager there is nobody to ask: then another host takes over first.
+    pub fn managers_agree_without(&self, host: &Host, hosts: &[Host]) -> Result<(), String> {
+        let others = || hosts.iter().filter(|other| other.id != host.id && other.is_swarm_manager());
+        let away: Vec<_> = others()
+            .filter(|other| !(other.answers() && other.is_seen_ready()))
+            .map(|other| other.name.as_str())
+            .collect();
+        let all = others().count();
+        if !host.is_swarm_manager() || all == 0 || all - away.len() > all / 2 {
+            return Ok(());
+        }
+        Err(format!(
+            "the other swarm managers could not agree without it: {} cannot be reached. Bring them back, or remove \
+             them first",
+            away.join(", ")
+        ))
     }
 
     /// What keeps the swarm as a whole from being changed, and what to do.
@@ -374,12 +460,24 @@ mod tests {
             created_at: Timestamp::UNIX_EPOCH,
             template: Name::parse("a template", "default").expect("a name"),
             swarm_managers: 3,
+            spread_over: None,
+            upkeep: Upkeep::default(),
+            balance: None,
             mtu: None,
+            options: Options::default(),
+            own: BTreeSet::new(),
             removal: None,
+            hosts_at_removal: 0,
             opened: true,
             seed: None,
+            adopted: None,
             rescued_by: None,
+            pause: None,
+            engine_wish: None,
+            engine_turn: None,
             swarm: Some(Swarm { id: "s".into(), nodes: 3, managers: 3, quorum_lost }),
+            networks: Networks::default(),
+            keys: SwarmKeys::default(),
         }
     }
 
@@ -401,7 +499,12 @@ mod tests {
                 driver: Some("local".into()),
                 options: Default::default(),
                 role: WishedRole::Auto,
+                skip_preflight: false,
                 removal: None,
+                keeps_machine: false,
+                renewal: None,
+                replaces: None,
+                adopted: None,
                 machine: Some(Machine { id: "m".into(), address: "10.0.0.1".into() }),
                 registration: Some(Registration { key_hash: vec![], at: Timestamp::UNIX_EPOCH }),
                 agent: Agent {
@@ -411,13 +514,22 @@ mod tests {
                     ..Agent::default()
                 },
                 inventory: Some(Inventory::default()),
+                preflight: None,
                 placement: Placement::default(),
+                engine_wish: None,
                 membership: Some(membership),
+                standing: None,
+                remembered: None,
+                moved_at: None,
                 join_error: String::new(),
                 evacuated: false,
                 node_since: None,
                 was_ready: true,
                 machine_lost: None,
+                given_up: None,
+                networks: None,
+                nfs: None,
+                swarm_locked: false,
             };
             Stored { record, revision: 1 }
         };

@@ -7,6 +7,7 @@
 use skep_ledger::{Revision, Stored, Tx};
 
 use crate::environment::{Environment, Swarm};
+use crate::host::moving::Standing;
 use crate::host::{Host, Loss, MachineLost, Membership};
 use crate::ids::{EnvironmentId, HostId};
 use crate::name::Name;
@@ -18,10 +19,14 @@ use crate::{CLUSTER, Ruling, host};
 pub enum Finding {
     /// The swarm of this id as one of its managers lists it: every node that is a host of ours.
     Swarm(String, Vec<(HostId, Membership)>),
+    /// How a node stands among the others, as its own engine says.
+    Node(HostId, Standing),
     /// The managers of the swarm cannot agree on anything any more.
     QuorumLost,
     /// The services of a stack's generation as the swarm shows them.
     Stack(Name, u64, Vec<ServiceSeen>),
+    /// The hosts whose engines wait for the unlock key of the swarm; no other one that answers does.
+    Locked(Vec<HostId>),
     /// What the driver says of the machine of a host whose agent is silent; nothing if it runs, as far as is known.
     Machine(HostId, Option<Loss>),
 }
@@ -45,7 +50,9 @@ pub fn record(
     for finding in findings {
         match finding {
             Finding::Swarm(id, nodes) => swarm_seen(tx, environment, looked, id, nodes)?,
+            Finding::Node(id, standing) => node_seen(tx, environment, looked, id, standing)?,
             Finding::QuorumLost => quorum_lost(tx, environment, looked)?,
+            Finding::Locked(hosts) => locked_seen(tx, environment, looked, hosts)?,
             Finding::Stack(name, generation, seen) => {
                 stack_seen(tx, environment, looked, name, *generation, seen)?
             }
@@ -93,6 +100,24 @@ fn swarm_seen(
     Ok(())
 }
 
+fn node_seen(
+    tx: &mut Tx<'_>,
+    environment: &EnvironmentId,
+    looked: Revision,
+    id: &HostId,
+    standing: &Standing,
+) -> Ruling<()> {
+    let now = tx.now();
+    let host = tx.get::<Host>(environment.as_str(), id.as_str())?.filter(older_than(looked));
+    if let Some(mut host) = host.filter(|host| host.removal.is_none())
+        && host.standing.as_ref() != Some(standing)
+    {
+        host.record.stands(standing, now);
+        tx.put(&host.record);
+    }
+    Ok(())
+}
+
 fn quorum_lost(tx: &mut Tx<'_>, id: &EnvironmentId, looked: Revision) -> Ruling<()> {
     let now = tx.now();
     if let Some(mut environment) = tx.get::<Environment>(CLUSTER, id.as_str())?.filter(older_than(looked))
@@ -101,6 +126,21 @@ fn quorum_lost(tx: &mut Tx<'_>, id: &EnvironmentId, looked: Revision) -> Ruling<
     {
         swarm.quorum_lost = Some(now);
         tx.put(&environment.record);
+    }
+    Ok(())
+}
+
+fn locked_seen(
+    tx: &mut Tx<'_>,
+    environment: &EnvironmentId,
+    looked: Revision,
+    locked: &[HostId],
+) -> Ruling<()> {
+    for host in tx.list::<Host>(environment.as_str())?.into_iter().filter(older_than(looked)) {
+        let swarm_locked = locked.contains(&host.id);
+        if host.swarm_locked != swarm_locked && host.removal.is_none() {
+            tx.put(&Host { swarm_locked, ..host.record });
+        }
     }
     Ok(())
 }

@@ -15,11 +15,23 @@ use crate::environment::Environment;
 pub use crate::host_state::HostState;
 use crate::ids::{EnvironmentId, HostId, OperationId};
 use crate::name::Name;
-use crate::operation::{Operation, Subject, workflow};
+use crate::networks::HostNetworks;
+use crate::nfs::NfsSeen;
+use crate::operation::{Direction, Operation, Subject, workflow};
 use crate::placement::{Availability, Placement};
+use crate::preflight::Preflight;
+use crate::upgrade::EngineWish;
 use crate::{CLUSTER, Refusal, Ruling, operation};
+pub use inventory::{Inventory, Validity};
+use moving::{Remembered, Standing};
 
+pub mod adoption;
+mod inventory;
+pub mod moving;
 pub mod registration;
+pub mod renewal;
+pub mod role;
+mod standing;
 
 /// Hosts in one environment; Docker's own advice for one swarm.
 pub const HOSTS_PER_ENVIRONMENT_MAX: usize = 1_000;
@@ -42,8 +54,23 @@ pub struct Host {
     /// Wished for its part in the swarm.
     #[serde(default)]
     pub role: WishedRole,
+    /// Somebody wishes that it joins the swarm whatever is found about its network.
+    #[serde(default)]
+    pub skip_preflight: bool,
     /// Somebody wished it gone.
     pub removal: Option<Timestamp>,
+    /// Whoever wished it gone wants its machine to stay, as their own.
+    #[serde(default)]
+    pub keeps_machine: bool,
+    /// The operation that gives its machine back for a new one; none any more once the old one is gone.
+    #[serde(default)]
+    pub renewal: Option<OperationId>,
+    /// The host whose place it takes, or has taken.
+    #[serde(default)]
+    pub replaces: Option<HostId>,
+    /// Docker's id of the node that it was when it came, if its swarm was taken over.
+    #[serde(default)]
+    pub adopted: Option<String>,
     /// Told by the driver; by the agent, if there is no driver.
     pub machine: Option<Machine>,
     /// Told by the agent when it registered.
@@ -52,11 +79,26 @@ pub struct Host {
     pub agent: Agent,
     /// Told by the agent.
     pub inventory: Option<Inventory>,
+    /// What its agent and those of other hosts have found about the network between them, before it joined.
+    #[serde(default)]
+    pub preflight: Option<Preflight>,
     /// Wished for its node in the swarm.
     #[serde(default)]
     pub placement: Placement,
+    /// Wished for its engine.
+    #[serde(default)]
+    pub engine_wish: Option<EngineWish>,
     /// Seen in the swarm.
     pub membership: Option<Membership>,
+    /// Told by its own engine: how its node stands among the others.
+    #[serde(default)]
+    pub standing: Option<Standing>,
+    /// What the swarm knew of its node, while that leaves to join anew under another address.
+    #[serde(default)]
+    pub remembered: Option<Remembered>,
+    /// When its node has last left or changed its address for that.
+    #[serde(default)]
+    pub moved_at: Option<Timestamp>,
     /// Why it could not be taken into the swarm when that was tried last; empty once it is in.
     #[serde(default)]
     pub join_error: String,
@@ -71,6 +113,19 @@ pub struct Host {
     /// Told by the driver, and only asked of it while the agent is silent: what has become of the machine.
     #[serde(default)]
     pub machine_lost: Option<MachineLost>,
+    /// Decided: the swarm does without it as a manager. Since when it was down then; once it has been up again, the decision
+    /// is void.
+    #[serde(default)]
+    pub given_up: Option<Timestamp>,
+    /// Seen by the scheduler: the networks that Docker has made by itself there.
+    #[serde(default)]
+    pub networks: Option<HostNetworks>,
+    /// Told by its agent when the scheduler asked: what it can do with the environment's NFS server.
+    #[serde(default)]
+    pub nfs: Option<NfsSeen>,
+    /// Its engine has started and takes no part in the swarm before it is given the unlock key.
+    #[serde(default)]
+    pub swarm_locked: bool,
 }
 
 /// A machine that cannot run an agent, and since when that is known.
@@ -128,34 +183,6 @@ pub struct Agent {
     /// Since when it answers, or does not.
     #[serde(default)]
     pub engine_since: Option<Timestamp>,
-}
-
-/// What the agent found on the machine.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Inventory {
-    /// Processors.
-    pub cpus: u32,
-    /// Memory.
-    pub memory_bytes: u64,
-    /// Kernel release.
-    pub kernel: String,
-    /// `x86_64`, `aarch64`, ….
-    pub architecture: String,
-    /// Operating system.
-    pub os: String,
-    /// The machine's own host name.
-    pub hostname: String,
-    /// The machine's address as its agent sees it: the one that was chosen, or from which it reaches the managers.
-    #[serde(default)]
-    pub address: String,
-    /// MTU of the interface that carries the address.
-    pub mtu: u32,
-    /// Docker Engine's version.
-    pub engine_version: String,
-    /// The newest API that the engine speaks.
-    pub engine_api: String,
-    /// Kernel features by name: there or not.
-    pub features: BTreeMap<String, bool>,
 }
 
 /// What the swarm says about the host.
@@ -262,6 +289,8 @@ pub struct HostWish {
     pub driver: String,
     /// What the driver is told.
     pub options: BTreeMap<String, String>,
+    /// It joins the swarm whatever is found about its network.
+    pub skip_preflight: bool,
 }
 
 /// Asks for a host.
@@ -271,8 +300,10 @@ pub fn wish(
     wish: &HostWish,
     parent: Option<OperationId>,
 ) -> Ruling<Operation> {
+    environment.check_awake()?;
     let host = Host {
         options: wish.options.clone(),
+        skip_preflight: wish.skip_preflight,
         ..new_host(tx, environment, wish.id.clone(), &wish.name, Some(wish.driver.clone()))?
     };
     start(tx, environment, &host, wish.operation.clone(), parent)
@@ -306,18 +337,32 @@ fn new_host(
         driver,
         options: BTreeMap::new(),
         role: WishedRole::default(),
+        skip_preflight: false,
         removal: None,
+        keeps_machine: false,
+        renewal: None,
+        replaces: None,
+        adopted: None,
         machine: None,
         registration: None,
         agent: Agent::default(),
         inventory: None,
+        preflight: None,
         placement: Placement::default(),
+        engine_wish: None,
         membership: None,
+        standing: None,
+        remembered: None,
+        moved_at: None,
         join_error: String::new(),
         evacuated: false,
         node_since: None,
         was_ready: false,
         machine_lost: None,
+        given_up: None,
+        networks: None,
+        nfs: None,
+        swarm_locked: false,
     })
 }
 
@@ -343,13 +388,64 @@ pub fn remove(
     id: OperationId,
     parent: Option<OperationId>,
 ) -> Ruling<Operation> {
-    let mut host = named(tx, environment, reference)?;
-    if host.removal.is_some() {
-        return Err(Refusal::BeingRemoved { what: "host", name: host.name.to_string() });
-    }
-    host.removal = Some(tx.now());
+    let host = Host { keeps_machine: false, ..staying(tx, environment, reference)? };
+    wish_gone(tx, environment, host, id, parent)
+}
+
+/// Asks for a host to be removed while its machine goes on, as whoever's it is. A machine that no driver made stays anyway.
+pub fn let_go(
+    tx: &mut Tx<'_>,
+    environment: &Environment,
+    reference: &str,
+    id: OperationId,
+) -> Ruling<Operation> {
+    let host = Host { keeps_machine: true, ..staying(tx, environment, reference)? };
+    wish_gone(tx, environment, host, id, None)
+}
+
+fn wish_gone(
+    tx: &mut Tx<'_>,
+    environment: &Environment,
+    host: Host,
+    id: OperationId,
+    parent: Option<OperationId>,
+) -> Ruling<Operation> {
+    let host = Host { removal: Some(tx.now()), ..host };
     tx.put(&host);
     operation::start(tx, id, workflow::REMOVE_HOST, subject(&host), Some(environment), parent)
+}
+
+/// Asks for the network between a host and its swarm to be checked, and says whether the host may join whatever is found;
+/// `None` leaves that as it is. What waits for such a check already looks again at once.
+pub fn check(
+    tx: &mut Tx<'_>,
+    environment: &Environment,
+    reference: &str,
+    skip_preflight: Option<bool>,
+    id: OperationId,
+    by: &str,
+) -> Ruling<Operation> {
+    let mut host = staying(tx, environment, reference)?;
+    if let Some(skip) = skip_preflight.filter(|skip| *skip != host.skip_preflight) {
+        host.skip_preflight = skip;
+        tx.put(&host);
+    }
+    let checks = |running: &Operation| {
+        running.direction == Direction::Forward && workflow::CHECKS.contains(&running.workflow.as_str())
+    };
+    match operation::active_in(tx, &subject(&host))?.filter(checks) {
+        Some(running) => operation::retry(tx, running.id.as_str(), id, by),
+        None => operation::start(tx, id, workflow::CHECK_HOST, subject(&host), Some(environment), None),
+    }
+}
+
+/// The host of that name or id that is not going away.
+pub(crate) fn staying(tx: &mut Tx<'_>, environment: &Environment, reference: &str) -> Ruling<Host> {
+    let host = named(tx, environment, reference)?;
+    match host.removal {
+        None => Ok(host),
+        Some(_) => Err(Refusal::BeingRemoved { what: "host", name: host.name.to_string() }),
+    }
 }
 
 /// An agent has connected, or has something new to tell.
@@ -382,8 +478,9 @@ pub fn reported(
         engine_error: engine.err().unwrap_or_default(),
         engine_since: host.agent.engine_since,
     };
+    let known = before.inventory.as_ref().map(|inventory| inventory.address.as_str());
     host.inventory = inventory.or(host.inventory);
-    registration::moved(&mut host);
+    moving::followed(&mut host, known);
     if host != before {
         tx.put(&host);
     }
@@ -409,6 +506,7 @@ pub fn forget(tx: &mut Tx<'_>, environment: &EnvironmentId, id: &HostId) -> Ruli
         tx.delete::<HostName>(environment.as_str(), host.name.as_str());
         tx.delete::<HostPlace>(CLUSTER, id.as_str());
         registration::forget_key(tx, &host);
+        operation::forget_rest(tx, &subject(&host));
         tx.delete::<Host>(environment.as_str(), id.as_str());
     }
     Ok(())
@@ -456,61 +554,6 @@ fn by_id(tx: &mut Tx<'_>, id: &str) -> Ruling<Option<Host>> {
 
 fn not_found(environment: &Environment, reference: &str) -> Refusal {
     Refusal::NotFound { what: "host", name: reference.to_owned(), scope: Some(environment.name.to_string()) }
-}
-
-impl Host {
-    /// Can its engine be spoken to, is its address known, and is it meant to stay?
-    pub fn is_ready(&self) -> bool {
-        let engine = self.agent.connected && self.agent.engine_up && self.inventory.is_some();
-        // An agent can be faster than the driver's answer.
-        engine && self.machine.is_some() && self.removal.is_none()
-    }
-
-    /// Does it do its part in the swarm?
-    pub fn is_active(&self) -> bool {
-        self.is_ready() && self.membership.as_ref().is_some_and(|membership| membership.ready)
-    }
-
-    /// Takes over what the swarm says of it; nothing if the swarm does not list it.
-    pub(crate) fn seen_in_swarm(&mut self, membership: Option<Membership>, now: Timestamp) {
-        let shown =
-            |node: &Option<Membership>| node.as_ref().filter(|node| node.ready).map(|node| node.availability);
-        if shown(&self.membership) != shown(&membership) {
-            self.node_since = Some(now);
-        }
-        self.was_ready |= shown(&membership).is_some();
-        if membership.is_some() {
-            self.join_error.clear();
-        }
-        let node = |membership: &Option<Membership>| membership.as_ref().map(|node| node.node.clone());
-        if node(&self.membership) != node(&membership) {
-            // Another node has nothing of what was written into the one before it.
-            self.placement.applied = 0;
-            self.placement.written.clear();
-        }
-        self.membership = membership;
-    }
-
-    /// Could it be spoken to once, and cannot now? Such a host's driver is asked what has become of the machine.
-    pub fn is_silent(&self) -> bool {
-        let was_there = self.machine.is_some() && self.registration.is_some() && self.agent.since.is_some();
-        was_there && !self.agent.connected && self.removal.is_none()
-    }
-
-    /// Does its agent say that its engine answers?
-    pub fn answers(&self) -> bool {
-        self.agent.connected && self.agent.engine_up
-    }
-
-    /// Is it a manager of the swarm?
-    pub fn is_swarm_manager(&self) -> bool {
-        self.membership.as_ref().is_some_and(|membership| membership.role == Role::Manager)
-    }
-
-    /// Does the kernel have a feature? `None` if the agent has not said.
-    pub fn has_feature(&self, name: &str) -> Option<bool> {
-        self.inventory.as_ref()?.features.get(name).copied()
-    }
 }
 
 impl std::fmt::Display for Role {

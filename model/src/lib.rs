@@ -8,6 +8,8 @@
 //! `swarm`), the scheduler writes decisions ([`operation`]). No field has two authors.
 
 pub mod access;
+pub mod balance;
+pub mod differences;
 pub mod doctor;
 pub mod environment;
 pub mod fact;
@@ -17,17 +19,27 @@ mod host_state;
 pub mod ids;
 pub mod manager;
 pub mod name;
+pub mod networks;
+pub mod nfs;
 pub mod operation;
+pub mod options;
 pub mod placement;
+pub mod preflight;
 pub mod recipe;
 pub mod refusal;
+pub mod registry;
 pub mod resource;
+pub mod sealed;
 pub mod snapshot;
 pub mod stack;
+pub mod subnet;
+pub mod swarm_keys;
 pub mod template;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod token_terms;
+pub mod upgrade;
+pub mod upkeep;
 
 /// The partition of everything that belongs to no environment.
 pub const CLUSTER: &str = "cluster";

@@ -26,9 +26,11 @@ pub mod history;
 mod log;
 mod queue;
 
-pub use ask::{Turnaround, WayOut, cancel, pause, resume, retry, turnaround};
+pub use ask::{Turnaround, WayOut, cancel, let_go_all, pause, resume, retry, turnaround};
 pub use log::{LINES_PER_OPERATION_MAX, Line, log, save};
-pub use queue::{Active, QUEUED_PER_SUBJECT_MAX, Rest, active, start};
+pub use queue::{
+    Active, QUEUED_PER_SUBJECT_MAX, Rest, active, active_in, forget_rest, open_on, start, start_because,
+};
 
 /// A step that does not say how long it may take may take this long.
 const STEP_DEADLINE: SignedDuration = SignedDuration::from_mins(10);
@@ -39,26 +41,65 @@ pub const WAITING_FOR_OTHERS_MAX: SignedDuration = SignedDuration::from_hours(24
 /// Paused for longer, it was forgotten; its subject would be in its hands for ever.
 pub const PAUSED_MAX: SignedDuration = SignedDuration::from_hours(7 * 24);
 
+/// Who has paused an operation that paused by itself.
+pub const ITSELF: &str = "skep";
+
 /// The workflows by name; `scheduler` holds what they do, and a test there compares the two lists.
 pub mod workflow {
     /// Makes an environment with its first hosts.
     pub const CREATE_ENVIRONMENT: &str = "create-environment";
     /// Makes a machine and brings it into the environment's swarm.
     pub const CREATE_HOST: &str = "create-host";
+    /// Gives a host's machine back and makes it anew.
+    pub const REPROVISION_HOST: &str = "reprovision-host";
+    /// Lets a new host take the place of another.
+    pub const REPLACE_HOST: &str = "replace-host";
+    /// Checks the network between a host and its swarm.
+    pub const CHECK_HOST: &str = "check-host";
+    /// Lets a host whose address has changed leave its swarm and join it anew.
+    pub const MOVE_HOST: &str = "move-host";
     /// Brings what is wished for a host's node into the swarm.
     pub const UPDATE_HOST: &str = "update-host";
+    /// Brings what is wished anew for an environment into its swarm.
+    pub const UPDATE_ENVIRONMENT: &str = "update-environment";
     /// Makes the ready hosts of an environment into one swarm.
     pub const FORM_SWARM: &str = "form-swarm";
     /// Begins a swarm that has lost its quorum anew on one of its managers.
     pub const RESCUE_SWARM: &str = "rescue-swarm";
+    /// Moves tasks to hosts that have joined.
+    pub const REBALANCE_SWARM: &str = "rebalance-swarm";
+    /// Brings what is wished for a swarm's keys and certificates into it.
+    pub const UPDATE_SWARM: &str = "update-swarm";
+    /// Replaces the tokens with which nodes join.
+    pub const ROTATE_TOKENS: &str = "rotate-tokens";
+    /// Replaces the authority that signs the nodes' certificates.
+    pub const ROTATE_AUTHORITY: &str = "rotate-ca";
+    /// Replaces the key that managers need when their engines start.
+    pub const ROTATE_UNLOCK_KEY: &str = "rotate-unlock-key";
+    /// Gives locked managers the unlock key.
+    pub const UNLOCK_SWARM: &str = "unlock-swarm";
     /// Makes a recipe into running services.
     pub const DEPLOY_STACK: &str = "deploy-stack";
+    /// Brings another login to a registry to the services of a stack.
+    pub const GIVE_LOGINS: &str = "give-logins";
     /// Removes a stack's services and networks.
     pub const REMOVE_STACK: &str = "remove-stack";
     /// Takes a host out of the swarm and gives its machine back.
     pub const REMOVE_HOST: &str = "remove-host";
     /// Removes an environment with everything in it.
     pub const REMOVE_ENVIRONMENT: &str = "remove-environment";
+    /// Lets an environment rest.
+    pub const PAUSE_ENVIRONMENT: &str = "pause-environment";
+    /// Lets an environment that rests be at work again.
+    pub const RESUME_ENVIRONMENT: &str = "resume-environment";
+    /// Gives a host another engine.
+    pub const UPGRADE_HOST: &str = "upgrade-host";
+    /// Gives all hosts of an environment another engine, one after the other.
+    pub const UPGRADE_ENVIRONMENT: &str = "upgrade-environment";
+    /// Gives a machine back whose host is gone already.
+    pub const RELEASE_MACHINE: &str = "release-machine";
+    /// Those that check the network between a host and its swarm.
+    pub const CHECKS: &[&str] = &[CREATE_HOST, CHECK_HOST, MOVE_HOST, REPROVISION_HOST];
     /// Those that take something away that somebody wished gone.
     pub const REMOVALS: &[&str] = &[REMOVE_STACK, REMOVE_HOST, REMOVE_ENVIRONMENT];
 }
@@ -66,9 +107,9 @@ pub mod workflow {
 /// What an operation is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
-    /// `environment`, `host`, `stack` or `swarm`.
+    /// `environment`, `host`, `machine`, `replacement`, `stack`, `swarm` or `tasks`.
     pub kind: String,
-    /// Its id (a swarm's is its environment's).
+    /// Its id (a swarm's, and that of its tasks, is its environment's; a replacement's that of the host that is replaced).
     pub id: String,
     /// Its name, for people.
     pub name: String,
@@ -248,6 +289,9 @@ pub struct Operation {
     /// Why its clock stands still.
     #[serde(default)]
     pub hold: Option<Hold>,
+    /// When it was last let go on after a pause: what has failed before was looked at by somebody.
+    #[serde(default)]
+    pub resumed_at: Option<Timestamp>,
     /// Who asked for it to be given up.
     #[serde(default)]
     pub cancelled: Option<Asked>,
@@ -260,6 +304,9 @@ pub struct Operation {
     /// How many lines its log has had.
     #[serde(default)]
     pub lines: u64,
+    /// Why it was begun although nobody asked for it; empty if somebody did.
+    #[serde(default)]
+    pub reason: String,
 }
 
 impl Record for Operation {
@@ -382,6 +429,12 @@ impl Operation {
         self.hold = Some(Hold::Paused(Asked { by: by.to_owned(), at: now }));
     }
 
+    /// It cannot go on before somebody has looked, so it pauses by itself.
+    pub fn hold_for(&mut self, why: &str, now: Timestamp) {
+        self.wait(why, now);
+        self.pause(ITSELF, now);
+    }
+
     /// Its clock goes on, from where it stood.
     pub fn let_go(&mut self, now: Timestamp) {
         if let Some(hold) = self.hold.take() {
@@ -457,6 +510,18 @@ impl Operation {
         step.retry_at = None;
     }
 
+    /// Something stays that should have gone; the end tells.
+    pub fn leaves_behind(&mut self, what: String) {
+        if !self.left.contains(&what) {
+            self.left.push(what);
+        }
+    }
+
+    /// Was every step brought about, whatever stays behind?
+    pub(crate) fn came_through(&self) -> bool {
+        !self.steps.is_empty() && self.steps.iter().all(|step| step.state == StepState::Done)
+    }
+
     /// It ends here, unfinished; nothing more is given back, and it says what is left.
     pub fn abandon(&mut self, why: &str, now: Timestamp) {
         self.failure.get_or_insert_with(|| why.to_owned());
@@ -474,12 +539,14 @@ impl Operation {
     fn end(&mut self, state: State, now: Timestamp) {
         self.state = match state {
             State::Failed if self.cancelled.is_some() && self.left.is_empty() => State::Cancelled,
+            // Whoever reads "succeeded" looks no further, and a machine may still cost money.
+            State::Succeeded if !self.left.is_empty() => State::Failed,
             state => state,
         };
         self.hold = None;
         self.ended_at = Some(now);
         if !self.left.is_empty() {
-            let failure = self.failure.take().unwrap_or_default();
+            let failure = self.failure.take().unwrap_or_else(|| "everything else is done".into());
             self.failure = Some(format!("{failure}; left behind: {}", self.left.join("; ")));
         }
         self.message = match (&self.failure, self.state) {

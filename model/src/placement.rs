@@ -10,7 +10,7 @@ use skep_ledger::Tx;
 
 use crate::environment::Environment;
 use crate::host::{self, Host};
-use crate::ids::OperationId;
+use crate::ids::{EnvironmentId, HostId, OperationId};
 use crate::operation::{self, Operation, workflow};
 use crate::{Refusal, Ruling};
 
@@ -50,6 +50,10 @@ pub struct Placement {
     pub generation: u64,
     /// The generation that its node has; zero for one that has joined since.
     pub applied: u64,
+    /// What its node took before Skep drained it for a while. Written before that is done, and gone once the node takes it
+    /// again.
+    #[serde(default)]
+    pub kept: Option<Availability>,
     /// The keys that were written into the swarm, so that a label that is not wished any more can be found there.
     pub written: Vec<String>,
 }
@@ -98,17 +102,30 @@ pub fn wish(
     change: &Change,
     id: OperationId,
 ) -> Ruling<Operation> {
-    let mut host: Host = host::named(tx, environment, reference)?;
-    if host.removal.is_some() {
-        return Err(Refusal::BeingRemoved { what: "host", name: host.name.to_string() });
-    }
+    environment.check_awake()?;
+    let mut host = host::staying(tx, environment, reference)?;
     host.placement.change(change)?;
     host.evacuated = false;
     tx.put(&host);
     operation::start(tx, id, workflow::UPDATE_HOST, host::subject(&host), Some(environment), None)
 }
 
-fn check(key: &str, value: Option<&str>) -> Ruling<()> {
+/// Notes what a host's node takes, before it is drained for a while. What was noted before is not forgotten.
+pub fn keep(tx: &mut Tx<'_>, environment: &EnvironmentId, host: &HostId) -> Ruling<()> {
+    let Some(mut stored) = tx.get::<Host>(environment.as_str(), host.as_str())? else {
+        return Ok(());
+    };
+    let host = &mut stored.record;
+    let takes = host.membership.as_ref().map(|node| node.availability);
+    if let (None, Some(takes @ (Availability::Active | Availability::Pause))) = (host.placement.kept, takes) {
+        host.placement.kept = Some(takes);
+        tx.put(host);
+    }
+    Ok(())
+}
+
+/// Refuses what cannot be the key of a label.
+pub(crate) fn check_key(key: &str) -> Ruling<()> {
     let refused = |allowed: String| {
         Err(Refusal::InvalidValue { what: "the key of a label", value: format!("'{key}'"), allowed })
     };
@@ -119,6 +136,11 @@ fn check(key: &str, value: Option<&str>) -> Ruling<()> {
     if let Some(reserved) = RESERVED.iter().find(|reserved| key.starts_with(**reserved)) {
         return refused(format!("keys that begin with '{reserved}' are reserved"));
     }
+    Ok(())
+}
+
+fn check(key: &str, value: Option<&str>) -> Ruling<()> {
+    check_key(key)?;
     match value.filter(|value| value.len() > VALUE_BYTES_MAX || value.chars().any(char::is_control)) {
         None => Ok(()),
         Some(value) => Err(Refusal::InvalidValue {

@@ -87,6 +87,22 @@ pub enum Refusal {
         /// The operation that they wait for.
         operation: String,
     },
+    /// Nothing is changed in an environment that rests.
+    #[error("environment '{environment}' is paused: nothing is changed in it until it is resumed")]
+    EnvironmentPaused {
+        /// Its name.
+        environment: String,
+    },
+    /// Engines do not read what newer ones have written.
+    #[error("host '{host}' has engine {has}, which is newer than {wished}")]
+    EngineIsNewer {
+        /// The host.
+        host: String,
+        /// What it has.
+        has: String,
+        /// What was asked for.
+        wished: String,
+    },
     /// There is no machine to do it on.
     #[error("environment '{environment}' has no hosts: services have nowhere to run")]
     NoHosts {
@@ -115,6 +131,56 @@ pub enum Refusal {
         /// Hosts that can.
         candidates: Vec<String>,
     },
+    /// Something was wished for a swarm that is still to be formed.
+    #[error("environment '{environment}' has no swarm yet: there is nothing to rotate")]
+    NoSwarm {
+        /// The environment.
+        environment: String,
+    },
+    /// Skep knows no unlock key of the swarm.
+    #[error("the managers of environment '{environment}' are not locked with a key that Skep knows")]
+    NotAutolocked {
+        /// The environment.
+        environment: String,
+    },
+    /// No manager waits for an unlock key.
+    #[error("no manager of environment '{environment}' is locked")]
+    NothingLocked {
+        /// The environment.
+        environment: String,
+    },
+    /// Hosts of an environment that do not go with what is wished for it.
+    #[error("environment '{environment}' has hosts that do not go with that: {}", .reasons.join("; "))]
+    HostsUnfit {
+        /// Its name.
+        environment: String,
+        /// Each host with its reason.
+        reasons: Vec<String>,
+    },
+    /// A recipe needs the environment's NFS server.
+    #[error("volumes of the recipe are on NFS, and environment '{environment}' has no NFS server")]
+    NoNfs {
+        /// Its name.
+        environment: String,
+    },
+    /// A template that every cluster has.
+    #[error("template '{name}' is built in and cannot be {cannot}")]
+    BuiltIn {
+        /// Its name.
+        name: String,
+        /// What would have been done.
+        cannot: &'static str,
+    },
+    /// What a change was decided on has changed.
+    #[error("{what} has changed since revision {expected}: it is of revision {revision}")]
+    Outdated {
+        /// Kind and name of the thing.
+        what: String,
+        /// The revision that the change was decided on.
+        expected: u64,
+        /// The revision that it is of.
+        revision: u64,
+    },
     /// A published port that another stack has on every host.
     #[error("port {port} on the hosts of the environment is already published by {by}")]
     HostPortTaken {
@@ -122,6 +188,62 @@ pub enum Refusal {
         port: String,
         /// `STACK/SERVICE`.
         by: String,
+    },
+    /// A machine that is somebody's.
+    #[error("machine {machine} is no orphan: {why}")]
+    NotAnOrphan {
+        /// Its tag.
+        machine: String,
+        /// Whose it is.
+        why: String,
+    },
+    /// A machine that only its owner can make anew.
+    #[error("host '{host}' registered itself: no driver can make a machine like its own")]
+    NoDriver {
+        /// The host.
+        host: String,
+        /// Its environment.
+        environment: String,
+    },
+    /// A host that its swarm needs as it is.
+    #[error("host '{host}' cannot be spared: {why}")]
+    CannotBeSpared {
+        /// The host.
+        host: String,
+        /// What would be lost.
+        why: String,
+    },
+    /// A part in the swarm that the host would not get.
+    #[error("host '{host}' would not become a swarm manager: {why}")]
+    RoleWithoutEffect {
+        /// The host.
+        host: String,
+        /// Who stands in its way.
+        why: String,
+    },
+    /// A machine that works for a swarm, and nobody has said that the swarm is to be taken over.
+    #[error("the engine of '{name}' is a node of a swarm already")]
+    NodeOfASwarm {
+        /// The machine.
+        name: String,
+    },
+    /// A machine without a swarm that could be taken over.
+    #[error("'{name}' brings no swarm that could be taken over: {why}")]
+    NothingToAdopt {
+        /// The machine.
+        name: String,
+        /// What is missing.
+        why: String,
+    },
+    /// A swarm for which there is no place.
+    #[error("environment '{environment}' cannot take over the swarm of '{name}': {why}")]
+    AnotherSwarm {
+        /// The environment.
+        environment: String,
+        /// The machine.
+        name: String,
+        /// What stands in the way.
+        why: String,
     },
     /// A bound was reached.
     #[error("there can be at most {limit} {what}")]
@@ -187,6 +309,22 @@ impl Refusal {
         ("SKP-1306", "CANNOT_RESCUE"),
         ("SKP-1307", "OPERATION_IN_PROGRESS"),
         ("SKP-1308", "WRONG_STATE"),
+        ("SKP-1321", "NOT_AN_ORPHAN"),
+        ("SKP-1322", "NO_DRIVER"),
+        ("SKP-1323", "CANNOT_BE_SPARED"),
+        ("SKP-1324", "ROLE_WITHOUT_EFFECT"),
+        ("SKP-1325", "NODE_OF_A_SWARM"),
+        ("SKP-1326", "NOTHING_TO_ADOPT"),
+        ("SKP-1327", "ANOTHER_SWARM"),
+        ("SKP-1331", "NO_SWARM"),
+        ("SKP-1332", "NOT_AUTOLOCKED"),
+        ("SKP-1333", "NOTHING_LOCKED"),
+        ("SKP-1341", "HOSTS_UNFIT"),
+        ("SKP-1342", "BUILT_IN"),
+        ("SKP-1343", "OUTDATED"),
+        ("SKP-1344", "NO_NFS"),
+        ("SKP-1351", "ENVIRONMENT_PAUSED"),
+        ("SKP-1352", "ENGINE_IS_NEWER"),
         ("SKP-1401", "LIMIT_REACHED"),
         ("SKP-1406", "QUEUE_FULL"),
         ("SKP-1501", "JOIN_TOKEN_USELESS"),
@@ -213,6 +351,22 @@ impl Refusal {
             Refusal::CannotRescue { .. } => "SKP-1306",
             Refusal::OperationInProgress { .. } => "SKP-1307",
             Refusal::WrongState { .. } => "SKP-1308",
+            Refusal::NotAnOrphan { .. } => "SKP-1321",
+            Refusal::NoDriver { .. } => "SKP-1322",
+            Refusal::CannotBeSpared { .. } => "SKP-1323",
+            Refusal::RoleWithoutEffect { .. } => "SKP-1324",
+            Refusal::NodeOfASwarm { .. } => "SKP-1325",
+            Refusal::NothingToAdopt { .. } => "SKP-1326",
+            Refusal::AnotherSwarm { .. } => "SKP-1327",
+            Refusal::NoSwarm { .. } => "SKP-1331",
+            Refusal::NotAutolocked { .. } => "SKP-1332",
+            Refusal::NothingLocked { .. } => "SKP-1333",
+            Refusal::HostsUnfit { .. } => "SKP-1341",
+            Refusal::BuiltIn { .. } => "SKP-1342",
+            Refusal::Outdated { .. } => "SKP-1343",
+            Refusal::NoNfs { .. } => "SKP-1344",
+            Refusal::EnvironmentPaused { .. } => "SKP-1351",
+            Refusal::EngineIsNewer { .. } => "SKP-1352",
             Refusal::TooMany { .. } => "SKP-1401",
             Refusal::QueueFull { .. } => "SKP-1406",
             Refusal::JoinTokenUseless => "SKP-1501",
@@ -243,11 +397,48 @@ impl Refusal {
                 "registration token" => "see what there is: skep host registration-tokens".into(),
                 what => format!("see what there is: skep {} ls", what.replace("environment", "env")),
             }),
+            Refusal::NotAnOrphan { .. } => Some("remove its host instead: skep host rm NAME -e ENVIRONMENT".into()),
+            Refusal::NoDriver { host, environment } => Some(format!(
+                "set a machine up yourself and register it (skep host register -e {environment}), then remove this one: \
+                 skep host rm {host} -e {environment}; the same machine is removed first"
+            )),
+            Refusal::CannotBeSpared { .. } => {
+                Some("see how the hosts are: skep host ls; or add one first: skep host create NAME --driver DRIVER".into())
+            }
+            Refusal::RoleWithoutEffect { .. } => Some("let one of them go first: skep host demote NAME".into()),
+            Refusal::NodeOfASwarm { .. } => Some(
+                "take its swarm over as it is: skep host register --adopt; or take the machine out of it first, on the \
+                 machine: docker swarm leave"
+                    .into(),
+            ),
+            Refusal::NothingToAdopt { .. } => {
+                Some("begin with one of the swarm's managers; a machine without a swarm registers without --adopt".into())
+            }
+            Refusal::AnotherSwarm { .. } => Some(
+                "make an environment for it: skep env create NAME -t TEMPLATE; then: skep host register -e NAME --adopt"
+                    .into(),
+            ),
             Refusal::BeingRemoved { .. } => Some("wait until it is gone: skep op ls".into()),
+            Refusal::EnvironmentPaused { environment } => {
+                Some(format!("let it be at work again: skep env resume {environment}"))
+            }
+            Refusal::EngineIsNewer { has, .. } => {
+                Some(format!("name a version that is at least as new (--to {has}), or replace the host"))
+            }
             Refusal::NoHosts { environment } => {
                 Some(format!("add one: skep host create host-1 --driver local -e {environment}"))
             }
             Refusal::HostPortTaken { .. } => Some("publish another port, or remove the other stack".into()),
+            Refusal::NoSwarm { environment } => {
+                Some(format!("wait until its first host is ready: skep host ls -e {environment}"))
+            }
+            Refusal::NotAutolocked { environment } => Some(format!(
+                "lock them: skep env update {environment} --autolock on; if somebody has locked them by other means, give \
+                 the key: skep env unlock {environment} --key-file FILE"
+            )),
+            Refusal::NothingLocked { environment } => {
+                Some(format!("see what its hosts lack: skep host ls -e {environment}"))
+            }
             Refusal::HasQuorum { environment, .. } => {
                 Some(format!("see what its hosts lack: skep host ls -e {environment}"))
             }
@@ -273,8 +464,15 @@ impl Refusal {
             }
             Refusal::InvalidRecipe { .. } => Some("docs/reference/recipe.md lists what is understood".into()),
             Refusal::InvalidTemplate { .. } => {
-                Some("examples/template-three-managers.yml shows the format".into())
+                Some("docs/reference/template.md lists what is understood; skep template export default shows a whole one".into())
             }
+            Refusal::NoNfs { environment } => {
+                Some(format!("name one: skep env update {environment} --nfs server=…,path=…"))
+            }
+            Refusal::BuiltIn { name, .. } => {
+                Some(format!("export it, give it another name, import that: skep template export {name}"))
+            }
+            Refusal::Outdated { .. } => Some("look at it again, then decide anew".into()),
             _ => None,
         }
     }

@@ -37,6 +37,9 @@ pub struct Stack {
     pub generation: u64,
     /// Somebody wished it gone.
     pub removal: Option<Timestamp>,
+    /// The generation whose volumes can be mounted on every host.
+    #[serde(default)]
+    pub volumes_checked: u64,
     /// The generation whose networks exist.
     pub networks_made: u64,
     /// The generation whose services exist.
@@ -45,6 +48,9 @@ pub struct Stack {
     /// shows another one has been changed since: rolled back by Docker, or updated by somebody else.
     #[serde(default)]
     pub service_hashes: BTreeMap<String, String>,
+    /// Which login to which registry the services were given: when it was made, by the registry's address.
+    #[serde(default)]
+    pub logins: BTreeMap<String, Timestamp>,
     /// The services as they were seen last.
     pub seen: Vec<ServiceSeen>,
     /// The generation that was seen.
@@ -103,7 +109,7 @@ pub struct StackWish {
 
 /// Asks for a stack to be deployed, new or again.
 pub fn deploy(tx: &mut Tx<'_>, environment: &str, wish: &StackWish) -> Ruling<Operation> {
-    let environment = environment::usable(tx, environment)?;
+    let environment = environment::awake(tx, environment)?;
     let name = Name::parse("a stack", &wish.name)?;
     let recipe =
         recipe::parse(&wish.document, &wish.variables).map_err(|errors| Refusal::InvalidRecipe { errors })?;
@@ -111,6 +117,9 @@ pub fn deploy(tx: &mut Tx<'_>, environment: &str, wish: &StackWish) -> Ruling<Op
         return Err(Refusal::NoHosts { environment: environment.name.to_string() });
     }
     host_ports_free(tx, &environment, &name, &recipe)?;
+    if recipe.uses_nfs() && environment.options.nfs.is_none() {
+        return Err(Refusal::NoNfs { environment: environment.name.to_string() });
+    }
     let now = tx.now();
     let known = tx.get::<Stack>(environment.id.as_str(), name.as_str())?.map(|stored| stored.record);
     if known.as_ref().is_some_and(|stack| stack.removal.is_some()) {
@@ -127,9 +136,11 @@ pub fn deploy(tx: &mut Tx<'_>, environment: &str, wish: &StackWish) -> Ruling<Op
         recipe,
         generation: known.as_ref().map_or(1, |stack| stack.generation + 1),
         removal: None,
+        volumes_checked: known.as_ref().map_or(0, |stack| stack.volumes_checked),
         networks_made: known.as_ref().map_or(0, |stack| stack.networks_made),
         services_made: known.as_ref().map_or(0, |stack| stack.services_made),
         service_hashes: known.as_ref().map_or(BTreeMap::new(), |stack| stack.service_hashes.clone()),
+        logins: known.as_ref().map_or(BTreeMap::new(), |stack| stack.logins.clone()),
         seen: known.as_ref().map_or(vec![], |stack| stack.seen.clone()),
         settled: known.as_ref().map_or(0, |stack| stack.settled),
         seen_generation: known.map_or(0, |stack| stack.seen_generation),
@@ -156,6 +167,15 @@ pub fn remove(tx: &mut Tx<'_>, environment: &str, name: &str, id: OperationId) -
 /// The stack of that name.
 pub fn find(view: &View, environment: &Environment, name: &str) -> Ruling<Stored<Stack>> {
     view.get::<Stack>(environment.id.as_str(), name)?.ok_or_else(|| not_found(environment, name))
+}
+
+/// Lets a stack go of which nothing is left.
+pub(crate) fn forget(tx: &mut Tx<'_>, environment: &EnvironmentId, name: &Name) -> Ruling<()> {
+    if let Some(stack) = tx.get::<Stack>(environment.as_str(), name.as_str())? {
+        operation::forget_rest(tx, &subject(&stack));
+        tx.delete::<Stack>(environment.as_str(), name.as_str());
+    }
+    Ok(())
 }
 
 /// The stack as the subject of an operation.

@@ -38,6 +38,7 @@ impl Swarm {
             hosts: swarm.hosts.iter().map(|id| (id.clone(), OperationId::new(Uuid::now_v7()))).collect(),
             driver: "local".into(),
             options: Default::default(),
+            change: Default::default(),
         };
         let members = swarm.members(managers);
         swarm
@@ -124,6 +125,16 @@ impl Swarm {
             Ok(())
         })
         .await;
+    }
+
+    /// The record of the host with this number.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn host(&self, number: usize) -> Host {
+        let found =
+            self.ledger.view().get::<Host>(self.environment.as_str(), self.hosts[number - 1].as_str());
+        found.ok().flatten().map(|stored| stored.record).unwrap_or_else(|| panic!("no host {number}"))
     }
 
     /// The environment's record.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use skep_agent::{AddressChoice, AgentConfig, AgentError, LogFiles, Offering};
+use skep_agent::{AddressChoice, AgentConfig, AgentError, Entrance, LogFiles, Offering};
 use tokio_util::sync::CancellationToken;
 
 /// The managers do not want this host, and asking again does not help: its unit does not start it again.
@@ -43,6 +43,13 @@ pub(crate) struct Agent {
     /// reaches the managers]
     #[arg(long, value_name = "IP|INTERFACE", env = "SKEP_AGENT_ADDRESS")]
     address: Option<AddressChoice>,
+    /// Take the swarm over that this machine's engine is a node of, as it is: only into an environment without a swarm, or
+    /// one that has taken over the same
+    #[arg(long, env = "SKEP_AGENT_ADOPT", value_parser = clap::builder::BoolishValueParser::new())]
+    adopt: bool,
+    /// This agent runs in a container that sees the host's processes: commands for the host are run there
+    #[arg(long, env = "SKEP_AGENT_IN_CONTAINER", value_parser = clap::builder::BoolishValueParser::new())]
+    in_container: bool,
     /// The engine's log, if it is not in the journal
     #[arg(long, value_name = "FILE", env = "SKEP_AGENT_ENGINE_LOG", hide_short_help = true)]
     engine_log: Option<PathBuf>,
@@ -59,13 +66,14 @@ impl Agent {
             crate::ports::stop_signal().await;
             signalled.cancel();
         });
-        let (managers, name) = (self.managers, self.name);
+        let (managers, name, adopt) = (self.managers, self.name, self.adopt);
         let config = AgentConfig {
             state_dir: self.state_dir,
             docker_socket: self.docker_socket,
             join_file: self.join,
-            offering: self.token.map(|token| Offering { token, managers, name }),
+            offering: self.token.map(|token| Offering { token, managers, name, adopt }),
             address: self.address,
+            entrance: if self.in_container { Entrance::FirstProcess } else { Entrance::Here },
             logs: LogFiles { engine: self.engine_log, agent: self.agent_log },
         };
         match skep_agent::run(config, shutdown).await {

@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout};
 use crate::admission::REMOVED_MARK;
 use crate::config::{Founder, save_known_members};
 use crate::members::Members;
+use crate::solitude::Solitude;
 
 /// Between two looks. A learner waits that long, and two looks must agree about it.
 const LOOK: Duration = Duration::from_millis(500);
@@ -43,7 +44,7 @@ pub(crate) async fn run(members: Arc<Members>, hub: Hub) {
         ready: BTreeSet::new(),
         dead_since: BTreeMap::new(),
         leads: false,
-        alone_since: None,
+        solitude: Solitude::default(),
     };
     let mut looks = 0;
     loop {
@@ -91,8 +92,7 @@ struct Caretaker {
     /// Voters that do not answer, and since when; only while this manager leads.
     dead_since: BTreeMap<u64, Instant>,
     leads: bool,
-    /// Since when no quorum of the managers can be reached from here.
-    alone_since: Option<Instant>,
+    solitude: Solitude,
 }
 
 impl Caretaker {
@@ -178,16 +178,11 @@ impl Caretaker {
         }
     }
 
-    /// Whoever is cut off from the other managers is of no use to its agents: for the others they are silent, and what they
-    /// report is not written down. They find their way back if there is no better one.
+    /// They find their way back if there is no better one.
     async fn part_with_agents_if_alone(&mut self) {
         let quorum = timeout(QUORUM_MAX, self.members.ledger.fresh_view()).await;
-        if matches!(quorum, Ok(Ok(_))) || self.members.replica.members_now().len() < 2 {
-            self.alone_since = None;
-            return;
-        }
-        if self.alone_since.get_or_insert_with(Instant::now).elapsed() > SILENCE_MAX {
-            self.alone_since = None;
+        let in_company = matches!(quorum, Ok(Ok(_))) || self.members.replica.members_now().len() < 2;
+        if self.solitude.looked(in_company, Instant::now(), SILENCE_MAX) {
             let agents = self.hub.disconnect_all();
             tracing::warn!(agents, "the other managers cannot be reached: agents are sent to look for them");
         }

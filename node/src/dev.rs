@@ -46,7 +46,8 @@ const MARK: &str = "SKEP_DEV";
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  skep dev                             one manager, no hosts\n  \
-                        sudo skep dev --managers 3 --hosts 3  a highly available cluster with a real swarm\n\n\
+                        sudo skep dev --managers 3 --hosts 3  a highly available cluster with a real swarm\n  \
+                        sudo skep dev --switch-off dev-2      its second host loses power; --switch-on brings it back\n\n\
                         Ctrl-C stops it and removes everything it made.")]
 pub(crate) struct Dev {
     /// How many managers: 1, 3, 5 or 7
@@ -73,6 +74,12 @@ pub(crate) struct Dev {
     /// Leave everything as it is when stopped, managers and hosts too; the next run removes it
     #[arg(long)]
     keep: bool,
+    /// Switch the machine of a host of the running cluster off, as a power cut would
+    #[arg(long, value_name = "HOST")]
+    switch_off: Option<String>,
+    /// Switch it on: its engine and its agent are started, whichever does not run
+    #[arg(long, value_name = "HOST")]
+    switch_on: Option<String>,
 }
 
 /// A cluster that is being run.
@@ -89,6 +96,9 @@ struct Lab {
 
 impl Dev {
     pub(crate) async fn run(self) -> Result<()> {
+        if self.switch_off.is_some() || self.switch_on.is_some() {
+            return self.switch().await;
+        }
         let mut lab = self.prepare()?;
         lab.remove_leftovers()?;
         if self.clean {
@@ -115,11 +125,23 @@ impl Dev {
         outcome
     }
 
-    fn prepare(&self) -> Result<Lab> {
-        Name::parse("a cluster", &self.name)?;
-        if self.hosts > HOSTS_MAX {
-            bail!("{} hosts are too many for one machine: use at most {HOSTS_MAX}", self.hosts);
+    /// Both one after the other are a restart.
+    async fn switch(&self) -> Result<()> {
+        let (_, drivers) = self.place()?;
+        if let Some(host) = &self.switch_off {
+            local::switch_off(&drivers, host)?;
+            println!("{host} is off");
         }
+        if let Some(host) = &self.switch_on {
+            local::switch_on(&drivers, host).await?;
+            println!("{host} is on");
+        }
+        Ok(())
+    }
+
+    /// The folder of all clusters, and what the driver is told of this one.
+    fn place(&self) -> Result<(PathBuf, DriverConfig)> {
+        Name::parse("a cluster", &self.name)?;
         let root = match &self.dir {
             Some(dir) => dir.clone(),
             None if Uid::effective().is_root() => "/var/lib/skep-dev".into(),
@@ -127,17 +149,24 @@ impl Dev {
         };
         fs::create_dir_all(&root).with_context(|| format!("making {}", root.display()))?;
         let root = root.canonicalize().with_context(|| format!("finding {}", root.display()))?;
+        let drivers = DriverConfig {
+            cluster: format!("dev-{}", self.name),
+            skep_binary: std::env::current_exe().context("finding this program")?,
+            root: root.join(&self.name).join("hosts"),
+        };
+        Ok((root, drivers))
+    }
+
+    fn prepare(&self) -> Result<Lab> {
+        if self.hosts > HOSTS_MAX {
+            bail!("{} hosts are too many for one machine: use at most {HOSTS_MAX}", self.hosts);
+        }
+        let (root, drivers) = self.place()?;
         let lock = fs::File::create(root.join(format!("{}.lock", self.name))).context("making a lock")?;
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|_| {
             anyhow::anyhow!("a cluster named '{0}' is running: stop it, or choose another --name", self.name)
         })?;
-        let binary = std::env::current_exe().context("finding this program")?;
-        let dir = root.join(&self.name);
-        let drivers = DriverConfig {
-            cluster: format!("dev-{}", self.name),
-            skep_binary: binary.clone(),
-            root: dir.join("hosts"),
-        };
+        let (binary, dir) = (drivers.skep_binary.clone(), root.join(&self.name));
         if self.hosts > 0 {
             skep_drivers::check(&drivers, "local", &Default::default())?;
         }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use skep_hub::{Admitted, HubEvents, RegisterRefusal};
 use skep_ledger::{Ledger, Request, TransactError, Tx, transact};
+use skep_model::host::adoption::Node;
 use skep_model::host::registration::{self, Registered};
-use skep_model::host::{self, Inventory};
+use skep_model::host::{self, Inventory, Validity};
 use skep_model::ids::{HostId, OperationId};
 use skep_model::{Refusal, Ruling};
 use skep_wire::pki::{self, Authority, Identity, JoinToken, Joiner};
@@ -84,6 +86,13 @@ impl Registrar {
             key_hash,
             name: &offer.name,
             address: &offer.address,
+            node: offer.node.clone().map(|node| Node {
+                id: node.id,
+                manager: node.manager,
+                swarm: node.swarm,
+                managers: node.managers,
+            }),
+            adopt: offer.adopt,
             host,
             operation,
         };
@@ -164,6 +173,12 @@ pub(crate) async fn is_known(ledger: &dyn Ledger, host: &str) -> Result<bool, Tr
     host::exists(&ledger.fresh_view().await?, host).map_err(TransactError::Refused)
 }
 
+/// Nothing, if the agent does not know it or is older than the question.
+fn validity(from: i64, to: i64) -> Option<Validity> {
+    let at = |seconds| Timestamp::from_second(seconds).ok();
+    (to != 0).then_some(Validity { from: at(from)?, to: at(to)? })
+}
+
 fn inventory(told: &skep_wire::proto::agent::Inventory) -> Inventory {
     Inventory {
         cpus: told.cpus,
@@ -177,5 +192,8 @@ fn inventory(told: &skep_wire::proto::agent::Inventory) -> Inventory {
         engine_version: told.engine_version.clone(),
         engine_api: told.engine_api.clone(),
         features: told.features.clone().into_iter().collect(),
+        // What is no range was told by an agent that knows more than this manager.
+        routes: told.routes.iter().filter_map(|route| route.parse().ok()).collect(),
+        swarm_certificate: validity(told.swarm_certificate_from, told.swarm_certificate_to),
     }
 }

@@ -21,6 +21,7 @@ use skep_model::ids::HostId;
 use skep_model::{access, snapshot};
 use skep_raft::{ManagerNode, RaftService, Replica, ReplicaConfig, StartError};
 use skep_scheduler::effects::{Invitation, RealWorld};
+use skep_sealing::SealingKey;
 use skep_wire::channels::{PeerChannels, peer_server};
 use skep_wire::pki::{self, Identity, LiveIdentity};
 use skep_wire::proto::peer::members_server::MembersServer;
@@ -219,7 +220,7 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
             .serve_with_incoming(ReceiverStream::new(connections)),
     );
 
-    let drivers = drivers(&identity, config)?;
+    let (drivers, sealing) = (drivers(&identity, config)?, sealing_key(&identity)?);
     let backups = Arc::new(Backups::new(replica.clone(), identity.clone(), &me.name, data));
     tokio::spawn(backups.clone().run(replica.leadership()));
     let api = Api::new(Parts {
@@ -230,9 +231,10 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
         snapshots: backups,
         drivers: drivers.clone(),
         spool: spool(data)?,
+        sealing: sealing.clone(),
     });
     let api_port = ports::serve_api(api_listener, &live, skep_api::router(api))?;
-    let world = RealWorld::new(&drivers, hub, invitation(identity, managers));
+    let world = RealWorld::new(&drivers, hub, invitation(identity, managers), sealing);
     tokio::spawn(skep_scheduler::run(ledger.clone(), Arc::new(world), me.name.clone(), replica.leadership()));
     if let Some(token) = config.admin_token.clone() {
         tokio::spawn(record_beginnings(ledger, token, config.recovery_recipient.clone()));
@@ -295,6 +297,12 @@ fn drivers(identity: &Identity, config: &ServerConfig) -> Result<DriverConfig> {
         skep_binary: std::env::current_exe().context("finding this program")?,
         root: config.local_root.clone(),
     })
+}
+
+/// Derived from what every manager has, also in a cluster that was founded before there was anything to seal.
+fn sealing_key(identity: &Identity) -> Result<Arc<SealingKey>> {
+    let key = SealingKey::derive(&identity.registration_key, &identity.cluster);
+    Ok(Arc::new(key.context("deriving the sealing key")?))
 }
 
 /// Where files lie that are on their way.

@@ -6,7 +6,9 @@ use skep_ledger::Tx;
 use skep_model::host::Role;
 use skep_model::ids::{EnvironmentId, HostId};
 use skep_model::name::Name;
-use skep_model::{Ruling, environment, resource};
+use skep_model::networks::MadeFor;
+use skep_model::swarm_keys::SwarmKey;
+use skep_model::{Ruling, environment, placement, resource};
 
 /// One thing to be done to the world, or to be looked up in it. Doing it twice is the same as doing it once.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +35,28 @@ pub enum Effect {
         /// From where.
         driver: String,
     },
+    /// The driver knows nothing of the host's machine any more, which goes on.
+    LetMachineGo {
+        /// Whose.
+        environment: EnvironmentId,
+        /// Of which host.
+        host: HostId,
+        /// Its name.
+        name: String,
+        /// From where.
+        driver: String,
+        /// The driver's name for it; empty if none is known.
+        machine: String,
+    },
+    /// What passes between hosts that are on their way into the swarm and some of its members?
+    CheckNetwork {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// Which hosts.
+        hosts: Vec<(HostId, Name)>,
+        /// It has not come about as long as this one is held back.
+        insist: Option<HostId>,
+    },
     /// The environment's swarm is begun on a host.
     InitSwarm {
         /// Of which environment.
@@ -42,11 +66,45 @@ pub enum Effect {
         /// Its name.
         name: Name,
     },
+    /// The swarm that a host brought along is the environment's.
+    AdoptSwarm {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// Who brought it.
+        host: HostId,
+        /// Its name.
+        name: Name,
+    },
+    /// Overlay networks are made like this from now on, and so is the ingress network, as long as no service needs it.
+    SetNetworks {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// Like what.
+        made_for: MadeFor,
+    },
     /// The swarm's managers can agree again, be it that one of them decides alone.
     RescueSwarm {
         /// Of which environment.
         environment: EnvironmentId,
         /// Which manager.
+        host: HostId,
+        /// Its name.
+        name: Name,
+    },
+    /// What does the swarm know of a node that is about to leave and join anew?
+    RememberNode {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// Which.
+        host: HostId,
+        /// Its name.
+        name: Name,
+    },
+    /// The swarm's only manager gives the others the address that its machine has.
+    AdvertiseManager {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// Which.
         host: HostId,
         /// Its name.
         name: Name,
@@ -94,6 +152,78 @@ pub enum Effect {
         /// Which of its wishes.
         generation: u64,
     },
+    /// Nodes take no tasks until they are woken; what they take now is remembered.
+    SuspendNodes {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// Which.
+        hosts: Vec<(HostId, Name)>,
+    },
+    /// Nodes take what they took before they were suspended, unless somebody else has changed that meanwhile.
+    WakeNodes {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// Which.
+        hosts: Vec<(HostId, Name)>,
+    },
+    /// A change of a host's engine to this version is begun.
+    ChangeEngine {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// Which.
+        host: HostId,
+        /// Its name.
+        name: Name,
+        /// To which version.
+        version: String,
+    },
+    /// How far is the change of a host's engine?
+    ObserveEngine {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// Which.
+        host: HostId,
+        /// Its name.
+        name: Name,
+        /// To which version.
+        version: String,
+    },
+    /// Does a host serve with an engine of this version?
+    VerifyEngine {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// Which.
+        host: HostId,
+        /// Its name.
+        name: Name,
+        /// Which version.
+        version: String,
+    },
+    /// It is a host's turn to get another engine.
+    TakeTurn {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// Which.
+        host: HostId,
+    },
+    /// Another engine is wished for a host.
+    UpgradeHost {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// Which.
+        host: HostId,
+        /// Its name.
+        name: Name,
+        /// Which version.
+        version: String,
+    },
+    /// How many tasks still run in a drained environment?
+    ObserveTasks {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// How many were seen last.
+        seen: Option<u64>,
+    },
     /// Do tasks still run on a drained node?
     ObserveEvacuation {
         /// Of which environment.
@@ -103,6 +233,41 @@ pub enum Effect {
         /// Its name.
         name: Name,
     },
+    /// The swarm has the settings of its keys and certificates as wished.
+    ApplySwarmSettings {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// Which of its wishes.
+        generation: u64,
+    },
+    /// What is there of a key that is about to be replaced?
+    NoteKey {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// Which.
+        key: SwarmKey,
+    },
+    /// A key is another one than was noted.
+    RotateKey {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// Which.
+        key: SwarmKey,
+    },
+    /// Which nodes have certificates of the new authority?
+    ObserveCertificates {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// What was seen last, for people.
+        seen: String,
+    },
+    /// Engines have been given the unlock key.
+    UnlockEngines {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// Which.
+        hosts: Vec<(HostId, Name)>,
+    },
     /// A host is in no swarm, and the swarm does not list it.
     LeaveSwarm {
         /// Of which environment.
@@ -111,6 +276,20 @@ pub enum Effect {
         host: HostId,
         /// Its name.
         name: Name,
+    },
+    /// What can hosts do with the environment's NFS server?
+    ObserveNfs {
+        /// Of which environment.
+        environment: EnvironmentId,
+    },
+    /// The volumes of a stack that lie on NFS can be mounted on every host.
+    EnsureVolumes {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// Of which stack.
+        stack: Name,
+        /// Of which of its deployments.
+        generation: u64,
     },
     /// The networks of a stack exist.
     EnsureNetworks {
@@ -130,6 +309,13 @@ pub enum Effect {
         /// Of which of its deployments.
         generation: u64,
     },
+    /// The services of a stack have the logins to registries that they should have.
+    GiveLogins {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// Of which stack.
+        stack: Name,
+    },
     /// How are the services of a stack?
     ObserveStack {
         /// Of which environment.
@@ -148,10 +334,30 @@ pub enum Effect {
         /// Which.
         stack: Name,
     },
+    /// Which service's tasks should move, so that every node has its share?
+    ObserveShares {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// How many services have been moved in this pass, for people.
+        moved: usize,
+    },
+    /// Docker places the tasks of a service anew, as its own update says.
+    MoveTasks {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// Its name in the swarm.
+        service: String,
+    },
     /// The environment can be used from now on.
     OpenEnvironment(EnvironmentId),
+    /// The environment does not rest after all.
+    LiftPause(EnvironmentId),
+    /// The host is in the hands of the operation that makes its machine anew.
+    ReserveHost(EnvironmentId, HostId),
     /// The removal of these hosts is wished.
     RemoveHosts(EnvironmentId, Vec<HostId>),
+    /// These hosts' records go without their machines, which could not be given back for these reasons.
+    LeaveBehind(EnvironmentId, Vec<(HostId, Name, String)>),
     /// A stack's record goes.
     ForgetStack(EnvironmentId, Name),
     /// A host's record goes.
@@ -165,7 +371,17 @@ impl Effect {
     pub fn observes(&self) -> bool {
         matches!(
             self,
-            Effect::ObserveSwarm { .. } | Effect::ObserveEvacuation { .. } | Effect::ObserveStack { .. }
+            Effect::CheckNetwork { .. }
+                | Effect::RememberNode { .. }
+                | Effect::ObserveSwarm { .. }
+                | Effect::ObserveTasks { .. }
+                | Effect::ObserveShares { .. }
+                | Effect::ObserveEngine { .. }
+                | Effect::VerifyEngine { .. }
+                | Effect::ObserveNfs { .. }
+                | Effect::ObserveEvacuation { .. }
+                | Effect::ObserveCertificates { .. }
+                | Effect::ObserveStack { .. }
         )
     }
 
@@ -174,21 +390,48 @@ impl Effect {
         match self {
             Effect::EnsureMachine { environment, .. }
             | Effect::ReleaseMachine { environment, .. }
+            | Effect::LetMachineGo { environment, .. }
+            | Effect::CheckNetwork { environment, .. }
             | Effect::InitSwarm { environment, .. }
+            | Effect::AdoptSwarm { environment, .. }
+            | Effect::SetNetworks { environment, .. }
+            | Effect::RememberNode { environment, .. }
+            | Effect::AdvertiseManager { environment, .. }
             | Effect::JoinSwarm { environment, .. }
             | Effect::SetRole { environment, .. }
             | Effect::ObserveSwarm { environment }
             | Effect::DrainNode { environment, .. }
             | Effect::UpdateNode { environment, .. }
+            | Effect::SuspendNodes { environment, .. }
+            | Effect::WakeNodes { environment, .. }
+            | Effect::ObserveTasks { environment, .. }
+            | Effect::ChangeEngine { environment, .. }
+            | Effect::ObserveEngine { environment, .. }
+            | Effect::VerifyEngine { environment, .. }
             | Effect::RescueSwarm { environment, .. }
             | Effect::ObserveEvacuation { environment, .. }
+            | Effect::ApplySwarmSettings { environment, .. }
+            | Effect::NoteKey { environment, .. }
+            | Effect::RotateKey { environment, .. }
+            | Effect::ObserveCertificates { environment, .. }
+            | Effect::UnlockEngines { environment, .. }
             | Effect::LeaveSwarm { environment, .. }
+            | Effect::ObserveNfs { environment }
+            | Effect::EnsureVolumes { environment, .. }
             | Effect::EnsureNetworks { environment, .. }
             | Effect::EnsureServices { environment, .. }
+            | Effect::GiveLogins { environment, .. }
             | Effect::ObserveStack { environment, .. }
-            | Effect::WithdrawStack { environment, .. } => Some(environment),
+            | Effect::WithdrawStack { environment, .. }
+            | Effect::ObserveShares { environment, .. }
+            | Effect::MoveTasks { environment, .. } => Some(environment),
             Effect::OpenEnvironment(_)
+            | Effect::TakeTurn { .. }
+            | Effect::UpgradeHost { .. }
+            | Effect::LiftPause(_)
+            | Effect::ReserveHost(..)
             | Effect::RemoveHosts(..)
+            | Effect::LeaveBehind(..)
             | Effect::ForgetStack(..)
             | Effect::ForgetHost(..)
             | Effect::ForgetEnvironment(_) => None,
@@ -199,13 +442,23 @@ impl Effect {
     pub(crate) fn hosts(&self) -> Vec<&Name> {
         match self {
             Effect::InitSwarm { name, .. }
+            | Effect::AdoptSwarm { name, .. }
             | Effect::SetRole { name, .. }
             | Effect::DrainNode { name, .. }
             | Effect::UpdateNode { name, .. }
+            | Effect::ChangeEngine { name, .. }
+            | Effect::ObserveEngine { name, .. }
+            | Effect::VerifyEngine { name, .. }
             | Effect::RescueSwarm { name, .. }
+            | Effect::RememberNode { name, .. }
+            | Effect::AdvertiseManager { name, .. }
             | Effect::ObserveEvacuation { name, .. }
             | Effect::LeaveSwarm { name, .. } => vec![name],
             Effect::JoinSwarm { joins, .. } => joins.iter().map(|(_, name, _)| name).collect(),
+            Effect::SuspendNodes { hosts, .. } | Effect::WakeNodes { hosts, .. } => {
+                hosts.iter().map(|(_, name)| name).collect()
+            }
+            Effect::UnlockEngines { hosts, .. } => hosts.iter().map(|(_, name)| name).collect(),
             _ => vec![],
         }
     }
@@ -217,6 +470,9 @@ impl Effect {
                 resource::intend(tx, host, environment, driver)
             }
             Effect::InitSwarm { environment, host, .. } => environment::plant(tx, environment, host),
+            Effect::SuspendNodes { environment, hosts } => {
+                hosts.iter().try_for_each(|(host, _)| placement::keep(tx, environment, host))
+            }
             _ => Ok(()),
         }
     }
@@ -227,9 +483,24 @@ impl fmt::Display for Effect {
         match self {
             Effect::EnsureMachine { name, driver, .. } => write!(f, "ask {driver} for machine {name}"),
             Effect::ReleaseMachine { name, driver, .. } => write!(f, "give machine {name} back to {driver}"),
+            Effect::LetMachineGo { name, driver, machine, .. } => {
+                write!(f, "let machine {name} go: {driver} leaves {machine} as it is and knows it no more")
+            }
+            Effect::CheckNetwork { hosts, .. } => {
+                let names: Vec<_> = hosts.iter().map(|(_, name)| name.as_str()).collect();
+                write!(f, "check the network between {} and the swarm", names.join(", "))
+            }
             Effect::InitSwarm { name, .. } => write!(f, "begin the swarm on {name}"),
+            Effect::AdoptSwarm { name, .. } => write!(f, "take over the swarm of {name} as it is"),
+            Effect::SetNetworks { made_for, .. } => write!(f, "make the swarm's networks for {made_for}"),
             Effect::RescueSwarm { name, .. } => {
                 write!(f, "begin the swarm anew on {name} with what it knows")
+            }
+            Effect::RememberNode { name, .. } => {
+                write!(f, "look up role, labels and availability of {name}")
+            }
+            Effect::AdvertiseManager { name, .. } => {
+                write!(f, "begin the swarm anew on {name} with all that it knows, at its new address")
             }
             Effect::JoinSwarm { joins, .. } => {
                 let joins: Vec<_> = joins.iter().map(|(_, name, role)| format!("{name} ({role})")).collect();
@@ -241,17 +512,68 @@ impl fmt::Display for Effect {
             Effect::UpdateNode { name, .. } => {
                 write!(f, "bring availability and labels of {name} into the swarm")
             }
+            Effect::SuspendNodes { hosts, .. } => write!(f, "let {} take no tasks for a while", names(hosts)),
+            Effect::WakeNodes { hosts, .. } => write!(f, "let {} take tasks as before", names(hosts)),
+            Effect::ObserveTasks { seen: Some(tasks), .. } => {
+                write!(f, "wait until no task runs: {tasks} are left")
+            }
+            Effect::ObserveTasks { seen: None, .. } => write!(f, "wait until no task runs"),
+            Effect::ChangeEngine { name, version, .. } => {
+                write!(f, "change the engine of {name} to {version}")
+            }
+            Effect::ObserveEngine { name, version, .. } => {
+                write!(f, "wait until the engine of {name} is {version}")
+            }
+            Effect::VerifyEngine { name, version, .. } => {
+                write!(f, "wait until {name} serves with engine {version}")
+            }
+            Effect::TakeTurn { .. } => write!(f, "take its turn: one host at a time gets another engine"),
+            Effect::UpgradeHost { name, version, .. } => write!(f, "upgrade {name} to engine {version}"),
+            Effect::LiftPause(_) => write!(f, "let the environment be at work"),
             Effect::ObserveEvacuation { name, .. } => write!(f, "wait until no task runs on {name}"),
+            Effect::ApplySwarmSettings { .. } => {
+                write!(f, "bring autolock and the life of certificates into the swarm")
+            }
+            Effect::NoteKey { key, .. } => {
+                write!(f, "note what is there before the {key} of the swarm is rotated")
+            }
+            Effect::RotateKey { key, .. } => write!(f, "rotate the {key} of the swarm"),
+            Effect::ObserveCertificates { seen, .. } => {
+                write!(f, "wait until all nodes have new certificates{seen}")
+            }
+            Effect::UnlockEngines { hosts, .. } => {
+                let names: Vec<_> = hosts.iter().map(|(_, name)| name.as_str()).collect();
+                write!(f, "give {} the unlock key of the swarm", names.join(", "))
+            }
             Effect::LeaveSwarm { name, .. } => write!(f, "take {name} out of the swarm"),
+            Effect::ObserveNfs { .. } => write!(f, "have hosts mount the NFS server"),
+            Effect::EnsureVolumes { stack, .. } => write!(f, "have hosts mount the volumes of {stack}"),
             Effect::EnsureNetworks { stack, .. } => write!(f, "create the networks of {stack}"),
+            Effect::GiveLogins { stack, .. } => {
+                write!(f, "bring the logins to registries to the services of {stack}")
+            }
             Effect::EnsureServices { stack, .. } => write!(f, "create or update the services of {stack}"),
             Effect::ObserveStack { seen, .. } => write!(f, "wait for tasks: {seen}"),
             Effect::WithdrawStack { stack, .. } => write!(f, "remove the services and networks of {stack}"),
+            Effect::ObserveShares { moved, .. } => {
+                write!(f, "see whether every host has its share of the tasks ({moved} services moved)")
+            }
+            Effect::MoveTasks { service, .. } => write!(f, "let the tasks of {service} be placed anew"),
             Effect::OpenEnvironment(_) => write!(f, "open the environment"),
+            Effect::ReserveHost(..) => write!(f, "reserve the host for its new machine"),
+            Effect::RemoveHosts(_, hosts) if hosts.len() == 1 => write!(f, "ask for the removal of a host"),
             Effect::RemoveHosts(_, hosts) => write!(f, "ask for the removal of {} hosts", hosts.len()),
+            Effect::LeaveBehind(_, hosts) => {
+                let names: Vec<_> = hosts.iter().map(|(_, name, _)| name.as_str()).collect();
+                write!(f, "go on without {}, whose machines could not be given back", names.join(", "))
+            }
             Effect::ForgetStack(_, stack) => write!(f, "forget stack {stack}"),
             Effect::ForgetHost(..) => write!(f, "forget the host"),
             Effect::ForgetEnvironment(_) => write!(f, "forget the environment"),
         }
     }
+}
+
+fn names(hosts: &[(HostId, Name)]) -> String {
+    hosts.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", ")
 }

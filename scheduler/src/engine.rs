@@ -178,7 +178,12 @@ impl Engine {
             Some(Next::Turn(why)) if forward => {
                 self.change(operation, |operation, now| operation.turn(&why, now)).await
             }
-            Some(Next::Turn(_)) => self.change(operation, |operation, now| operation.keep(now)).await,
+            Some(Next::Hold(why)) if forward => {
+                self.change(operation, |operation, now| operation.hold_for(&why, now)).await
+            }
+            Some(Next::Turn(_) | Next::Hold(_)) => {
+                self.change(operation, |operation, now| operation.keep(now)).await
+            }
             Some(_) if late => self.late(step, operation).await,
             Some(Next::Do(effect)) => self.perform(step, &at, effect).await,
             Some(Next::Wait(why)) => {

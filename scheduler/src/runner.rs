@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::engine::{Engine, Stop, Turned};
-use crate::plan::{self, Picture};
+use crate::plan::{self, Hosts, Picture};
 use crate::world::World;
 
 /// A pass without any change: deadlines pass, and pauses after failures end.
@@ -75,11 +75,11 @@ pub(crate) async fn run(
 async fn lead(engine: Arc<Engine>) -> Stop {
     let mut tasks: JoinSet<OperationId> = JoinSet::new();
     let mut driven: BTreeSet<OperationId> = BTreeSet::new();
-    let mut history = History::default();
+    let (mut history, mut known) = (History::default(), Hosts::default());
     let mut watch = Wakes::new(&engine, whatever_planners_see());
     loop {
         watch.drain();
-        match pass(&engine, &mut history).await {
+        match pass(&engine, &mut history, &mut known).await {
             Ok(open) => {
                 for id in open {
                     if driven.insert(id.clone()) {
@@ -110,9 +110,10 @@ async fn lead(engine: Arc<Engine>) -> Stop {
 }
 
 /// Starts what the planners decide; answers the operations that have not ended. Reads none that has.
-async fn pass(engine: &Engine, history: &mut History) -> Result<Vec<OperationId>, Stop> {
+async fn pass(engine: &Engine, history: &mut History, known: &mut Hosts) -> Result<Vec<OperationId>, Stop> {
     let ledger = engine.ledger();
-    let picture = Picture::of(ledger.view(), ledger.now())?;
+    let picture = Picture::after(known, ledger.view(), ledger.now())?;
+    *known = picture.known();
     for decision in plan::decide(&picture)? {
         tracing::info!(%decision, "a planner starts an operation");
         engine.start(&decision, OperationId::new(Uuid::now_v7())).await?;
@@ -229,9 +230,13 @@ fn concerns(operation: &Operation) -> Filter {
         Topic::partition(Host::TABLE, place),
         Topic::partition(Stack::TABLE, place),
     ];
-    if operation.workflow == workflow::CREATE_ENVIRONMENT {
-        // It gives up on hosts that nobody works on any more, and these are known by the subjects of operations.
-        topics.push(Topic::starting_with(Active::TABLE, CLUSTER, "host/"));
+    if ["environment", "replacement"].contains(&operation.subject.kind.as_str())
+        || operation.workflow == workflow::UPGRADE_HOST
+    {
+        // It waits for operations on what is in it, or gives up on hosts that nobody works on any more.
+        topics.extend(
+            ["host/", "stack/", "swarm/"].map(|kind| Topic::starting_with(Active::TABLE, CLUSTER, kind)),
+        );
     }
     Filter::of(topics)
 }

@@ -37,7 +37,9 @@ fn an_operation_is_woken_by_its_environment_and_by_nothing_else() {
     ] {
         assert_eq!(filter.matches(&Key::new(table, partition, id)), wakes, "{table}/{partition}/{id}");
     }
-    let waits_for_hosts = concerns(&self::operation(workflow::CREATE_ENVIRONMENT));
+    let mut creates = self::operation(workflow::CREATE_ENVIRONMENT);
+    creates.subject = Subject::new("environment", "env_1", "prod");
+    let waits_for_hosts = concerns(&creates);
     assert!(waits_for_hosts.matches(&Key::new("active-operation", CLUSTER, "host/host_2")));
 }
 

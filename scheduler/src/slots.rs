@@ -20,11 +20,15 @@ pub const RELEASES_IN_FLIGHT_PER_DRIVER_MAX: usize = 8;
 /// Conversations with the engines of one environment at once: its few swarm managers have to answer all of them.
 pub const EFFECTS_IN_FLIGHT_PER_ENVIRONMENT_MAX: usize = 16;
 
+/// Checks of the network in one environment at once: two would find the agents of the members busy with the other.
+const CHECKS_IN_FLIGHT_PER_ENVIRONMENT_MAX: usize = 1;
+
 /// What is counted together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Making(String),
     Releasing(String),
+    Checking(String),
     Environment(String),
 }
 
@@ -33,7 +37,10 @@ impl Kind {
     fn of(effect: &Effect) -> Option<Kind> {
         match effect {
             Effect::EnsureMachine { driver, .. } => Some(Kind::Making(driver.clone())),
-            Effect::ReleaseMachine { driver, .. } => Some(Kind::Releasing(driver.clone())),
+            Effect::ReleaseMachine { driver, .. } | Effect::LetMachineGo { driver, .. } => {
+                Some(Kind::Releasing(driver.clone()))
+            }
+            Effect::CheckNetwork { environment, .. } => Some(Kind::Checking(environment.to_string())),
             other => other.environment().map(|environment| Kind::Environment(environment.to_string())),
         }
     }
@@ -42,6 +49,7 @@ impl Kind {
         match self {
             Kind::Making(_) => MACHINES_IN_FLIGHT_PER_DRIVER_MAX,
             Kind::Releasing(_) => RELEASES_IN_FLIGHT_PER_DRIVER_MAX,
+            Kind::Checking(_) => CHECKS_IN_FLIGHT_PER_ENVIRONMENT_MAX,
             Kind::Environment(_) => EFFECTS_IN_FLIGHT_PER_ENVIRONMENT_MAX,
         }
     }
@@ -50,6 +58,7 @@ impl Kind {
         let what = match self {
             Kind::Making(driver) => format!("{} machines are being made by {driver}", self.limit()),
             Kind::Releasing(driver) => format!("{} machines are being given back to {driver}", self.limit()),
+            Kind::Checking(_) => "the network of other hosts is being checked".to_owned(),
             Kind::Environment(_) => format!("{} things are being done in the environment", self.limit()),
         };
         format!("waits for a free slot: {what}")

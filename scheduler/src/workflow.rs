@@ -1,10 +1,14 @@
 //! What a workflow is: a constant list of steps, each a condition with a way to reach it.
 
-use skep_ledger::{ReadError, View};
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use skep_ledger::{ReadError, Stored, View};
 use skep_model::CLUSTER;
 use skep_model::environment::Environment;
-use skep_model::host::Host;
-use skep_model::operation::{Active, Operation, Planned};
+use skep_model::host::{self, Host};
+use skep_model::operation::{Active, Operation, Planned, Rest};
+use skep_model::registry::{self, RegistryLogin};
 use skep_model::resource::CloudResource;
 use skep_model::stack::Stack;
 
@@ -56,6 +60,8 @@ pub enum Next {
     Do(Effect),
     /// Nothing of ours would help; ask again when something has changed.
     Wait(String),
+    /// Somebody has to look before it can go on: the operation pauses.
+    Hold(String),
     /// It cannot become so; from an undoing step: what is there stays.
     Turn(String),
 }
@@ -121,10 +127,14 @@ pub struct At {
     pub hosts: Vec<Host>,
     /// All stacks of the environment.
     pub stacks: Vec<Stack>,
+    /// The registries to which the environment logs in.
+    pub logins: Vec<Stored<RegistryLogin>>,
     /// Machines that exist, or may exist, in the environment.
     pub resources: Vec<CloudResource>,
     /// Subjects that are in the hands of an operation.
     pub busy: Vec<String>,
+    /// Subjects whose last operation ended badly.
+    pub rests: Vec<Rest>,
 }
 
 impl At {
@@ -138,12 +148,16 @@ impl At {
             environment: view.get::<Environment>(CLUSTER, id)?.map(|stored| stored.record),
             hosts,
             stacks: view.list::<Stack>(id)?.into_iter().map(|stored| stored.record).collect(),
+            logins: view.list::<RegistryLogin>(id)?,
             resources: resources
                 .into_iter()
                 .map(|stored| stored.record)
-                .filter(|resource| resource.environment.as_str() == id)
+                .filter(|resource| {
+                    resource.environment.as_str() == id || resource.host.as_str() == operation.subject.id
+                })
                 .collect(),
             busy: view.list::<Active>(CLUSTER)?.into_iter().map(|active| active.record.subject).collect(),
+            rests: view.list::<Rest>(CLUSTER)?.into_iter().map(|rest| rest.record).collect(),
             operation,
         })
     }
@@ -158,6 +172,11 @@ impl At {
         self.stacks.iter().find(|stack| stack.id.as_str() == self.operation.subject.id)
     }
 
+    /// Which logins a stack's services should have.
+    pub fn logins_of(&self, stack: &Stack) -> BTreeMap<String, Timestamp> {
+        registry::logins_of(stack, &self.logins)
+    }
+
     /// The cloud ledger's row of the host that the operation is about.
     pub fn machine(&self) -> Option<&CloudResource> {
         self.resources.iter().find(|resource| resource.host.as_str() == self.operation.subject.id)
@@ -165,9 +184,23 @@ impl At {
 
     /// Swarm managers whose engines can be spoken to.
     pub fn swarm_managers(&self) -> impl Iterator<Item = &Host> {
-        self.hosts
-            .iter()
-            .filter(|host| host.is_swarm_manager() && host.agent.connected && host.agent.engine_up)
+        self.hosts.iter().filter(|host| host.is_swarm_manager() && host.answers() && !host.swarm_locked)
+    }
+
+    /// Does nobody work on the host?
+    pub fn is_idle(&self, host: &Host) -> bool {
+        !self.busy.contains(&host::subject(host).index())
+    }
+
+    /// What an operation on the host has failed for since this one began, or was let go on.
+    pub fn failure_of(&self, host: &Host) -> Option<&Rest> {
+        let subject = host::subject(host).index();
+        let recent = |rest: &&Rest| match self.operation.resumed_at {
+            _ if rest.subject != subject => false,
+            Some(resumed) => rest.since > resumed,
+            None => rest.since >= self.operation.created_at,
+        };
+        self.rests.iter().find(recent)
     }
 
     /// Is the environment on its way out, or gone?

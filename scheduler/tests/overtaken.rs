@@ -68,6 +68,7 @@ async fn machine_is_recorded(happens: Happens) -> bool {
         hosts: vec![(HostId::new(id(3)), creating.clone())],
         driver: "local".into(),
         options: Default::default(),
+        change: Default::default(),
     };
     let wished =
         transact(&*ledger, Request::new(), |tx| -> Ruling<()> { environment::wish(tx, &wish).map(drop) });

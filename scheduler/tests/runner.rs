@@ -97,6 +97,7 @@ async fn environment_with(hosts: usize, ledger: &MemoryLedger) {
         hosts: (0..hosts).map(|_| (HostId::new(Uuid::now_v7()), OperationId::new(Uuid::now_v7()))).collect(),
         driver: "local".into(),
         options: Default::default(),
+        change: Default::default(),
     };
     let wished =
         transact(ledger, Request::new(), |tx| -> Ruling<()> { environment::wish(tx, &wish).map(drop) });

@@ -1,12 +1,15 @@
 //! What single steps answer where the answer decides about a swarm, a machine or somebody's work.
 
 use skep_ledger::Ledger;
+use skep_model::fact::{self, Fact};
+use skep_model::host::moving::Standing;
 use skep_model::host::{self, Role};
 use skep_model::ids::OperationId;
-use skep_model::operation::{Operation, workflow};
+use skep_model::operation::{Active, Operation, workflow};
 use skep_model::placement::{self, Availability, Change};
+use skep_model::preflight::{Checked, Found};
 use skep_model::testing::Swarm;
-use skep_model::{Refusal, environment};
+use skep_model::{CLUSTER, Refusal, environment};
 use skep_scheduler::workflows::WORKFLOWS;
 use skep_scheduler::{At, Effect, Next, Step};
 use uuid::Uuid;
@@ -140,4 +143,169 @@ async fn an_evacuation_that_somebody_took_back_has_not_succeeded() {
     assert!(matches!(asked(), Next::Do(Effect::ObserveEvacuation { .. })));
     wished(201, Availability::Active).await;
     assert!(matches!(asked(), Next::Turn(_)), "{:?}", asked());
+}
+
+/// Whoever removes a host and wants its machine gets it, also if the host was still being made.
+#[tokio::test]
+async fn a_machine_that_is_to_stay_is_let_go_and_never_given_back() {
+    let swarm = Swarm::of(3, 0).await;
+    swarm.seen(|number, node| node.role = if number == 3 { Role::Worker } else { Role::Manager }).await;
+    swarm
+        .change(|tx| {
+            let environment = environment::named(tx, "prod")?;
+            host::let_go(tx, &environment, "prod-3", OperationId::new(Uuid::now_v7())).map(drop)
+        })
+        .await;
+    let undo = step(workflow::CREATE_HOST, "machine").undo.expect("has a way back");
+    let given_back = undo(&at(&swarm, swarm.operation(workflow::CREATE_HOST, 3)));
+    assert!(matches!(given_back, Next::Turn(_)), "{given_back:?}");
+    let goes = asked(&swarm, workflow::REMOVE_HOST, "machine", 3);
+    assert!(matches!(goes, Next::Do(Effect::LetMachineGo { .. })), "{goes:?}");
+    swarm.change(|tx| environment::remove(tx, "prod", OperationId::new(Uuid::now_v7())).map(drop)).await;
+    let parts = asked(&swarm, workflow::REMOVE_HOST, "leave", 3);
+    assert!(matches!(parts, Next::Do(Effect::LeaveSwarm { .. })), "it must not stay a node: {parts:?}");
+}
+
+#[tokio::test]
+async fn a_host_that_is_made_anew_gives_its_machine_back_once_and_only_while_it_is_reserved() {
+    let swarm = Swarm::of(3, 0).await;
+    let id = OperationId::new(Uuid::from_u128(300));
+    let begun = id.clone();
+    swarm
+        .change(|tx| {
+            let environment = environment::named(tx, "prod")?;
+            host::renewal::reprovision(tx, &environment, "prod-3", begun.clone()).map(drop)
+        })
+        .await;
+    let asked = |name: &str| asked(&swarm, workflow::REPROVISION_HOST, name, 3);
+    assert!(matches!(asked("reserve"), Next::Do(Effect::ReserveHost(..))));
+    assert_eq!(asked("release"), Next::Done, "a machine that is not reserved is not touched");
+    swarm.host_is(3, |host| host.renewal = Some(id.clone())).await;
+    assert_eq!(asked("reserve"), Next::Done);
+    assert!(matches!(asked("release"), Next::Do(Effect::ReleaseMachine { .. })));
+}
+
+/// Several hosts that come at once are checked together: each check keeps the agents of the members busy.
+#[tokio::test]
+async fn a_new_host_is_checked_before_it_joins_together_with_others_that_wait_for_it() {
+    let swarm = Swarm::of(1, 3).await;
+    for number in 2..=4 {
+        swarm.host_is(number, |host| (host.membership, host.was_ready) = (None, false)).await;
+    }
+    swarm.engine_down(4).await;
+    let network = || asked(&swarm, workflow::CREATE_HOST, "network", 3);
+    let Next::Do(Effect::CheckNetwork { hosts, insist, .. }) = network() else { panic!("{:?}", network()) };
+    let names: Vec<&str> = hosts.iter().map(|(_, name)| name.as_str()).collect();
+    assert_eq!((names, insist), (vec!["prod-3", "prod-2"], Some(swarm.hosts[2].clone())));
+
+    let address = swarm.host(3).machine.expect("has one").address;
+    let passes = Fact::NetworkChecked(
+        swarm.environment.clone(),
+        swarm.hosts[2].clone(),
+        Checked { address, ..Checked::default() },
+    );
+    let join =
+        || (step(workflow::FORM_SWARM, "join").next)(&at(&swarm, swarm.operation(workflow::CREATE_HOST, 3)));
+    assert_eq!(join(), Next::Done, "nobody may join yet");
+    swarm.change(|tx| fact::record(tx, &passes)).await;
+    assert_eq!(network(), Next::Done);
+    let Next::Do(Effect::JoinSwarm { joins, .. }) = join() else { panic!("{:?}", join()) };
+    assert_eq!(joins.iter().map(|(_, name, _)| name.as_str()).collect::<Vec<_>>(), ["prod-3"]);
+}
+
+#[tokio::test]
+async fn a_check_that_somebody_asks_for_is_made_now_and_fails_with_the_reason() {
+    let swarm = Swarm::of(1, 1).await;
+    swarm.host_is(2, |host| (host.membership, host.was_ready) = (None, false)).await;
+    let creation = swarm.operation(workflow::CREATE_HOST, 2);
+    let check = async |number: u128, skip: Option<bool>| {
+        let id = OperationId::new(Uuid::from_u128(number));
+        swarm
+            .change(|tx| {
+                let environment = environment::named(tx, "prod")?;
+                host::check(tx, &environment, "prod-2", skip, id.clone(), "ann").map(drop)
+            })
+            .await;
+        swarm.ledger.view().get::<Operation>(CLUSTER, id.as_str()).expect("reads").map(|stored| stored.record)
+    };
+    assert_eq!(check(300, None).await, None, "its creation waits for the same, and looks again at once");
+    swarm
+        .change(|tx| {
+            tx.delete::<Active>(CLUSTER, &creation.subject.index());
+            Ok(())
+        })
+        .await;
+    let operation = check(301, None).await.expect("is begun");
+    let asked = || (step(workflow::CHECK_HOST, "network").next)(&at(&swarm, operation.clone()));
+    assert!(matches!(asked(), Next::Do(Effect::CheckNetwork { insist: None, .. })), "{:?}", asked());
+    let found = Found {
+        code: "SKF-202".into(),
+        host: "prod-1".into(),
+        from: vec!["prod-2".into()],
+        seen: "2377/tcp".into(),
+        holds: true,
+    };
+    let address = swarm.host(2).machine.expect("has one").address;
+    let held = Checked { address, findings: vec![found], ..Checked::default() };
+    let held = Fact::NetworkChecked(swarm.environment.clone(), swarm.hosts[1].clone(), held);
+    swarm.change(|tx| fact::record(tx, &held)).await;
+    assert!(matches!(asked(), Next::Turn(why) if why.starts_with("SKF-202: 2377/tcp. ")), "{:?}", asked());
+    swarm.host_is(2, |host| host.skip_preflight = true).await;
+    assert_eq!(asked(), Next::Done);
+}
+
+/// The environment's host with this number has another address, and its node the one before.
+async fn moved(swarm: &Swarm, number: usize) -> At {
+    swarm
+        .host_is(number, |host| {
+            let machine = host.machine.as_mut().expect("has one");
+            let node = host.membership.as_ref().expect("a node").node.clone();
+            host.standing = Some(Standing { node, address: machine.address.clone(), cut_off: false });
+            machine.address = "10.90.7.7".into();
+        })
+        .await;
+    at(swarm, swarm.operation(workflow::CREATE_HOST, number))
+}
+
+fn moving(name: &str, at: &At) -> Next {
+    (step(workflow::MOVE_HOST, name).next)(at)
+}
+
+#[tokio::test]
+async fn a_host_is_checked_at_its_new_address_before_it_leaves_the_swarm_under_the_old_one() {
+    let swarm = Swarm::of(1, 1).await;
+    let at = moved(&swarm, 2).await;
+    assert!(matches!(moving("remember", &at), Next::Do(Effect::RememberNode { .. })));
+    assert!(matches!(moving("network", &at), Next::Do(Effect::CheckNetwork { insist: Some(_), .. })));
+    assert_eq!(moving("demote", &at), Next::Done);
+    assert!(matches!(moving("leave", &at), Next::Do(Effect::LeaveSwarm { .. })));
+    assert_eq!(moving("swarm", &at), Next::Done);
+}
+
+#[tokio::test]
+async fn a_manager_becomes_a_worker_before_it_leaves_and_the_only_one_begins_the_swarm_anew() {
+    let swarm = Swarm::of(3, 0).await;
+    let at_three = moved(&swarm, 2).await;
+    assert!(is_demotion(&moving("demote", &at_three)));
+    assert!(matches!(moving("leave", &at_three), Next::Turn(why) if why.contains("skep env rescue prod")));
+    let swarm = Swarm::of(1, 2).await;
+    let at_one = moved(&swarm, 1).await;
+    let anew = moving("demote", &at_one);
+    assert!(matches!(anew, Next::Do(Effect::AdvertiseManager { .. })), "{anew:?}");
+    let standing = Standing { node: "node-1".into(), address: "10.90.7.7".into(), cut_off: false };
+    let stands = Fact::NodeStands(swarm.environment.clone(), swarm.hosts[0].clone(), standing);
+    swarm.change(|tx| fact::record(tx, &stands)).await;
+    let at_one = at(&swarm, swarm.operation(workflow::CREATE_HOST, 1));
+    for name in ["demote", "leave", "swarm", "node"] {
+        assert_eq!(moving(name, &at_one), Next::Done, "{name}");
+    }
+    assert!(swarm.host(1).moved_at.is_some());
+}
+
+#[tokio::test]
+async fn a_host_whose_address_another_one_has_as_well_stays_and_says_why() {
+    let swarm = Swarm::of(1, 2).await;
+    swarm.host_is(3, |host| host.machine.as_mut().expect("has one").address = "10.90.7.7".into()).await;
+    let at = moved(&swarm, 2).await;
+    assert_eq!(moving("leave", &at), Next::Turn("prod-3 has the same address".into()));
 }

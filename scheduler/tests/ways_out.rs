@@ -69,6 +69,7 @@ impl Place {
             hosts: vec![(host.clone(), op(11))],
             driver: "local".into(),
             options: Default::default(),
+            change: Default::default(),
         };
         let recipe = StackWish {
             id: stack.clone(),
@@ -104,11 +105,27 @@ impl Place {
 
     fn subject(&self, workflow: &str) -> Subject {
         match workflow {
-            workflow::CREATE_HOST | workflow::UPDATE_HOST | workflow::REMOVE_HOST => {
-                Subject::new("host", &self.host, "prod-1")
+            workflow::CREATE_HOST
+            | workflow::CHECK_HOST
+            | workflow::MOVE_HOST
+            | workflow::UPDATE_HOST
+            | workflow::UPGRADE_HOST
+            | workflow::REPROVISION_HOST
+            | workflow::REMOVE_HOST => Subject::new("host", &self.host, "prod-1"),
+            workflow::REPLACE_HOST => Subject::new("replacement", &self.host, "prod-1"),
+            workflow::DEPLOY_STACK | workflow::GIVE_LOGINS | workflow::REMOVE_STACK => {
+                Subject::new("stack", &self.stack, "shop")
             }
-            workflow::DEPLOY_STACK | workflow::REMOVE_STACK => Subject::new("stack", &self.stack, "shop"),
-            workflow::FORM_SWARM | workflow::RESCUE_SWARM => Subject::new("swarm", &self.environment, "prod"),
+            workflow::UNLOCK_SWARM => Subject::new("swarm-lock", &self.environment, "prod"),
+            workflow::FORM_SWARM
+            | workflow::RESCUE_SWARM
+            | workflow::UPDATE_ENVIRONMENT
+            | workflow::UPDATE_SWARM
+            | workflow::ROTATE_TOKENS
+            | workflow::ROTATE_AUTHORITY
+            | workflow::ROTATE_UNLOCK_KEY => Subject::new("swarm", &self.environment, "prod"),
+            workflow::REBALANCE_SWARM => Subject::new("tasks", &self.environment, "prod"),
+            workflow::RELEASE_MACHINE => Subject::new("machine", &self.host, "prod/prod-1"),
             _ => Subject::new("environment", &self.environment, "prod"),
         }
     }

@@ -38,6 +38,8 @@ pub(super) struct Objects {
 struct Counted {
     operations: Counts,
     hosts: Counts,
+    /// When the first certificate of a node ends, in seconds since 1970, by environment.
+    certificates: BTreeMap<String, i64>,
 }
 
 impl Streams {
@@ -59,7 +61,11 @@ impl Objects {
         {
             return Ok(known.clone());
         }
-        let fresh = Arc::new(Counted { operations: operations(&view)?, hosts: hosts(&view)? });
+        let fresh = Arc::new(Counted {
+            operations: operations(&view)?,
+            hosts: hosts(&view)?,
+            certificates: certificates(&view)?,
+        });
         *counted = Some((view.revision(), fresh.clone()));
         Ok(fresh)
     }
@@ -82,6 +88,17 @@ fn hosts(view: &View) -> Ruling<Counts> {
         }
     }
     Ok(counts)
+}
+
+fn certificates(view: &View) -> Ruling<BTreeMap<String, i64>> {
+    let mut first = BTreeMap::new();
+    for environment in view.list::<Environment>(CLUSTER)? {
+        let hosts = view.list::<Host>(environment.id.as_str())?;
+        let ends =
+            hosts.iter().filter_map(|host| host.swarm_certificate()).map(|validity| validity.to.as_second());
+        first.extend(ends.min().map(|end| (environment.name.to_string(), end)));
+    }
+    Ok(first)
 }
 
 impl Collector for Streams {
@@ -122,6 +139,12 @@ impl Collector for Objects {
                 let count = i64::try_from(*count).unwrap_or(i64::MAX);
                 ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
             }
+        }
+        let help = "When the first certificate of a node of the swarm ends, in seconds since 1970";
+        let name = "skep_swarm_cert_expiry_timestamp_seconds";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (environment, end) in &counted.certificates {
+            ConstGauge::new(*end).encode(family.encode_family(&[("env", environment.as_str())])?)?;
         }
         Ok(())
     }

@@ -24,7 +24,22 @@ pub(super) fn params(refusal: &Refusal) -> Vec<(&'static str, Value)> {
         Refusal::CannotRescue { host, candidates, .. } => {
             vec![("host", json!(host)), ("candidates", json!(candidates))]
         }
-        Refusal::NoHosts { environment } => vec![("environment", json!(environment))],
+        Refusal::EngineIsNewer { host, has, wished } => {
+            vec![("host", json!(host)), ("has", json!(has)), ("wished", json!(wished))]
+        }
+        Refusal::EnvironmentPaused { environment } => vec![("environment", json!(environment))],
+        Refusal::HostsUnfit { environment, reasons } => {
+            vec![("environment", json!(environment)), ("reasons", json!(reasons))]
+        }
+        Refusal::BuiltIn { name, cannot } => vec![("name", json!(name)), ("cannot", json!(cannot))],
+        Refusal::Outdated { what, expected, revision } => {
+            vec![("what", json!(what)), ("expected", json!(expected)), ("revision", json!(revision))]
+        }
+        Refusal::NoHosts { environment }
+        | Refusal::NoNfs { environment }
+        | Refusal::NoSwarm { environment }
+        | Refusal::NotAutolocked { environment }
+        | Refusal::NothingLocked { environment } => vec![("environment", json!(environment))],
         Refusal::HostPortTaken { port, by } => vec![("port", json!(port)), ("by", json!(by))],
         Refusal::TooMany { what, limit } => vec![("what", json!(what)), ("limit", json!(limit))],
         Refusal::OperationInProgress { subject, operation } => {
@@ -36,6 +51,18 @@ pub(super) fn params(refusal: &Refusal) -> Vec<(&'static str, Value)> {
         }
         Refusal::QueueFull { subject, limit, operation } => {
             vec![("subject", json!(subject)), ("limit", json!(limit)), ("operation", json!(operation))]
+        }
+        Refusal::NotAnOrphan { machine, .. } => vec![("machine", json!(machine))],
+        Refusal::NoDriver { host, environment } => {
+            vec![("host", json!(host)), ("environment", json!(environment))]
+        }
+        Refusal::CannotBeSpared { host, why } | Refusal::RoleWithoutEffect { host, why } => {
+            vec![("host", json!(host)), ("why", json!(why))]
+        }
+        Refusal::NodeOfASwarm { name } => vec![("name", json!(name))],
+        Refusal::NothingToAdopt { name, why } => vec![("name", json!(name)), ("why", json!(why))],
+        Refusal::AnotherSwarm { environment, name, why } => {
+            vec![("environment", json!(environment)), ("name", json!(name)), ("why", json!(why))]
         }
         Refusal::ManagerRemoved { number } => vec![("number", json!(number))],
         Refusal::AddressTaken { address, host } => {

@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use skep_hub::{ProbeHost, ProbePlan};
-use skep_ledger::Stored;
-use skep_model::doctor::{self, PACKET_BYTES_TRIED, PACKET_BYTES_USUAL, PORTS, Protocol, Seen};
+use skep_hub::Patient;
+use skep_model::doctor::{self, NodeSeen, Seen};
 use skep_model::environment::{self, Environment};
 use skep_model::host::Host;
 use skep_model::ids::EnvironmentId;
+use skep_model::{networks, nfs};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -23,7 +23,6 @@ use utoipa_axum::routes;
 use crate::Api;
 use crate::extract::{Place, Reference, Within};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
-use crate::rest::observed;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(diagnose))
@@ -169,17 +168,19 @@ async fn diagnose(State(api): State<Api>, Place(reference): Place<Reference>) ->
     };
     let environment = environment::find(&view, &reference)?;
     let _alone = api.diagnoses.begin(&environment)?;
-    let mut hosts = view.list::<Host>(environment.id.as_str())?;
+    let stored = view.list::<Host>(environment.id.as_str())?;
+    let mut hosts: Vec<Host> = stored.into_iter().map(|stored| stored.record).collect();
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
     let (hosts, left_out): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|host| gap(host).is_none());
 
     let managers: Vec<bool> = hosts.iter().map(|host| host.is_swarm_manager()).collect();
     let ways = doctor::ways(&managers);
-    let needed = environment.mtu.map_or(PACKET_BYTES_USUAL, u32::from);
-    let probed = api.parts.hub.probe(&plan(&hosts, ways.targets, needed)).await;
-    let seen = observed::seen(&hosts, probed, needed);
-    let mut report = Diagnosis::new(&environment, &seen, ways.complete);
-    report.unchecked.extend(left_out.iter().filter_map(|host| gap(host)));
+    let needed = u32::from(networks::made_for(&environment, &hosts).mtu);
+    let patients: Vec<Patient> = hosts.iter().map(|host| patient(&environment, host)).collect();
+    let encrypted = environment.options.encrypted;
+    let diagnosed = api.parts.hub.diagnose(&patients, ways.targets, needed, encrypted).await;
+    let mut report = Diagnosis::new(&environment, &diagnosed.seen, ways.complete);
+    report.unchecked.extend(left_out.iter().filter_map(gap));
     Ok(Json(report))
 }
 
@@ -197,23 +198,14 @@ fn gap(host: &Host) -> Option<DiagnosisGap> {
     Some(DiagnosisGap { host: host.name.to_string(), what: "the host and its network".into(), why })
 }
 
-fn plan(hosts: &[Stored<Host>], targets: Vec<Vec<usize>>, needed: u32) -> ProbePlan {
-    let ports = |protocol, is_manager| {
-        let meant = PORTS.iter().filter(move |port| port.protocol == protocol);
-        meant.filter(move |port| is_manager || !port.managers_only).map(|port| port.number).collect()
-    };
-    let host = |(host, targets): (&Stored<Host>, Vec<usize>)| ProbeHost {
+fn patient(environment: &Environment, host: &Host) -> Patient {
+    Patient {
         id: host.id.to_string(),
-        address: observed::address(host),
-        tcp_ports: ports(Protocol::Tcp, host.is_swarm_manager()),
-        targets,
-    };
-    let sizes: BTreeSet<u32> = PACKET_BYTES_TRIED.iter().copied().chain([needed]).collect();
-    ProbePlan {
-        hosts: hosts.iter().zip(targets).map(host).collect(),
-        udp_ports: ports(Protocol::Udp, false),
-        sizes_port: doctor::OVERLAY_PORT,
-        sizes: sizes.into_iter().collect(),
+        name: host.name.to_string(),
+        address: host.machine.as_ref().map(|machine| machine.address.clone()).unwrap_or_default(),
+        node: NodeSeen::of(host),
+        too_narrow: doctor::too_narrow(host),
+        nfs: nfs::trouble(environment, host),
     }
 }
 

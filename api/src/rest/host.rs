@@ -1,5 +1,7 @@
 //! Hosts: list, show, wish, place, remove.
 
+mod network;
+
 use std::collections::BTreeMap;
 
 use axum::Json;
@@ -8,20 +10,26 @@ use axum::response::Response;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use skep_ledger::{Key, Revision, Stored, View};
+use skep_ledger::{Key, Revision, Stored, Tx, View};
+use skep_model::host::renewal::Successor;
 use skep_model::ids::{HostId, OperationId};
-use skep_model::{CLUSTER, Ruling, environment, host, operation, placement};
+use skep_model::{CLUSTER, Ruling, environment, host, operation, placement, upgrade as model_upgrade};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+use self::network::HostNetwork;
+
 use crate::Api;
-use crate::change::{Asked, Begun, Change, Changing, Keyed};
+use crate::change::{Asked, Begun, Change, Changing, Keyed, Started};
 use crate::dress::At;
 use crate::extract::{Place, Read, Reading, Reference, Within};
-use crate::problem::{Refused, Reply};
+use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::rest::nfs::HostNfs;
+use crate::rest::operation::Operation;
 use crate::rest::registration::Role;
+use crate::rest::upgrade::{self, UpgradePlan, UpgradeWish};
 use crate::rest::{self, List, Listed, Metadata, driver};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
@@ -31,6 +39,11 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(cordon))
         .routes(routes!(uncordon))
         .routes(routes!(evacuate))
+        .routes(routes!(check))
+        .routes(routes!(upgrade))
+        .routes(routes!(let_go))
+        .routes(routes!(reprovision))
+        .routes(routes!(replace))
 }
 
 /// A machine in an environment.
@@ -50,6 +63,8 @@ struct HostSpec {
     driver: Option<String>,
     /// Which part it should play in the swarm.
     role: Role,
+    /// It joins the swarm whatever is found about the network between them.
+    skip_preflight: bool,
     /// What the driver was told.
     options: BTreeMap<String, String>,
     /// Which tasks its node takes: `active`, `pause` (cordoned) or `drain` (evacuated).
@@ -62,8 +77,8 @@ struct HostSpec {
 #[derive(Debug, Serialize, ToSchema)]
 struct HostStatus {
     /// `creating`, `joining`, `active`, `cordoned`, `drained`, `unreachable` (its agent is silent), `engine-down` (its agent says that
-    /// Docker does not answer), `swarm-down` (the swarm has lost it), `failed` (its machine is gone or stopped) or
-    /// `removing`.
+    /// Docker does not answer), `swarm-down` (the swarm has lost it), `swarm-locked` (its engine waits for the unlock
+    /// key), `failed` (its machine is gone or stopped), `reprovisioning` or `removing`.
     state: &'static str,
     /// Why, and what helps.
     message: String,
@@ -77,10 +92,28 @@ struct HostStatus {
     agent: HostAgent,
     /// Its place in the swarm; null until it has one.
     swarm: Option<HostSwarm>,
+    /// What was found about the network between it and the swarm before it joined, or when that was last asked for; null if it
+    /// was not checked.
+    network: Option<HostNetwork>,
     /// What the agent found; null until it has said.
     inventory: Option<HostInventory>,
+    /// The networks that Docker has made by itself on it; null until it has joined.
+    networks: Option<HostNetworks>,
+    /// What it can do with the environment's NFS server; null if nobody has asked.
+    nfs: Option<HostNfs>,
     /// The operation that it is in the hands of.
     operation: Option<String>,
+}
+
+/// For packets of which size a host's networks were made; `inventory.mtu` says what its link carries.
+#[derive(Debug, Serialize, ToSchema)]
+struct HostNetworks {
+    /// `docker0`.
+    engine_mtu: Option<u16>,
+    /// `docker_gwbridge`, through which tasks reach the world.
+    bridge_mtu: Option<u16>,
+    /// The environment's overlay networks.
+    environment_mtu: Option<u16>,
 }
 
 /// The agent's connection.
@@ -105,8 +138,12 @@ struct HostSwarm {
     leader: bool,
     /// Does the swarm see it ready?
     ready: bool,
+    /// The address that the node gives to the others; null until its engine has said.
+    address: Option<String>,
     /// Do the swarm's managers reach it? Told of managers only; a worker counts as reachable.
     reachable: bool,
+    /// Until when the node's certificate is valid, which Docker renews by itself; null if that is not known.
+    certificate_expires_at: Option<Timestamp>,
 }
 
 /// What the agent found on the machine.
@@ -164,7 +201,18 @@ struct HostPatch {
 #[serde(deny_unknown_fields)]
 struct HostSpecPatch {
     /// Labels to set; null removes one.
+    #[serde(default)]
     labels: BTreeMap<String, Option<String>>,
+    /// Which part it should play in the swarm.
+    role: Option<Role>,
+}
+
+/// How the new host is to be that takes the place of another.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+struct HostReplacement {
+    /// Its name; the next free number if nothing is said.
+    name: Option<String>,
 }
 
 /// A new host.
@@ -178,6 +226,17 @@ struct HostWish {
     /// What the driver is told.
     #[serde(default)]
     options: BTreeMap<String, String>,
+    /// It joins the swarm whatever is found about the network between them.
+    #[serde(default)]
+    skip_preflight: bool,
+}
+
+/// A check of the network between a host and its swarm.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct HostCheck {
+    /// May the host join the swarm whatever is found, from now on? Without it that stays as it is.
+    skip_preflight: Option<bool>,
 }
 
 impl Host {
@@ -196,6 +255,7 @@ impl Host {
             spec: HostSpec {
                 driver: stored.driver.clone(),
                 role: stored.role.into(),
+                skip_preflight: stored.skip_preflight,
                 options: stored.options.clone(),
                 availability: stored.placement.availability.into(),
                 labels: stored.placement.labels.clone(),
@@ -227,9 +287,18 @@ impl HostStatus {
                 },
                 leader: membership.leader,
                 ready: membership.ready,
+                address: host.node_stands().map(|standing| standing.address.clone()),
                 reachable: membership.reachable,
+                certificate_expires_at: host.swarm_certificate().map(|validity| validity.to),
             }),
+            network: host.preflight.as_ref().map(|preflight| HostNetwork::new(host, preflight)),
             inventory: host.inventory.as_ref().map(HostInventory::new),
+            nfs: host.nfs.as_ref().map(HostNfs::from),
+            networks: host.networks.map(|seen| HostNetworks {
+                engine_mtu: seen.engine_mtu,
+                bridge_mtu: seen.bridge_mtu,
+                environment_mtu: seen.environment_mtu,
+            }),
             operation: operation.map(|id| id.to_string()),
         }
     }
@@ -302,6 +371,7 @@ async fn create(
         name: wish.name,
         driver: wish.driver,
         options: wish.options,
+        skip_preflight: wish.skip_preflight,
     };
     api.start(&change, |tx| {
         driver.clone()?;
@@ -311,7 +381,9 @@ async fn create(
     .await
 }
 
-/// Sets and removes labels of a host's node.
+/// Sets and removes labels of a host's node, or wishes another part in the swarm for it.
+///
+/// If both are asked for, the answer is the operation that writes the labels.
 #[utoipa::path(patch, path = "/v1/environments/{environment}/hosts/{host}", operation_id = "update_host",
     params(Changing, Keyed, Within, ("host" = String, Path, description = "Its name or id")),
     request_body = HostPatch, responses(Begun))]
@@ -320,7 +392,26 @@ async fn update(
     Place(place): Place<(Reference, Reference)>,
     Asked { change, wish }: Asked<HostPatch>,
 ) -> Reply<Response> {
-    place_as(&api, &place, &placement::Change::Labels(wish.spec.labels), &change).await
+    let HostSpecPatch { labels, role } = wish.spec;
+    if labels.is_empty() && role.is_none() {
+        let detail = "spec names nothing to change: labels or role";
+        return Err(Problem::new(DoorCode::InvalidBody, detail));
+    }
+    let (environment, host) = place;
+    let only_role = labels.is_empty();
+    let labels = placement::Change::Labels(labels);
+    let ids = [(); 2].map(|()| OperationId::new(Uuid::now_v7()));
+    api.start(&change, |tx| {
+        let environment = environment::usable(tx, &environment)?;
+        if let Some(role) = role {
+            let begun = host::role::wish(tx, &environment, &host, role.into(), ids[0].clone())?;
+            if only_role {
+                return Ok(begun.into());
+            }
+        }
+        Ok(placement::wish(tx, &environment, &host, &labels, ids[1].clone())?.into())
+    })
+    .await
 }
 
 /// Lets a host keep its tasks and take no more.
@@ -359,6 +450,25 @@ async fn evacuate(
     place_as(&api, &place, &placement::Change::Availability(placement::Availability::Drain), &change).await
 }
 
+/// Checks the network between a host and its swarm, as before it joins. The operation fails with the reason if a host that is
+/// not in the swarm would be held back.
+#[utoipa::path(post, path = "/v1/environments/{environment}/hosts/{host}/actions/check",
+    operation_id = "check_host",
+    params(Changing, Keyed, Within, ("host" = String, Path, description = "Its name or id")),
+    request_body = HostCheck, responses(Begun))]
+async fn check(
+    State(api): State<Api>,
+    Place((environment, host)): Place<(Reference, Reference)>,
+    Asked { change, wish }: Asked<HostCheck>,
+) -> Reply<Response> {
+    let id = OperationId::new(Uuid::now_v7());
+    api.start(&change, |tx| {
+        let environment = environment::usable(tx, &environment)?;
+        Ok(host::check(tx, &environment, &host, wish.skip_preflight, id.clone(), change.by())?.into())
+    })
+    .await
+}
+
 async fn place_as(
     api: &Api,
     (environment, host): &(Reference, Reference),
@@ -371,6 +481,34 @@ async fn place_as(
         Ok(placement::wish(tx, &environment, host, wished, id.clone())?.into())
     })
     .await
+}
+
+/// Gives a host another engine: its tasks move away first, and come back once it is seen to serve.
+///
+/// A dry run says what would be done.
+#[utoipa::path(post, path = "/v1/environments/{environment}/hosts/{host}/actions/upgrade",
+    operation_id = "upgrade_host",
+    params(Changing, Keyed, Within, ("host" = String, Path, description = "Its name or id")),
+    request_body = UpgradeWish,
+    responses(
+    (status = 202, body = Operation, description = "Accepted: follow the operation"),
+    (status = 200, body = UpgradePlan, description = "Dry run: what would be done"),
+    Refused,
+))]
+async fn upgrade(
+    State(api): State<Api>,
+    Place((place, host)): Place<(Reference, Reference)>,
+    Asked { change, wish }: Asked<UpgradeWish>,
+) -> Reply<Response> {
+    let id = OperationId::new(Uuid::now_v7());
+    let view = api.ledger().view();
+    let named = environment::find(&view, &place).and_then(|place| host::find(&view, &place, &host));
+    let name = named.map(|found| found.name.to_string()).unwrap_or_default();
+    let rule = |tx: &mut Tx<'_>| {
+        let environment = environment::usable(tx, &place)?;
+        model_upgrade::of_host(tx, &environment, &host, wish.version.as_deref(), id.clone())
+    };
+    upgrade::answer(&api, &change, rule, |planned| planned == name).await
 }
 
 /// Asks for a host to be removed.
@@ -388,4 +526,74 @@ async fn remove(
         Ok(host::remove(tx, &environment, &host, id.clone(), None)?.into())
     })
     .await
+}
+
+/// Asks for a host to be removed while its machine goes on.
+///
+/// It leaves the swarm and its agent ends; the driver leaves the machine as it is and knows it no more.
+#[utoipa::path(post, path = "/v1/environments/{environment}/hosts/{host}/actions/let-go",
+    operation_id = "let_host_go",
+    params(Changing, Keyed, Within, ("host" = String, Path, description = "Its name or id")), responses(Begun))]
+async fn let_go(
+    State(api): State<Api>,
+    Place((environment, host)): Place<(Reference, Reference)>,
+    change: Change,
+) -> Reply<Response> {
+    let id = OperationId::new(Uuid::now_v7());
+    api.start(&change, |tx| {
+        let environment = environment::named(tx, &environment)?;
+        Ok(host::let_go(tx, &environment, &host, id.clone())?.into())
+    })
+    .await
+}
+
+/// Asks for a host's machine to be given back and made anew; the host stays, with its name, role and labels.
+#[utoipa::path(post, path = "/v1/environments/{environment}/hosts/{host}/actions/reprovision",
+    operation_id = "reprovision_host",
+    params(Changing, Keyed, Within, ("host" = String, Path, description = "Its name or id")), responses(Begun))]
+async fn reprovision(
+    State(api): State<Api>,
+    Place((environment, host)): Place<(Reference, Reference)>,
+    change: Change,
+) -> Reply<Response> {
+    let id = OperationId::new(Uuid::now_v7());
+    api.start(&change, |tx| {
+        let environment = environment::usable(tx, &environment)?;
+        can_be_made(&api, &host::named(tx, &environment, &host)?)?;
+        Ok(host::renewal::reprovision(tx, &environment, &host, id.clone())?.into())
+    })
+    .await
+}
+
+/// Asks for a new host of the same kind, role and labels, and for the removal of this one once the new one does its part.
+#[utoipa::path(post, path = "/v1/environments/{environment}/hosts/{host}/actions/replace",
+    operation_id = "replace_host",
+    params(Changing, Keyed, Within, ("host" = String, Path, description = "Its name or id")),
+    request_body = HostReplacement, responses(Begun))]
+async fn replace(
+    State(api): State<Api>,
+    Place((environment, host)): Place<(Reference, Reference)>,
+    Asked { change, wish }: Asked<HostReplacement>,
+) -> Reply<Response> {
+    let id = OperationId::new(Uuid::now_v7());
+    let successor = Successor {
+        host: HostId::new(Uuid::now_v7()),
+        creation: OperationId::new(Uuid::now_v7()),
+        name: wish.name,
+    };
+    api.start(&change, |tx| {
+        let environment = environment::usable(tx, &environment)?;
+        can_be_made(&api, &host::named(tx, &environment, &host)?)?;
+        let begun = host::renewal::replace(tx, &environment, &host, &successor, id.clone())?;
+        Ok(Started::with_children(begun, vec![successor.creation.clone()]))
+    })
+    .await
+}
+
+/// Refused before anything is given up: could a machine like this one be made here?
+fn can_be_made(api: &Api, host: &host::Host) -> Ruling<()> {
+    match &host.driver {
+        Some(driver) => driver::check(api, driver, &host.options),
+        None => Ok(()),
+    }
 }

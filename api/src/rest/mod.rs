@@ -11,16 +11,21 @@ pub(crate) mod join;
 mod manager;
 pub(crate) mod meta;
 pub(crate) mod metrics;
-mod observed;
+mod nfs;
 pub(crate) mod operation;
+mod orphan;
+mod plan;
 pub(crate) mod probe;
 pub(crate) mod registration;
+mod registry;
 mod snapshot;
 pub(crate) mod stack;
 mod statistics;
+pub(crate) mod swarm_keys;
 pub(crate) mod task;
 pub(crate) mod template;
 mod terminal;
+mod upgrade;
 
 use axum::Json;
 use axum::http::{Method, Uri};
@@ -62,6 +67,16 @@ pub(crate) const RESOURCES: &[Resource] = &[
         about: "Isolated swarms with their hosts and stacks.",
         routes: environment::routes,
     },
+    Resource {
+        name: "plan",
+        about: "What templates and wishes would change about environments.",
+        routes: plan::routes,
+    },
+    Resource {
+        name: "swarm-key",
+        about: "Join tokens, authority and unlock key of an environment's swarm.",
+        routes: swarm_keys::routes,
+    },
     Resource { name: "host", about: "Machines of an environment.", routes: host::routes },
     Resource {
         name: "statistics",
@@ -75,6 +90,11 @@ pub(crate) const RESOURCES: &[Resource] = &[
     },
     Resource { name: "join", about: "What a machine fetches that becomes a host.", routes: join::routes },
     Resource { name: "terminal", about: "Commands and logs of hosts, live.", routes: terminal::routes },
+    Resource {
+        name: "registry",
+        about: "Registries to which environments log in.",
+        routes: registry::routes,
+    },
     Resource { name: "stack", about: "Recipes that became services.", routes: stack::routes },
     Resource { name: "task", about: "What runs where, as the swarm says it now.", routes: task::routes },
     Resource { name: "image", about: "Images brought to hosts without a registry.", routes: image::routes },
@@ -84,6 +104,11 @@ pub(crate) const RESOURCES: &[Resource] = &[
         routes: diagnosis::routes,
     },
     Resource { name: "driver", about: "Where machines come from.", routes: driver::routes },
+    Resource {
+        name: "orphan",
+        about: "Machines with this cluster's tag that it knows nothing of.",
+        routes: orphan::routes,
+    },
     Resource {
         name: "operation",
         about: "Everything that takes longer than a request.",

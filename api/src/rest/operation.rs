@@ -56,6 +56,8 @@ pub(crate) struct Operation {
     state: OperationState,
     /// In words, what goes on.
     message: String,
+    /// Why it began although nobody asked for it; null if somebody did.
+    reason: Option<String>,
     created_at: Timestamp,
     /// When it was taken up.
     started_at: Option<Timestamp>,
@@ -211,6 +213,7 @@ impl Operation {
             env: operation.environment.as_ref().map(|(_, name)| name.clone()),
             state: OperationState::of(operation),
             message: operation.message.clone(),
+            reason: Some(operation.reason.clone()).filter(|reason| !reason.is_empty()),
             created_at: operation.created_at,
             started_at: operation.started_at,
             ended_at: operation.ended_at,

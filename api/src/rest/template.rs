@@ -1,4 +1,4 @@
-//! Environment templates: list, show, import.
+//! Environment templates: list, show, import, remove.
 
 use axum::Json;
 use axum::extract::State;
@@ -13,14 +13,15 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::Api;
-use crate::change::{Asked, Changing, Keyed, answered};
+use crate::change::{Asked, Change, Changing, Keyed, answered};
 use crate::dress::At;
 use crate::extract::{Place, Read, Reading, Reference};
 use crate::problem::{Refused, Reply};
+use crate::rest::nfs::NfsServer;
 use crate::rest::{self, List, Listed, Metadata};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list, import)).routes(routes!(show))
+    OpenApiRouter::new().routes(routes!(list, import)).routes(routes!(show, remove))
 }
 
 /// What a new environment starts from.
@@ -39,18 +40,45 @@ struct TemplateSpec {
     description: String,
     /// How many swarm managers the environment keeps.
     swarm_managers: u8,
-    /// MTU of the environment's networks; null: the engine's own.
+    /// The host label over whose values the swarm managers are spread; null: over none.
+    spread_over: Option<String>,
+    /// The largest packets between hosts; null: what the narrowest of their links carries.
     mtu: Option<u16>,
+    /// Are overlay networks encrypted from host to host?
+    encrypted: bool,
+    /// Ranges out of which swarms take networks; empty: Docker's own.
+    address_pools: Vec<String>,
+    /// The prefix of each network taken out of a pool; null: Docker's own.
+    subnet_size: Option<u8>,
+    /// Where volumes of driver `nfs` lie; null: nowhere.
+    nfs: Option<NfsServer>,
     /// Whether everybody may use it.
     public: bool,
+    /// The whole as YAML; imported again it is the same.
+    document: String,
 }
 
 /// A template to import.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct TemplateWish {
-    /// The template as YAML.
+    /// The template as YAML, or an environment template of Rancher 1.6.
     document: String,
+    /// Its name, if the document has none.
+    #[serde(default)]
+    name: Option<String>,
+    /// Put it in the place of another of its name. Environments made from that one stay as they are until it is applied.
+    #[serde(default)]
+    replace: bool,
+}
+
+/// A template that was imported.
+#[derive(Debug, Serialize, ToSchema)]
+struct ImportedTemplate {
+    #[serde(flatten)]
+    template: Template,
+    /// Parts of a foreign document that are not needed here, and why.
+    notes: Vec<String>,
 }
 
 impl Template {
@@ -69,8 +97,14 @@ impl Template {
             spec: TemplateSpec {
                 description: template.description.clone(),
                 swarm_managers: template.swarm_managers,
+                spread_over: template.spread_over.clone(),
                 mtu: template.mtu,
+                encrypted: template.options.encrypted,
+                address_pools: template.options.address_pools.iter().map(ToString::to_string).collect(),
+                subnet_size: template.options.subnet_size,
+                nfs: template.options.nfs.as_ref().map(NfsServer::from),
                 public: template.public,
+                document: template::write(template),
             },
         }
     }
@@ -109,18 +143,41 @@ async fn show(Place(name): Place<Reference>, Read(view): Read) -> Reply<At<Json<
 #[utoipa::path(post, path = "/v1/templates", operation_id = "import_template",
     params(Changing, Keyed), request_body = TemplateWish,
     responses(
-    (status = 201, body = Template, description = "Imported"),
-    (status = 200, body = Template, description = "Dry run: what would be imported"),
+    (status = 201, body = ImportedTemplate, description = "Imported"),
+    (status = 200, body = ImportedTemplate, description = "Dry run: what would be imported"),
     Refused,
 ))]
 async fn import(State(api): State<Api>, asked: Asked<TemplateWish>) -> Reply<Response> {
-    let rule = |tx: &mut skep_ledger::Tx<'_>| template::import(tx, &asked.wish.document);
+    let TemplateWish { document, name, replace } = &asked.wish;
+    let rule = |tx: &mut skep_ledger::Tx<'_>| template::import(tx, document, name.as_deref(), *replace);
     if asked.change.is_dry_run() {
+        let rehearsed = api.rehearse(rule).await?;
+        let imported = ImportedTemplate::new(rehearsed.answer, 0);
+        return Ok(At(rehearsed.revision, Json(imported)).into_response());
+    }
+    let committed = api.commit(&asked.change, rule).await?;
+    let location = [(header::LOCATION, format!("/v1/templates/{}", committed.answer.template.name))];
+    let document = Json(ImportedTemplate::new(committed.answer.clone(), committed.revision));
+    Ok(answered(&committed, (StatusCode::CREATED, location, document)))
+}
+
+impl ImportedTemplate {
+    fn new(imported: template::Imported, revision: Revision) -> ImportedTemplate {
+        ImportedTemplate { template: Template::new(&imported.template, revision), notes: imported.notes }
+    }
+}
+
+/// Removes a template. Environments that were made from it stay as they are.
+#[utoipa::path(delete, path = "/v1/templates/{template}", operation_id = "remove_template",
+    params(Changing, Keyed, ("template" = String, Path, description = "Its name")),
+    responses((status = 200, body = Template, description = "Removed, or in a dry run: what would be removed"), Refused))]
+async fn remove(State(api): State<Api>, Place(name): Place<Reference>, change: Change) -> Reply<Response> {
+    let rule = |tx: &mut skep_ledger::Tx<'_>| template::remove(tx, &name);
+    if change.is_dry_run() {
         let rehearsed = api.rehearse(rule).await?;
         return Ok(At(rehearsed.revision, Json(Template::new(&rehearsed.answer, 0))).into_response());
     }
-    let committed = api.commit(&asked.change, rule).await?;
-    let location = [(header::LOCATION, format!("/v1/templates/{}", committed.answer.name))];
+    let committed = api.commit(&change, rule).await?;
     let document = Json(Template::new(&committed.answer, committed.revision));
-    Ok(answered(&committed, (StatusCode::CREATED, location, document)))
+    Ok(answered(&committed, document))
 }

@@ -46,8 +46,8 @@ async fn the_rules_refusals_are_told_with_their_codes() {
         (post("/v1/environments", hosts(1001)), 409, "SKP-1401"),
         (post("/v1/environments/dev/hosts", json!({"name": "a", "driver": "clouds"})), 422, "SKP-2001"),
         (post("/v1/templates", json!({"document": "name: x\nswarms: 3\n"})), 422, "SKP-2603"),
-        (post("/v1/templates", json!({"document": "name: x\nswarm: {managers: 2}\n"})), 422, "SKP-1202"),
-        (post("/v1/templates", json!({"document": "name: default\n"})), 409, "SKP-1301"),
+        (post("/v1/templates", json!({"document": "name: x\nswarm: {managers: 2}\n"})), 422, "SKP-2603"),
+        (post("/v1/templates", json!({"document": "name: default\n"})), 409, "SKP-1342"),
         (
             put("/v1/environments/prod/stacks/shop", json!({"recipe": "services: {a: {image: b}}"})),
             409,

@@ -8,10 +8,10 @@ use axum::body::Bytes;
 use axum::extract::Request;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http::Method;
+use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use skep_agent::{AgentConfig, JoinFile, LogFiles};
+use skep_agent::{AgentConfig, Entrance, JoinFile, LogFiles};
 use skep_hub::{Admitted, Hub, HubEvents, RegisterRefusal};
 use skep_model::fact::{self, Fact};
 use skep_model::host::{self, Inventory, Machine, Membership, Role};
@@ -95,6 +95,7 @@ impl Site {
             offering: None,
             address: None,
             logs: LogFiles::default(),
+            entrance: Entrance::default(),
         };
         let agent = async move { skep_agent::run(config, CancellationToken::new()).await.unwrap() };
         let agent = AbortOnDropHandle::new(tokio::spawn(agent));
@@ -210,6 +211,7 @@ fn engine(loaded: Arc<Mutex<Vec<(String, usize)>>>) -> Router {
         .route("/info", get(|| async { Json(json!({"NCPU": 2, "MemTotal": 1024})) }))
         .route("/containers/json", get(|| async { Json(containers()) }))
         .route("/containers/c1/stats", get(|| async { Json(counters()) }))
+        .route("/auth", post(log_in))
         .route("/_ping", get(|| async { "OK" }))
         .route("/tasks", get(|| async { Json(tasks()) }))
         .route("/services", get(|| async { Json(services()) }))
@@ -228,6 +230,17 @@ fn engine(loaded: Arc<Mutex<Vec<(String, usize)>>>) -> Router {
             }),
         );
     Router::new().nest("/v1.41", routes.clone()).merge(routes)
+}
+
+/// A registry that knows one user, behind an engine.
+async fn log_in(Json(login): Json<Value>) -> (StatusCode, Json<Value>) {
+    match (login["serveraddress"].as_str(), login["username"].as_str(), login["password"].as_str()) {
+        (Some("down.example.com"), ..) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({"message": "dial tcp: no such host"})))
+        }
+        (_, Some("ann"), Some("hunter2")) => (StatusCode::OK, Json(json!({"Status": "Login Succeeded"}))),
+        _ => (StatusCode::UNAUTHORIZED, Json(json!({"message": "incorrect username or password"}))),
+    }
 }
 
 fn containers() -> Value {

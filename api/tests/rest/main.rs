@@ -15,6 +15,7 @@ mod metrics;
 mod operations;
 mod probes;
 mod reads;
+mod secrets;
 mod snapshots;
 mod statistics;
 mod stream;

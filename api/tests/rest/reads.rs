@@ -41,15 +41,71 @@ async fn built_in_templates_are_there_and_others_can_be_imported() {
     let document = "name: small\ndescription: one\nswarm: {managers: 1}\nnetwork: {mtu: 1400}\n";
     let answer = door.send(&crate::support::post("/v1/templates", json!({"document": document}))).await;
     assert_eq!((answer.status.as_u16(), answer.header("location")), (201, "/v1/templates/small"));
-    let spec = json!({"description": "one", "swarm_managers": 1, "mtu": 1400, "public": true});
-    assert_eq!(answer.body["spec"], spec);
-    assert_eq!(door.get("/v1/templates/small").await.body, answer.body);
+    let spec = &answer.body["spec"];
+    assert_eq!(
+        (&spec["description"], &spec["swarm_managers"], &spec["spread_over"], &spec["mtu"]),
+        (&json!("one"), &json!(1), &json!(null), &json!(1400))
+    );
+    assert_eq!(
+        (&spec["public"], &spec["encrypted"], &spec["nfs"]),
+        (&json!(true), &json!(false), &json!(null))
+    );
+    assert_eq!(door.get("/v1/templates/small").await.body["spec"], *spec);
     let all = door.get("/v1/templates").await.body;
     let names: Vec<_> =
         all["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].clone()).collect();
     assert_eq!(names, ["default", "single", "small"]);
     assert!(all["items"][0]["metadata"]["created_at"].is_null());
     door.get("/v1/templates/large").await.is_problem(404, "SKP-1203");
+}
+
+#[tokio::test]
+async fn what_a_template_is_exported_as_is_imported_as_the_same_and_replaces_it() {
+    let door = Door::new().await;
+    let import =
+        async |wish: serde_json::Value| door.send(&crate::support::post("/v1/templates", wish)).await;
+    let first = import(json!({"document": "network: {mtu: 1400}\n", "name": "web"})).await;
+    assert_eq!(first.status.as_u16(), 201, "{first:?}");
+    let exported = first.body["spec"]["document"].as_str().expect("is text").to_owned();
+    import(json!({"document": exported})).await.is_problem(409, "SKP-1301");
+    let again = import(json!({"document": exported, "replace": true})).await;
+    assert_eq!(again.body["spec"], first.body["spec"]);
+    import(json!({"document": "name: default\n", "replace": true})).await.is_problem(409, "SKP-1342");
+    let foreign = "isPublic: \"true\"\nstacks:\n- name: hc\n  template_id: library:infra*healthcheck\n";
+    let foreign = import(json!({"document": foreign, "name": "seed"})).await;
+    assert_eq!(foreign.body["notes"].as_array().map(Vec::len), Some(1), "{foreign:?}");
+    let removed = door.send(&crate::support::delete("/v1/templates/web")).await;
+    assert_eq!(removed.status.as_u16(), 200);
+    door.get("/v1/templates/web").await.is_problem(404, "SKP-1203");
+}
+
+#[tokio::test]
+async fn a_plan_says_what_applying_would_do() {
+    let door = Door::new().await;
+    door.environment("prod").await;
+    let update = json!({"spec": {"mtu": 1400, "swarm_managers": 5}});
+    let answer = door.send(&crate::support::patch("/v1/environments/prod", update)).await;
+    assert_eq!(
+        (answer.status.as_u16(), &answer.body["type"]),
+        (202, &json!("update-environment")),
+        "{answer:?}"
+    );
+    let shown = door.get("/v1/environments/prod").await.body;
+    assert_eq!((&shown["spec"]["mtu"], &shown["spec"]["swarm_managers"]), (&json!(1400), &json!(5)));
+    let plan = door.get("/v1/environments/prod/plan").await.body;
+    let ways: Vec<_> =
+        plan["differences"].as_array().expect("a list").iter().map(|line| &line["way"]).collect();
+    assert_eq!(ways, ["kept", "kept"], "{plan}");
+    let auto = json!({"spec": {"mtu": null}});
+    door.send(&crate::support::patch("/v1/environments/prod", auto)).await;
+    assert!(door.get("/v1/environments/prod").await.body["spec"]["mtu"].is_null());
+    let apply = json!({"if_revision": 1});
+    let apply = crate::support::post("/v1/environments/prod/actions/apply", apply);
+    door.send(&apply).await.is_problem(409, "SKP-1343");
+    let apply = json!({"follow": ["swarm.managers"]});
+    let apply = crate::support::post("/v1/environments/prod/actions/apply", apply);
+    assert_eq!(door.send(&apply).await.status.as_u16(), 202);
+    assert_eq!(door.get("/v1/environments/prod").await.body["spec"]["swarm_managers"], 3);
 }
 
 #[tokio::test]
@@ -113,7 +169,8 @@ async fn hosts_are_shown_by_name_and_by_id() {
     assert_eq!(by_name["metadata"]["env"], "prod");
     assert_eq!(
         by_name["spec"],
-        json!({"driver": "local", "role": "auto", "options": {}, "availability": "active", "labels": {}})
+        json!({"driver": "local", "role": "auto", "skip_preflight": false, "options": {}, "availability": "active",
+               "labels": {}})
     );
     assert_eq!(by_name["status"]["state"], "creating");
     assert_eq!(by_name["status"]["agent"], json!({"connected": false, "manager": null, "since": null}));

@@ -21,6 +21,7 @@ use skep_model::environment::Environment;
 use skep_model::ids::{HostId, OperationId};
 use skep_model::snapshot::Snapshot;
 use skep_model::{Refusal, Ruling, access, environment, host};
+use skep_sealing::SealingKey;
 use skep_wire::channels::PeerChannels;
 use skep_wire::pki::{self, Identity};
 use skep_wire::proto::agent::{RegisterRequest, Report};
@@ -110,6 +111,7 @@ impl Door {
             snapshots: Arc::new(Backups),
             drivers: drivers(),
             spool: spool.path().to_owned(),
+            sealing: Arc::new(SealingKey::derive(&[7; 32], "c1").unwrap()),
         }));
         Door { router, ledger, manager, spool }
     }
@@ -141,6 +143,7 @@ impl Door {
             name: name.into(),
             driver: "local".into(),
             options: BTreeMap::new(),
+            skip_preflight: false,
         };
         rule(&*self.ledger, |tx| {
             let environment = environment::usable(tx, environment)?;
@@ -212,6 +215,10 @@ impl Answer {
 
 pub fn post(path: &str, body: Value) -> Ask {
     Ask::new(Method::POST, path).with("content-type", "application/json").bytes(body.to_string())
+}
+
+pub fn patch(path: &str, body: Value) -> Ask {
+    Ask { method: Method::PATCH, ..post(path, body) }
 }
 
 pub fn put(path: &str, body: Value) -> Ask {

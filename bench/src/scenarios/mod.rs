@@ -1,9 +1,11 @@
 //! What is measured. Each scenario drives both systems through the same code and says what came of its targets.
 
+pub(crate) mod agents;
 pub(crate) mod footprint;
 pub(crate) mod handover;
 pub(crate) mod kills;
 pub(crate) mod objects;
+pub(crate) mod planners;
 pub(crate) mod slow_disk;
 pub(crate) mod syncs;
 pub(crate) mod throughput;
@@ -30,6 +32,10 @@ pub(crate) struct Effort {
     pub(crate) slow: Duration,
     /// How often a start is timed.
     pub(crate) starts: usize,
+    /// Agents that are simulated.
+    pub(crate) agents: usize,
+    /// How long their heartbeats are looked at.
+    pub(crate) heartbeats: Duration,
     /// Also workloads that have no target of their own.
     pub(crate) every_workload: bool,
 }
@@ -44,6 +50,8 @@ pub(crate) const FULL: Effort = Effort {
     idle: Duration::from_secs(10),
     slow: Duration::from_secs(6),
     starts: 10,
+    agents: 10_000,
+    heartbeats: Duration::from_secs(60),
     every_workload: true,
 };
 
@@ -57,6 +65,8 @@ pub(crate) const QUICK: Effort = Effort {
     idle: Duration::from_secs(3),
     slow: Duration::from_secs(3),
     starts: 5,
+    agents: 1_000,
+    heartbeats: Duration::from_secs(10),
     every_workload: false,
 };
 

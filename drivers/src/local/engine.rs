@@ -42,6 +42,9 @@ const RUNTIME_FOLDERS: [&str; 2] = ["/run/docker", "/run/containerd"];
 /// Nothing listens there: whoever is sent to this proxy fails at once, without asking a name server.
 const NO_PROXY_THERE: &str = "http://127.0.0.1:1";
 
+/// The engine of this computer.
+const OWN_ENGINE: &str = "dockerd";
+
 /// Becomes the program, with the machine's host name. (Host names are a namespace's own.)
 const WITH_HOST_NAME: &str = r#"echo "$1" > /proc/sys/kernel/hostname; shift; exec "$@""#;
 /// Becomes the engine, with the machine's host name and folders of its own.
@@ -91,6 +94,23 @@ pub(super) fn ensure(
     }
 }
 
+/// The engine of this version: one that somebody has put here, or none for the computer's own.
+pub(super) fn of_version(layout: &Layout, version: &str) -> Result<Option<PathBuf>, DriverError> {
+    let path = layout.engine(version);
+    let put_here = path.exists();
+    let program = if put_here { path.as_path() } else { Path::new(OWN_ENGINE) };
+    let asked = tools::run("asking an engine for its version", &program.to_string_lossy(), &["--version"]);
+    let found = asked.unwrap_or_else(|error| error.to_string());
+    // `Docker version 20.10.24+dfsg1, build 5d6db84`
+    let said = found.split([' ', ',']).any(|word| word == version);
+    match said {
+        true => Ok(put_here.then_some(path)),
+        false => {
+            Err(DriverError::NoEngine { version: version.to_owned(), path, found: found.trim().to_owned() })
+        }
+    }
+}
+
 /// A new engine starts like after a power cut: without the processes, sockets and pid files of the one before.
 /// (Containerd takes any living process with the number in its old pid file for itself.)
 fn start_engine(
@@ -111,7 +131,7 @@ fn start_engine(
     command
         .arg(&claim.name)
         .arg(&settings)
-        .arg("dockerd")
+        .arg(claim.engine.as_deref().unwrap_or(Path::new(OWN_ENGINE)))
         .arg("--data-root")
         .arg(host.docker_data())
         .arg("--exec-root")

@@ -52,6 +52,11 @@ impl Layout {
         self.root.join(&self.tag)
     }
 
+    /// Where an engine of this version is, if somebody has put one there.
+    pub(super) fn engine(&self, version: &str) -> PathBuf {
+        self.root.join("engines").join(version).join("dockerd")
+    }
+
     pub(super) fn network_file(&self) -> PathBuf {
         self.folder().join("network.json")
     }
@@ -135,6 +140,11 @@ impl HostLayout {
 
     pub(super) fn machine_file(&self) -> PathBuf {
         self.folder.join("machine.json")
+    }
+
+    /// What `machine.json` becomes when the machine is let go: it keeps its address, and is found by nobody but a sweep.
+    pub(super) fn let_go_file(&self) -> PathBuf {
+        self.folder.join("let-go.json")
     }
 
     pub(super) fn join_file(&self) -> PathBuf {

@@ -8,15 +8,18 @@
 //! ```
 //!
 //! Each step asks first whether it is done. Whatever interrupts it, the claim is found again, and the machine
-//! is completed by the next `ensure` or removed by `release`.
+//! is completed by the next `ensure` or removed by `release`. A machine that is let go keeps its claim under another
+//! name: its address stays taken and a sweep finds it, everything else passes it by.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::layout::{HostLayout, Layout};
-use super::processes::{self, Manner, Owner};
+use super::processes::{self, Manner, Owner, Role};
 use super::{MTU_DEFAULT, MTU_OPTION, address, control_group, engine, files, namespace, network, running};
 use crate::{DriverError, Machine, MachineKey, MachineState, MachineWish};
 
@@ -27,6 +30,9 @@ pub(super) struct Claim {
     pub(super) name: String,
     pub(super) address: Ipv4Addr,
     options: BTreeMap<String, String>,
+    /// Another engine than the computer's own.
+    #[serde(default)]
+    pub(super) engine: Option<PathBuf>,
 }
 
 impl Claim {
@@ -66,6 +72,10 @@ pub(super) fn ensure(layout: &Layout, wish: &MachineWish) -> Result<Machine, Dri
     let host = layout.host_of(&wish.key)?;
     let network = network::ensure(layout)?;
     let _held = files::lock(host.lock())?;
+    if host.let_go_file().exists() {
+        let MachineKey { cluster, host } = wish.key.clone();
+        return Err(DriverError::InvalidKey { cluster, host, reason: "its machine was let go" });
+    }
     let claim = match files::read(&host.machine_file())? {
         Some(claim) => claim,
         None => make_claim(layout, &host, wish)?,
@@ -76,12 +86,67 @@ pub(super) fn ensure(layout: &Layout, wish: &MachineWish) -> Result<Machine, Dri
     Ok(machine(layout, claim))
 }
 
+/// Ends everything that runs on the machine, as a power cut would. What is on its disk stays.
+pub(super) fn switch_off(layout: &Layout, reference: &str) -> Result<usize, DriverError> {
+    let (host, _) = claimed(layout, reference)?;
+    let _held = files::lock(host.lock())?;
+    running::end(&host, Manner::AtOnce)
+}
+
+/// Starts whatever does not run on the machine. Its agent has registered before, and needs no new invitation.
+pub(super) fn switch_on(layout: &Layout, reference: &str) -> Result<(), DriverError> {
+    let (host, claim) = claimed(layout, reference)?;
+    let network = network::ensure(layout)?;
+    let _held = files::lock(host.lock())?;
+    namespace::ensure(layout, &host, &network, &claim)?;
+    engine::ensure(layout, &host, &network, &claim)
+}
+
+/// The machine with this host id, or the only one with this name.
+fn claimed(layout: &Layout, reference: &str) -> Result<(HostLayout, Claim), DriverError> {
+    let mut found: Vec<Claim> = claims(layout)?;
+    found.retain(|claim| claim.host == reference || claim.name == reference);
+    let (count, name) = (found.len(), reference.to_owned());
+    match found.pop() {
+        Some(claim) if count == 1 => Ok((layout.host(&claim.host), claim)),
+        _ => Err(DriverError::WhichMachine { name, count }),
+    }
+}
+
+/// Ends the machine's engine and starts another, with what the one before has kept. If that does not start, the one before
+/// is started again, so that the machine is not without an engine.
+pub(super) fn change_engine(layout: &Layout, key: &MachineKey, version: &str) -> Result<(), DriverError> {
+    let host = layout.host_of(key)?;
+    let wanted = engine::of_version(layout, version)?;
+    let network = network::ensure(layout)?;
+    let _held = files::lock(host.lock())?;
+    let Some(before) = files::read::<Claim>(&host.machine_file())? else {
+        let source = std::io::ErrorKind::NotFound.into();
+        return Err(DriverError::Io { trying: "reading", path: host.machine_file(), source });
+    };
+    let changed = Claim { engine: wanted, ..before.clone() };
+    if changed.engine != before.engine {
+        processes::end(&Owner::part(&host, Role::Engine), Manner::Asked)?;
+        files::write(&host.machine_file(), &changed)?;
+    }
+    let Err(error) = engine::ensure(layout, &host, &network, &changed) else {
+        return Ok(());
+    };
+    processes::end(&Owner::part(&host, Role::Engine), Manner::AtOnce)?;
+    files::write(&host.machine_file(), &before)?;
+    engine::ensure(layout, &host, &network, &before)?;
+    Err(DriverError::EngineNotChanged { version: version.to_owned(), why: error.to_string() })
+}
+
 pub(super) fn release(layout: &Layout, key: &MachineKey) -> Result<(), DriverError> {
     let host = layout.host_of(key)?;
     if is_gone(&host)? {
         return Ok(());
     }
     let _held = files::lock(host.lock())?;
+    if host.let_go_file().exists() {
+        return Ok(());
+    }
     running::end(&host, Manner::Asked)?;
     let claim = files::read::<Claim>(&host.machine_file())?;
     namespace::remove(layout, &host, claim.as_ref())?;
@@ -100,6 +165,24 @@ pub(super) fn release(layout: &Layout, key: &MachineKey) -> Result<(), DriverErr
     Ok(())
 }
 
+pub(super) fn forget(layout: &Layout, key: &MachineKey) -> Result<(), DriverError> {
+    let host = layout.host_of(key)?;
+    if !host.folder().exists() {
+        return Ok(());
+    }
+    let _held = files::lock(host.lock())?;
+    // Its agent has read it, and it holds a secret of ours.
+    files::remove(&host.join_file())?;
+    let claim = host.machine_file();
+    match fs::rename(&claim, host.let_go_file()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(files::io_error("renaming", &claim)(error));
+        }
+        _ => tracing::info!(host.id = %key.host, "local machine let go"),
+    }
+    Ok(())
+}
+
 /// Nothing on disk, no namespace, no process: also what was lost without its folder is given back.
 fn is_gone(host: &HostLayout) -> Result<bool, DriverError> {
     Ok(!host.folder().exists() && !host.namespace_path().exists() && !processes::any(&Owner::host(host)))
@@ -113,7 +196,8 @@ fn make_claim(layout: &Layout, host: &HostLayout, wish: &MachineWish) -> Result<
         let source = std::io::ErrorKind::NotFound.into();
         return Err(DriverError::Io { trying: "reading", path: file, source });
     };
-    let taken: BTreeSet<Ipv4Addr> = claims(layout)?.into_iter().map(|claim| claim.address).collect();
+    let others = claims(layout)?.into_iter().chain(claims_in(layout, HostLayout::let_go_file)?);
+    let taken: BTreeSet<Ipv4Addr> = others.map(|claim| claim.address).collect();
     let address = address::choose_host(&record.subnet, record.last_host, &taken).ok_or_else(|| {
         DriverError::NoFreeAddress { subnet: record.subnet.to_string(), count: address::HOSTS_MAX }
     })?;
@@ -122,6 +206,7 @@ fn make_claim(layout: &Layout, host: &HostLayout, wish: &MachineWish) -> Result<
         name: wish.name.clone(),
         address,
         options: wish.options.clone(),
+        engine: None,
     };
     files::write(&host.machine_file(), &claim)?;
     record.last_host = Some(address.octets()[3]);
@@ -131,9 +216,13 @@ fn make_claim(layout: &Layout, host: &HostLayout, wish: &MachineWish) -> Result<
 }
 
 fn claims(layout: &Layout) -> Result<Vec<Claim>, DriverError> {
+    claims_in(layout, HostLayout::machine_file)
+}
+
+fn claims_in(layout: &Layout, file: fn(&HostLayout) -> PathBuf) -> Result<Vec<Claim>, DriverError> {
     let mut claims = Vec::new();
     for id in files::names(&layout.hosts())? {
-        claims.extend(files::read::<Claim>(&layout.host(&id).machine_file())?);
+        claims.extend(files::read::<Claim>(&file(&layout.host(&id)))?);
     }
     Ok(claims)
 }
@@ -170,6 +259,7 @@ mod tests {
             name: "web-1".into(),
             address: Ipv4Addr::new(10, 90, 0, 11),
             options: BTreeMap::new(),
+            engine: None,
         };
         let host = layout.host_of(&key).expect("a host");
         files::write(&host.machine_file(), &claim).expect("writes");

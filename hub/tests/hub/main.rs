@@ -246,6 +246,50 @@ async fn an_agent_that_lost_its_manager_goes_to_another_and_streams_break_with_a
     agent.stop().await;
 }
 
+/// A manager that is cut off from the others is of no use to its agents.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agents_that_are_sent_away_go_to_another_manager_although_the_first_still_answers() {
+    let (first, second) = Manager::two().await;
+    let engine = Engine::start();
+    let agent = RunningAgent::join(&engine, &first, &[&first]);
+    first.connected().await;
+    first.tells_agents_about(&second);
+    agent.has_learnt_of(&second).await;
+    first.hub_has(HOST).await;
+
+    assert_eq!(first.hub.disconnect_all(), 1);
+    first.disconnected().await;
+    let session = second.connected().await.session;
+    second.hub.docker(HOST, None).ping().await.unwrap();
+    let held = std::collections::BTreeSet::from([(HOST.to_owned(), session)]);
+    assert_eq!(second.hub.roll_call().await.held, held, "it is held once");
+    agent.stop().await;
+}
+
+/// What cannot be written down is good for as long as the agent runs, and its host is served all the while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_can_write_nothing_any_more_goes_on_and_finds_the_managers_that_it_was_told() {
+    let (first, second) = Manager::two().await;
+    let engine = Engine::absent();
+    let agent = RunningAgent::join(&engine, &first, &[&first]);
+    first.connected().await;
+    first.hub_has(HOST).await;
+    agent.can_write_nothing();
+    first.tells_agents_about(&second);
+    // A report is answered with the managers there are, and an engine that is there again is reported at once.
+    engine.begin();
+    first.reported(|report| report.engine_up).await;
+    for _ in 0..3 {
+        first.hub.docker(HOST, None).ping().await.unwrap();
+    }
+    assert!(!agent.has_written_down(&second), "nothing could be written");
+
+    first.stop();
+    second.connected().await;
+    second.hub.docker(HOST, None).ping().await.unwrap();
+    agent.stop().await;
+}
+
 /// A manager that dies together with its agent tells nobody that the agent is gone: the others do not hold it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_manager_learns_who_holds_which_agent_and_the_dead_hold_none() {

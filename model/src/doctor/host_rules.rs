@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
 use super::kind::{self, Kind};
 use super::{Disk, Facts, Finding, HostSeen, Seen, Unsaid};
+use crate::networks::TooNarrow;
 
 /// Leases, certificates and logs are compared across machines; a second is what people notice in logs.
 const CLOCK_WARNING_MS: u64 = 1_000;
@@ -41,6 +44,12 @@ impl Little {
 pub(super) fn findings(seen: &Seen) -> Vec<Finding> {
     let has_swarm = seen.hosts.iter().any(|host| host.node.is_some());
     let mut findings: Vec<Finding> = seen.hosts.iter().flat_map(|host| of_host(host, has_swarm)).collect();
+    findings.extend(seen.hosts.iter().flat_map(narrow));
+    findings.extend(
+        seen.hosts.iter().filter_map(|host| Some(found(&kind::NFS_UNUSABLE, host, host.nfs.clone()?))),
+    );
+    findings.extend(seen.hosts.iter().filter(|_| seen.encrypted).filter_map(cannot_encrypt));
+    findings.extend(seen.hosts.iter().filter_map(|host| certificate(host, seen.at)));
     findings.extend(engine_versions(&seen.hosts));
     findings.extend(addresses(&seen.hosts));
     findings.extend(hostnames(&seen.hosts));
@@ -74,6 +83,34 @@ fn of_host(host: &HostSeen, has_swarm: bool) -> Vec<Finding> {
         _ => {}
     }
     findings
+}
+
+fn narrow(host: &HostSeen) -> Vec<Finding> {
+    let finding = |(what, link): &(TooNarrow, u16)| {
+        let kind = match what {
+            TooNarrow::Environment(_) => &kind::LINK_TOO_NARROW,
+            TooNarrow::Bridge(_) => &kind::BRIDGE_TOO_WIDE,
+            TooNarrow::Engine(_) => &kind::ENGINE_NETWORK_TOO_WIDE,
+        };
+        found(kind, host, format!("the host's link carries packets of {link} bytes; {what}"))
+    };
+    host.too_narrow.iter().map(finding).collect()
+}
+
+fn cannot_encrypt(host: &HostSeen) -> Option<Finding> {
+    let missing = said(host)?.features.get("xfrm") == Some(&false);
+    let seen = "the environment's networks are encrypted, and the kernel does not have xfrm".to_owned();
+    missing.then(|| found(&kind::ENCRYPTION_NEEDED, host, seen))
+}
+
+fn certificate(host: &HostSeen, now: Timestamp) -> Option<Finding> {
+    let certificate = host.node?.certificate?;
+    let (kind, tense) = match certificate {
+        ended if now >= ended.to => (&kind::CERTIFICATE_ENDED, "was"),
+        late if late.renewal_is_late(now) => (&kind::CERTIFICATE_NOT_RENEWED, "is"),
+        _ => return None,
+    };
+    Some(found(kind, host, format!("the node's certificate {tense} valid until {:.0}", certificate.to)))
 }
 
 fn clock(facts: &Facts) -> Option<(&'static Kind, String)> {
@@ -161,7 +198,7 @@ fn addresses(hosts: &[HostSeen]) -> Vec<Finding> {
         let mut others = hosts.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, other)| other);
         let other = others.find(|other| !host.address.is_empty() && has(other, &host.address))?;
         let seen = format!("{} has the host's address {} as well", other.name, host.address);
-        Some(found(&kind::ADDRESS_DUPLICATE, host, seen))
+        Some(Finding { other: Some(other.name.clone()), ..found(&kind::ADDRESS_DUPLICATE, host, seen) })
     };
     hosts.iter().enumerate().filter_map(double).collect()
 }
@@ -172,7 +209,7 @@ fn hostnames(hosts: &[HostSeen]) -> Vec<Finding> {
         let mut others = hosts.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, other)| other);
         let other = others.find(|other| hostname(other) == Some(own))?;
         let seen = format!("its machine and that of {} both call themselves {own}", other.name);
-        Some(found(&kind::HOSTNAME_DUPLICATE, host, seen))
+        Some(Finding { other: Some(other.name.clone()), ..found(&kind::HOSTNAME_DUPLICATE, host, seen) })
     };
     hosts.iter().enumerate().filter_map(double).collect()
 }
@@ -186,5 +223,5 @@ fn said(host: &HostSeen) -> Option<&Facts> {
 }
 
 fn found(kind: &'static Kind, host: &HostSeen, seen: String) -> Finding {
-    Finding { kind, host: host.name.clone(), from: vec![], seen }
+    Finding { kind, host: host.name.clone(), from: vec![], other: None, seen }
 }

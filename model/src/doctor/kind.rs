@@ -67,6 +67,13 @@ pub const KINDS: &[&Kind] = &[
     &OVERLAY_BLOCKED,
     &PACKETS_TOO_SMALL,
     &PACKETS_LOST_ON_THE_WAY,
+    &CERTIFICATE_ENDED,
+    &CERTIFICATE_NOT_RENEWED,
+    &LINK_TOO_NARROW,
+    &BRIDGE_TOO_WIDE,
+    &ENGINE_NETWORK_TOO_WIDE,
+    &ENCRYPTION_NEEDED,
+    &NFS_UNUSABLE,
 ];
 
 /// No manager reaches the agent.
@@ -252,8 +259,8 @@ pub const PACKETS_TOO_SMALL: Kind = Kind {
     reason: "PACKETS_TOO_SMALL",
     severity: Severity::Error,
     cause: "Packets as large as overlay networks make them do not pass: small answers arrive, large ones hang.",
-    fix: "Begin the environment from a template whose network.mtu is at most what passes, or make the network between the hosts \
-          carry more.",
+    fix: "Let the environment's networks be made for what passes: skep env update ENV --mtu BYTES, then remove and deploy its \
+          stacks again; or make the network between the hosts carry more.",
 };
 
 /// The way is narrower than the interfaces say.
@@ -264,6 +271,82 @@ pub const PACKETS_LOST_ON_THE_WAY: Kind = Kind {
     cause: "The way carries less than the sender's interface lets out. Overlay networks fit, other large packets may be lost.",
     fix: "Set the MTU of the hosts' interfaces to what passes: ip link set dev INTERFACE mtu BYTES, and in the host's \
           network configuration.",
+};
+
+/// A node that nobody believes any more.
+pub const CERTIFICATE_ENDED: Kind = Kind {
+    code: "SKF-241",
+    reason: "NODE_CERTIFICATE_ENDED",
+    severity: Severity::Error,
+    cause: "The certificate with which the host is a node of the swarm is not valid any more, so no other node speaks with \
+            it. The machine was off for long, or its clock is wrong.",
+    fix: "Mend the clock if that is found too; then take the host out and in again: on the host, docker swarm leave --force; \
+          Skep joins it anew.",
+};
+
+/// Docker should have renewed it long ago.
+pub const CERTIFICATE_NOT_RENEWED: Kind = Kind {
+    code: "SKF-242",
+    reason: "NODE_CERTIFICATE_NOT_RENEWED",
+    severity: Severity::Warning,
+    cause: "Docker renews the certificate of a node when half to four fifths of its life are over. This one is in its last tenth: \
+            the node does not reach a manager of the swarm, or the managers cannot agree.",
+    fix: "See whether the swarm has its quorum: skep env inspect ENVIRONMENT; and whether 2377/tcp passes. Replace the \
+          certificates of all nodes: skep env rotate-ca ENVIRONMENT.",
+};
+
+/// A host joined whose link carries less than the environment's networks were made for.
+pub const LINK_TOO_NARROW: Kind = Kind {
+    code: "SKF-251",
+    reason: "LINK_TOO_NARROW",
+    severity: Severity::Error,
+    cause: "The host's link carries less than the environment's overlay networks were made for: large packets between \
+            containers on this host and on others are lost without a word.",
+    fix: "Let the environment's networks be made for what its narrowest link carries: skep env update ENV --mtu auto. \
+          Networks that exist keep their size: remove and deploy their stacks again. Or give the link what the others have.",
+};
+
+/// Docker's bridge for tasks.
+pub const BRIDGE_TOO_WIDE: Kind = Kind {
+    code: "SKF-252",
+    reason: "BRIDGE_TOO_WIDE",
+    severity: Severity::Warning,
+    cause: "docker_gwbridge, over which tasks reach the world, was there before the host joined, or was made for a wider \
+            link: large packets from tasks to the world are lost.",
+    fix: "Take the host out and in again: skep host rm HOST; on a machine of your own then docker network rm docker_gwbridge; \
+          and add it again. It is made for the host's link when the host joins.",
+};
+
+/// Docker's bridge for everything else.
+pub const ENGINE_NETWORK_TOO_WIDE: Kind = Kind {
+    code: "SKF-253",
+    reason: "ENGINE_NETWORK_TOO_WIDE",
+    severity: Severity::Warning,
+    cause: "docker0, the network of containers outside of the swarm and of image builds, is made for more than the host's link \
+            carries. Docker was there before the host registered, so Skep leaves its settings alone.",
+    fix: "On the host: put \"mtu\": BYTES into /etc/docker/daemon.json, then systemctl restart docker; one host at a time, \
+          after skep host evacuate HOST.",
+};
+
+/// Encrypted networks are wished and cannot be had.
+pub const ENCRYPTION_NEEDED: Kind = Kind {
+    code: "SKF-254",
+    reason: "ENCRYPTION_NEEDED",
+    severity: Severity::Error,
+    cause: "The environment's overlay networks are encrypted, and the host's kernel cannot encrypt packets (xfrm, ESP with \
+            AES-GCM): such a host is kept out of the swarm; one that is in it gets nothing from the others.",
+    fix: "As for SKF-121, or do without: skep env update ENV --encrypted off.",
+};
+
+/// Volumes on NFS will not come up there.
+pub const NFS_UNUSABLE: Kind = Kind {
+    code: "SKF-255",
+    reason: "NFS_UNUSABLE",
+    severity: Severity::Warning,
+    cause: "The host cannot use the environment's NFS server; that was found when it joined, or before the last deployment. \
+            Deployments with volumes of driver nfs are refused until it can.",
+    fix: "Let the host reach the server at 2049/tcp and write what it exports; a kernel without an NFS client needs the \
+          distribution's complete kernel. Then: skep env apply ENV, which has hosts try it again.",
 };
 
 /// The reference page `docs/reference/findings.md`.

@@ -98,7 +98,8 @@ pub(super) fn findings(seen: &Seen, ways: &[WayReport]) -> Vec<Finding> {
     let finding = |((to, _, what), (kind, from)): ((usize, &str, String), (&'static Kind, Vec<usize>))| {
         let from: Vec<String> = from.iter().map(name).collect();
         let host = name(&to);
-        Finding { kind, seen: format!("from {} to {host}: {what}", names(&from)), host, from }
+        let seen = format!("from {} to {host}: {what}", names(&from));
+        Finding { kind, host, from, other: None, seen }
     };
     by_host.into_iter().map(finding).collect()
 }

@@ -7,7 +7,7 @@ fn healthy() -> Seen {
     let host = |at: usize| HostSeen {
         name: format!("h{at}"),
         address: format!("10.0.0.{at}"),
-        node: Some(NodeSeen { manager: at == 0, ready: true }),
+        node: Some(NodeSeen { manager: at == 0, ready: true, certificate: Some(valid()) }),
         facts: Ok(Facts {
             hostname: format!("machine-{at}"),
             // The bridge has the same address on every host, and is not how they reach each other.
@@ -18,6 +18,8 @@ fn healthy() -> Seen {
             features: FEATURES.iter().map(|name| ((*name).to_owned(), true)).collect(),
             engine: Ok("28.1.2".into()),
         }),
+        too_narrow: vec![],
+        nfs: None,
         deaf: None,
         mute: None,
     };
@@ -39,8 +41,19 @@ fn healthy() -> Seen {
     Seen {
         hosts: (0..3).map(host).collect(),
         ways: pairs.into_iter().map(way).collect(),
-        packet_bytes_needed: PACKET_BYTES_USUAL,
+        packet_bytes_needed: 1_500,
+        encrypted: false,
+        at: at(50),
     }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).expect("a time")
+}
+
+/// A certificate of which half the life is over.
+fn valid() -> Validity {
+    Validity { from: at(0), to: at(100) }
 }
 
 const GIB: u64 = 1024 * 1024 * 1024;
@@ -71,6 +84,22 @@ struct Case {
 const HOST_CASES: &[Case] = &[
     Case { what: "nothing is wrong", change: |_| {}, found: &[] },
     Case {
+        what: "the certificate of a node was not renewed in time",
+        change: |seen| {
+            seen.hosts[2].node.as_mut().expect("a node").certificate =
+                Some(Validity { from: at(0), to: at(55) })
+        },
+        found: &[("SKF-242", "h2", &[])],
+    },
+    Case {
+        what: "the certificate of a node is not valid any more",
+        change: |seen| {
+            seen.hosts[2].node.as_mut().expect("a node").certificate =
+                Some(Validity { from: at(0), to: at(50) })
+        },
+        found: &[("SKF-241", "h2", &[])],
+    },
+    Case {
         what: "an agent is silent",
         change: |seen| {
             seen.hosts[1].facts = Err(Unsaid::Unreached("no manager holds it".into()));
@@ -100,13 +129,15 @@ const HOST_CASES: &[Case] = &[
     },
     Case {
         what: "a node is down",
-        change: |seen| seen.hosts[2].node = Some(NodeSeen { manager: false, ready: false }),
+        change: |seen| {
+            seen.hosts[2].node = Some(NodeSeen { manager: false, ready: false, certificate: None })
+        },
         found: &[("SKF-104", "h2", &[])],
     },
     Case {
         what: "a node is down because its engine is",
         change: |seen| {
-            seen.hosts[2].node = Some(NodeSeen { manager: false, ready: false });
+            seen.hosts[2].node = Some(NodeSeen { manager: false, ready: false, certificate: None });
             facts(seen, 2).engine = Err("no socket".into());
         },
         found: &[("SKF-102", "h2", &[])],
@@ -258,6 +289,27 @@ const NETWORK_CASES: &[Case] = &[
             way(seen, 1, 2).datagrams_arrived.clear();
         },
         found: &[],
+    },
+    Case {
+        what: "the link of one host is narrower than the networks that were made",
+        change: |seen| {
+            let wide = [TooNarrow::Environment(1500), TooNarrow::Bridge(1500), TooNarrow::Engine(1500)];
+            seen.hosts[1].too_narrow = wide.map(|what| (what, 1400)).into();
+        },
+        found: &[("SKF-251", "h1", &[]), ("SKF-252", "h1", &[]), ("SKF-253", "h1", &[])],
+    },
+    Case {
+        what: "networks are encrypted, and one kernel cannot do that",
+        change: |seen| {
+            seen.encrypted = true;
+            facts(seen, 1).features.insert("xfrm".into(), false);
+        },
+        found: &[("SKF-254", "h1", &[]), ("SKF-122", "h1", &[])],
+    },
+    Case {
+        what: "one host cannot mount the NFS server",
+        change: |seen| seen.hosts[2].nfs = Some("it is not reached".into()),
+        found: &[("SKF-255", "h2", &[])],
     },
     Case {
         what: "the way is narrower than overlay networks need",

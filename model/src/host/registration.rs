@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use skep_ledger::{Record, Tx, View};
 
+use super::adoption::{self, Node};
 use super::{Host, Machine, Registration, WishedRole, by_id, new_host, start};
 use crate::environment::{self, Environment};
 use crate::ids::{EnvironmentId, HostId, OperationId};
@@ -105,6 +106,10 @@ pub struct Offer<'a> {
     pub name: &'a str,
     /// Where other hosts reach it.
     pub address: &'a str,
+    /// The node of a swarm that its engine is already.
+    pub node: Option<Node>,
+    /// Its swarm is to be taken over as it is.
+    pub adopt: bool,
     /// The host's id, minted by the caller.
     pub host: HostId,
     /// The id of the operation that takes it in, minted by the caller.
@@ -208,13 +213,18 @@ pub fn enrol(tx: &mut Tx<'_>, offer: &Offer<'_>) -> Ruling<HostId> {
     let mut token = token.filter(|token| token.is_useful(now)).ok_or(Refusal::RegistrationTokenUseless)?;
     let environment = environment::usable(tx, token.environment.as_str())?;
     let address = free_address(tx, &environment, offer.address)?;
+    let adopted = adoption::admit(tx, &environment, offer.name, offer.node.as_ref(), offer.adopt)?;
     let host = Host {
         machine: Some(Machine { id: String::new(), address }),
         registration: Some(Registration { key_hash: offer.key_hash.to_vec(), at: now }),
         placement: labelled(&token.labels)?,
-        role: token.role,
+        role: adopted.map_or(token.role, |node| adoption::role(token.role, node)),
+        adopted: adopted.map(|node| node.id.clone()),
         ..new_host(tx, &environment, offer.host.clone(), offer.name, None)?
     };
+    if let Some(node) = adopted {
+        adoption::take_over(tx, &environment, &host.id, node);
+    }
     token.uses_left -= 1;
     tx.put(&token);
     tx.put(&HostKey { hash: offer.key_hash.to_vec(), host: host.id.clone() });
@@ -240,15 +250,6 @@ pub fn register(tx: &mut Tx<'_>, id: &str, key_hash: &[u8], invited: bool) -> Ru
     }
 }
 
-/// A machine without a driver has moved to another address. Only its agent can know.
-pub(super) fn moved(host: &mut Host) {
-    if let (None, Some(machine), Some(inventory)) = (&host.driver, &mut host.machine, &host.inventory)
-        && inventory.address.parse::<IpAddr>().is_ok()
-    {
-        machine.address.clone_from(&inventory.address);
-    }
-}
-
 pub(super) fn forget_key(tx: &mut Tx<'_>, host: &Host) {
     if let Some(registration) = &host.registration {
         tx.delete::<HostKey>(CLUSTER, &key_index(&registration.key_hash));
@@ -261,7 +262,7 @@ impl RegistrationToken {
     }
 }
 
-fn labelled(labels: &BTreeMap<String, String>) -> Ruling<Placement> {
+pub(super) fn labelled(labels: &BTreeMap<String, String>) -> Ruling<Placement> {
     let mut placement = Placement::default();
     if !labels.is_empty() {
         let set = labels.iter().map(|(key, value)| (key.clone(), Some(value.clone())));

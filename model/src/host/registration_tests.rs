@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::environment::EnvironmentWish;
-use crate::host::{self, HostState, Inventory};
+use crate::host::{self, HostState};
 
 const ENVIRONMENT: u128 = 100;
 
@@ -41,6 +41,7 @@ async fn environment_for(uses: u32) -> std::sync::Arc<MemoryLedger> {
         hosts: vec![],
         driver: "local".into(),
         options: BTreeMap::new(),
+        change: Default::default(),
     };
     let made = change(&ledger, |tx| {
         environment::wish(tx, &wish)?;
@@ -53,7 +54,8 @@ async fn environment_for(uses: u32) -> std::sync::Arc<MemoryLedger> {
 
 async fn offered(ledger: &MemoryLedger, key: &[u8], name: &str, address: &str) -> Result<HostId, Refusal> {
     let (host, operation) = (HostId::new(Uuid::now_v7()), OperationId::new(Uuid::now_v7()));
-    let offer = Offer { token: "t1", key_hash: key, name, address, host, operation };
+    let offer =
+        Offer { token: "t1", key_hash: key, name, address, node: None, adopt: false, host, operation };
     change(ledger, |tx| enrol(tx, &offer)).await
 }
 
@@ -148,21 +150,4 @@ async fn a_token_ends_is_revoked_and_goes_with_its_environment() {
         });
         assert_eq!(refused.await.expect_err("is refused").code(), code);
     }
-}
-
-#[tokio::test]
-async fn an_agent_tells_a_new_address_of_its_own_machine_only() {
-    let ledger = environment_for(1).await;
-    let id = offered(&ledger, b"key", "web-1", "10.0.0.7").await.expect("let in");
-    let inventory = Inventory { address: "10.0.0.99".into(), ..Inventory::default() };
-    let told =
-        change(&ledger, |tx| host::reported(tx, id.as_str(), "m1", "s", Some(inventory.clone()), Ok(())));
-    told.await.expect("written");
-    assert_eq!(found(&ledger, &id).machine.expect("it has one").address, "10.0.0.99");
-
-    let mut made = found(&ledger, &id);
-    made.driver = Some("local".into());
-    made.machine = Some(Machine { id: "m".into(), address: "10.90.0.2".into() });
-    moved(&mut made);
-    assert_eq!(made.machine.expect("it has one").address, "10.90.0.2", "a driver knows better");
 }

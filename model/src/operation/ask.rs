@@ -2,13 +2,13 @@
 
 use skep_ledger::Tx;
 
-use super::{Active, Asked, Direction, Hold, Operation, State, StepRecord, save, start, workflow};
-use crate::environment::Environment;
-use crate::host::{Agent, Host};
+use super::{Active, Asked, Direction, Hold, ITSELF, Operation, State, StepRecord, save, start, workflow};
+use crate::environment::{self, Environment, Pause};
+use crate::host::{self, Host};
 use crate::ids::OperationId;
 use crate::resource::CloudResource;
-use crate::stack::Stack;
-use crate::{CLUSTER, Refusal, Ruling};
+use crate::stack::{self, Stack};
+use crate::{CLUSTER, Refusal, Ruling, balance};
 
 /// What a person can do about an operation as it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,11 +57,23 @@ pub fn turnaround(operation: &Operation) -> Turnaround {
     plan
 }
 
-/// Turns an operation around. One that has not begun is simply over.
+/// Turns an operation around, and with it those that it waits for. One that has not begun is simply over.
 pub fn cancel(tx: &mut Tx<'_>, id: &str, by: &str) -> Ruling<Operation> {
-    let mut operation = find(tx, id)?;
+    let operation = find(tx, id)?;
     may_be_cancelled(&operation).map_err(|why| wrong_state(&operation, "cancelled", &why))?;
     withdraw_wish(tx, &operation)?;
+    give_up_replacement(tx, &operation, by)?;
+    for child in open_children(tx, &operation)? {
+        // What cannot be taken back any more comes to its end.
+        if may_be_cancelled(&child).is_ok() {
+            withdraw_wish(tx, &child)?;
+            turn_around(tx, child, by)?;
+        }
+    }
+    turn_around(tx, operation, by)
+}
+
+fn turn_around(tx: &mut Tx<'_>, mut operation: Operation, by: &str) -> Ruling<Operation> {
     let now = tx.now();
     operation.cancelled = Some(Asked { by: by.to_owned(), at: now });
     let why = format!("cancelled by {by}");
@@ -74,12 +86,52 @@ pub fn cancel(tx: &mut Tx<'_>, id: &str, by: &str) -> Ruling<Operation> {
     saved(tx, operation)
 }
 
+/// The operations on hosts that it waits for. Only what is about a whole environment has any.
+fn open_children(tx: &mut Tx<'_>, operation: &Operation) -> Ruling<Vec<Operation>> {
+    let place = operation.environment.as_ref().filter(|_| operation.subject.kind == "environment");
+    let Some((environment, _)) = place else {
+        return Ok(vec![]);
+    };
+    let mut children = vec![];
+    for host in tx.list::<Host>(environment.as_str())? {
+        let Some(active) = tx.get::<Active>(CLUSTER, &host::subject(&host).index())? else {
+            continue;
+        };
+        for id in std::iter::once(&active.operation).chain(&active.queue) {
+            let found = tx.get::<Operation>(CLUSTER, id.as_str())?.map(|stored| stored.record);
+            children.extend(found.filter(|child| child.parent.as_ref() == Some(&operation.id)));
+        }
+    }
+    Ok(children)
+}
+
+/// Lets everything go on that is paused in an environment.
+pub fn let_go_all(tx: &mut Tx<'_>, environment: &Environment) -> Ruling<()> {
+    let place = environment.id.as_str();
+    let mut subjects = vec![environment::subject(environment), environment::swarm(environment)];
+    subjects.extend(tx.list::<Host>(place)?.iter().map(|host| host::subject(host)));
+    subjects.extend(tx.list::<Stack>(place)?.iter().map(|stack| stack::subject(stack)));
+    for subject in subjects {
+        if let Some(active) = tx.get::<Active>(CLUSTER, &subject.index())?
+            && let Some(mut operation) = tx.get::<Operation>(CLUSTER, active.operation.as_str())?
+            && operation.paused().is_some()
+        {
+            operation.record.let_go(tx.now());
+            save(tx, &operation.record)?;
+        }
+    }
+    Ok(())
+}
+
 /// Tries at once what waits; begins anew what has failed, as an operation with the id `again`.
 pub fn retry(tx: &mut Tx<'_>, id: &str, again: OperationId, by: &str) -> Ruling<Operation> {
     let mut operation = find(tx, id)?;
     may_be_retried(&operation).map_err(|why| wrong_state(&operation, "tried again", &why))?;
     if operation.ended() {
         return begin_again(tx, &operation, again);
+    }
+    if operation.paused().is_some() {
+        return go_on(tx, operation);
     }
     operation.message = format!("{by} asked for a try at once");
     let step = operation.step;
@@ -109,12 +161,17 @@ pub fn pause(tx: &mut Tx<'_>, id: &str, by: &str) -> Ruling<Operation> {
 
 /// Lets a paused operation go on, with as much time as it had left.
 pub fn resume(tx: &mut Tx<'_>, id: &str) -> Ruling<Operation> {
-    let mut operation = find(tx, id)?;
+    let operation = find(tx, id)?;
     if operation.paused().is_none() {
         return Err(wrong_state(&operation, "resumed", "it is not paused"));
     }
+    go_on(tx, operation)
+}
+
+fn go_on(tx: &mut Tx<'_>, mut operation: Operation) -> Ruling<Operation> {
     let now = tx.now();
     operation.let_go(now);
+    operation.resumed_at = Some(now);
     saved(tx, operation)
 }
 
@@ -148,8 +205,10 @@ fn may_be_retried(operation: &Operation) -> Result<(), String> {
         State::Failed | State::Cancelled => Ok(()),
         State::Queued => Err("it waits for its turn; there is nothing to try yet".into()),
         State::Running | State::Waiting => match operation.paused() {
-            Some(asked) => Err(format!("{} has paused it; it can be resumed", asked.by)),
-            None => Ok(()),
+            Some(asked) if asked.by != ITSELF => {
+                Err(format!("{} has paused it; it can be resumed", asked.by))
+            }
+            _ => Ok(()),
         },
     }
 }
@@ -162,7 +221,7 @@ fn ended_in(operation: &Operation) -> String {
     }
 }
 
-/// Whoever gives up a removal wants the thing to stay; otherwise a planner would take the removal up again.
+/// Whoever gives something up does not wish it any more; otherwise a planner would take it up again.
 fn withdraw_wish(tx: &mut Tx<'_>, operation: &Operation) -> Ruling<()> {
     let Some((environment, _)) = &operation.environment else {
         return Ok(());
@@ -173,6 +232,14 @@ fn withdraw_wish(tx: &mut Tx<'_>, operation: &Operation) -> Ruling<()> {
     match operation.workflow.as_str() {
         workflow::REMOVE_ENVIRONMENT => {
             place.record.removal = None;
+            tx.put(&place.record);
+        }
+        workflow::PAUSE_ENVIRONMENT => {
+            place.record.pause = None;
+            tx.put(&place.record);
+        }
+        workflow::RESUME_ENVIRONMENT => {
+            place.record.pause.get_or_insert(Pause { since: tx.now(), running: None });
             tx.put(&place.record);
         }
         workflow::REMOVE_HOST | workflow::REMOVE_STACK if place.removal.is_some() => {
@@ -186,6 +253,9 @@ fn withdraw_wish(tx: &mut Tx<'_>, operation: &Operation) -> Ruling<()> {
                 tx.put(&host.record);
             }
         }
+        workflow::REPLACE_HOST if operation.steps.is_empty() => {
+            host::renewal::withdraw(tx, &place, &operation.subject.id)?;
+        }
         workflow::REMOVE_STACK => {
             if let Some(mut stack) = tx.get::<Stack>(environment.as_str(), &operation.subject.name)? {
                 stack.record.removal = None;
@@ -197,6 +267,23 @@ fn withdraw_wish(tx: &mut Tx<'_>, operation: &Operation) -> Ruling<()> {
     Ok(())
 }
 
+/// Whoever keeps a host that was to be replaced does not want the replacement, which would ask for its removal again.
+fn give_up_replacement(tx: &mut Tx<'_>, removal: &Operation, by: &str) -> Ruling<()> {
+    let parent = removal.parent.as_ref().filter(|_| removal.workflow == workflow::REMOVE_HOST);
+    let Some(parent) = parent else { return Ok(()) };
+    let Some(stored) = tx.get::<Operation>(CLUSTER, parent.as_str())? else { return Ok(()) };
+    let mut replacement = stored.record;
+    let is_it = replacement.workflow == workflow::REPLACE_HOST
+        && replacement.subject.id == removal.subject.id
+        && replacement.direction == Direction::Forward;
+    if is_it && !replacement.ended() {
+        let now = tx.now();
+        replacement.turn(&format!("the removal of {} was cancelled by {by}", removal.subject.name), now);
+        save(tx, &replacement)?;
+    }
+    Ok(())
+}
+
 /// The same workflow on the same subject once more, if there still is something that it could be about.
 fn begin_again(tx: &mut Tx<'_>, ended: &Operation, id: OperationId) -> Ruling<Operation> {
     if let Some(active) = tx.get::<Active>(CLUSTER, &ended.subject.index())? {
@@ -204,6 +291,11 @@ fn begin_again(tx: &mut Tx<'_>, ended: &Operation, id: OperationId) -> Ruling<Op
         return Err(Refusal::OperationInProgress { subject: ended.subject.to_string(), operation });
     }
     let gone = |what: &str| wrong_state(ended, "tried again", &format!("the {what} is gone"));
+    if ended.workflow == workflow::RELEASE_MACHINE {
+        tx.get::<CloudResource>(CLUSTER, &ended.subject.id)?.ok_or_else(|| gone("machine"))?;
+        let operation = start(tx, id, &ended.workflow, ended.subject.clone(), None, None)?;
+        return taken_up(tx, operation, ended);
+    }
     let place = ended.environment.as_ref().map_or("", |(id, _)| id.as_str());
     let environment = tx.get::<Environment>(CLUSTER, place)?.ok_or_else(|| gone("environment"))?.record;
     wish_again(tx, ended, &environment)?;
@@ -213,9 +305,16 @@ fn begin_again(tx: &mut Tx<'_>, ended: &Operation, id: OperationId) -> Ruling<Op
     };
     let parent = parent.map(|parent| parent.record.id);
     let subject = ended.subject.clone();
-    let mut operation = start(tx, id, &ended.workflow, subject, Some(&environment), parent)?;
-    operation.retry_of = Some(ended.id.clone());
-    saved(tx, operation)
+    if ended.workflow == workflow::REBALANCE_SWARM {
+        balance::begin(tx, &environment.id, &id)?;
+    }
+    let operation = start(tx, id, &ended.workflow, subject, Some(&environment), parent)?;
+    taken_up(tx, operation, ended)
+}
+
+fn taken_up(tx: &mut Tx<'_>, mut again: Operation, ended: &Operation) -> Ruling<Operation> {
+    again.retry_of = Some(ended.id.clone());
+    saved(tx, again)
 }
 
 /// What was wished when the operation was first asked for is wished again, unless something else is wished by now.
@@ -225,13 +324,30 @@ fn wish_again(tx: &mut Tx<'_>, ended: &Operation, environment: &Environment) -> 
     if environment.removal.is_some() && !workflow::REMOVALS.contains(&ended.workflow.as_str()) {
         return refused("the environment is being removed");
     }
+    if ends_at_rest(&ended.workflow) && environment.pause.is_some() {
+        return refused("the environment is paused; resume it first");
+    }
     match ended.workflow.as_str() {
+        workflow::PAUSE_ENVIRONMENT | workflow::RESUME_ENVIRONMENT => {
+            let pauses = ended.workflow == workflow::PAUSE_ENVIRONMENT;
+            if pauses != environment.pause.is_some() {
+                let mut environment = environment.clone();
+                environment.pause = pauses.then_some(Pause { since: now, running: None });
+                tx.put(&environment);
+            }
+        }
         workflow::REMOVE_ENVIRONMENT => {
             let mut environment = environment.clone();
             environment.removal.get_or_insert(now);
             tx.put(&environment);
         }
-        workflow::CREATE_HOST | workflow::UPDATE_HOST | workflow::REMOVE_HOST => {
+        workflow::CREATE_HOST
+        | workflow::CHECK_HOST
+        | workflow::MOVE_HOST
+        | workflow::UPDATE_HOST
+        | workflow::UPGRADE_HOST
+        | workflow::REPROVISION_HOST
+        | workflow::REMOVE_HOST => {
             let Some(host) = tx.get::<Host>(scope, &ended.subject.id)? else {
                 return refused("the host is gone");
             };
@@ -243,13 +359,18 @@ fn wish_again(tx: &mut Tx<'_>, ended: &Operation, environment: &Environment) -> 
             } else if ended.workflow == workflow::CREATE_HOST {
                 let machine = tx.get::<CloudResource>(CLUSTER, host.id.as_str())?;
                 if host.driver.is_some() && machine.is_none() {
-                    forget_machine(&mut host);
+                    host.forget_machine();
                 } else if host.was_ready {
                     // Going back would give a machine away that has been at work since.
                     return refused("the host has been brought to life since");
                 }
             }
             tx.put(&host);
+        }
+        workflow::REPLACE_HOST => {
+            if !host::renewal::goes_on(tx, environment, &ended.subject.id)? {
+                return refused("the host that was to take its place is gone; ask anew: skep host replace");
+            }
         }
         workflow::DEPLOY_STACK | workflow::REMOVE_STACK => {
             let Some(stack) = tx.get::<Stack>(scope, &ended.subject.name)? else {
@@ -263,21 +384,31 @@ fn wish_again(tx: &mut Tx<'_>, ended: &Operation, environment: &Environment) -> 
             }
             tx.put(&stack);
         }
-        workflow::CREATE_ENVIRONMENT | workflow::FORM_SWARM | workflow::RESCUE_SWARM => {}
+        workflow::CREATE_ENVIRONMENT
+        | workflow::UPDATE_ENVIRONMENT
+        | workflow::UPGRADE_ENVIRONMENT
+        | workflow::FORM_SWARM
+        | workflow::RESCUE_SWARM
+        | workflow::REBALANCE_SWARM => {}
         _ => return refused("this version does not know the workflow"),
     }
     Ok(())
 }
 
-/// The next machine has an agent with a key of its own, which must be able to register.
-fn forget_machine(host: &mut Host) {
-    host.machine = None;
-    host.registration = None;
-    host.agent = Agent::default();
-    host.inventory = None;
-    host.membership = None;
-    host.was_ready = false;
-    host.evacuated = false;
+/// Is that something which is not begun in an environment that rests?
+fn ends_at_rest(workflow: &str) -> bool {
+    [
+        workflow::CREATE_HOST,
+        workflow::MOVE_HOST,
+        workflow::UPDATE_HOST,
+        workflow::UPGRADE_HOST,
+        workflow::REPROVISION_HOST,
+        workflow::REPLACE_HOST,
+        workflow::DEPLOY_STACK,
+        workflow::UPDATE_ENVIRONMENT,
+        workflow::UPGRADE_ENVIRONMENT,
+    ]
+    .contains(&workflow)
 }
 
 fn find(tx: &mut Tx<'_>, id: &str) -> Ruling<Operation> {

@@ -10,7 +10,7 @@ use skep_ledger::{Record, Stored, Tx, View};
 
 use super::{Direction, Hold, Operation, Planned, State, StepRecord, StepState, queue};
 use crate::ids::OperationId;
-use crate::{CLUSTER, Ruling};
+use crate::{CLUSTER, Ruling, host};
 
 /// Lines kept of an operation: a retry every 15 s makes about three, so these reach back a quarter of an hour.
 pub const LINES_PER_OPERATION_MAX: u64 = 200;
@@ -56,6 +56,7 @@ pub fn save(tx: &mut Tx<'_>, operation: &Operation) -> Ruling<()> {
     told(tx, before.as_ref(), &mut operation);
     if operation.ended() && before.is_none_or(|before| !before.ended()) {
         queue::release(tx, &operation)?;
+        host::renewal::ended(tx, &operation)?;
         queue::begin_resting(tx, &operation)?;
     }
     tx.put(&operation);
@@ -112,6 +113,9 @@ fn lines(before: Option<&Operation>, after: &Operation, now: Timestamp) -> Vec<S
         return vec![plain(format!("asked for: {} of {}{again}{queued}", after.workflow, after.subject))];
     };
     let mut said = vec![];
+    if before.reason.is_empty() && !after.reason.is_empty() {
+        said.push(plain(format!("begun because {}", after.reason)));
+    }
     if before.state == State::Queued && after.state == State::Running {
         said.push(plain(after.message.clone()));
     }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use skep_ledger::{Record, Tx, View};
 
-use super::log::{forget, told};
+use super::log::{forget, save, told};
 use super::{Direction, Operation, State, Subject, workflow};
 use crate::environment::Environment;
 use crate::ids::{EnvironmentId, OperationId};
@@ -53,6 +53,12 @@ pub struct Rest {
     /// How often in a row that has happened before.
     #[serde(default)]
     pub times: u32,
+    /// The operation.
+    #[serde(default)]
+    pub operation: Option<OperationId>,
+    /// How it ended, in words.
+    #[serde(default)]
+    pub why: String,
 }
 
 impl Record for Rest {
@@ -105,6 +111,21 @@ pub fn start(
     Ok(operation)
 }
 
+/// Starts an operation that nobody has asked for, and says why.
+pub fn start_because(
+    tx: &mut Tx<'_>,
+    id: OperationId,
+    workflow: &str,
+    subject: Subject,
+    environment: Option<&Environment>,
+    reason: &str,
+) -> Ruling<Operation> {
+    let mut operation = start(tx, id, workflow, subject, environment, None)?;
+    operation.reason = reason.to_owned();
+    save(tx, &operation)?;
+    Ok(operation)
+}
+
 fn new(
     id: OperationId,
     workflow: &str,
@@ -131,10 +152,12 @@ fn new(
         attempts_by_node: BTreeMap::new(),
         since: Some(now),
         hold: None,
+        resumed_at: None,
         cancelled: None,
         left: vec![],
         retry_of: None,
         lines: 0,
+        reason: String::new(),
         subject,
     }
 }
@@ -176,15 +199,36 @@ pub(super) fn release(tx: &mut Tx<'_>, ended: &Operation) -> Ruling<()> {
 pub(super) fn begin_resting(tx: &mut Tx<'_>, ended: &Operation) -> Ruling<()> {
     let subject = ended.subject.index();
     match ended.state {
-        State::Failed | State::Cancelled => {
+        State::Failed | State::Cancelled if !is_over_with(tx, ended)? => {
             let since = tx.now();
             let times = tx.get::<Rest>(CLUSTER, &subject)?.map_or(0, |rest| rest.times.saturating_add(1));
-            tx.put(&Rest { subject, since, cancelled: ended.state == State::Cancelled, times });
+            tx.put(&Rest {
+                subject,
+                since,
+                cancelled: ended.state == State::Cancelled,
+                times,
+                operation: Some(ended.id.clone()),
+                why: ended.message.clone(),
+            });
         }
         _ if tx.get::<Rest>(CLUSTER, &subject)?.is_some() => tx.delete::<Rest>(CLUSTER, &subject),
         _ => {}
     }
     Ok(())
+}
+
+/// Nothing will be begun on it again: everything is done, or its environment is gone.
+fn is_over_with(tx: &mut Tx<'_>, ended: &Operation) -> Ruling<bool> {
+    let gone = match &ended.environment {
+        Some((id, _)) => tx.get::<Environment>(CLUSTER, id.as_str())?.is_none(),
+        None => false,
+    };
+    Ok(gone || ended.came_through())
+}
+
+/// How often something has failed on it is not known any more.
+pub fn forget_rest(tx: &mut Tx<'_>, subject: &Subject) {
+    tx.delete::<Rest>(CLUSTER, &subject.index());
 }
 
 /// Lets the records of operations go that have ended, with their lines.
@@ -197,7 +241,29 @@ pub(super) fn forget_all(tx: &mut Tx<'_>, ids: &[OperationId]) -> Ruling<()> {
     Ok(())
 }
 
+/// The operation of this workflow that a subject is in the hands of, or that waits for it.
+pub fn open_on(tx: &mut Tx<'_>, subject: &Subject, workflow: &str) -> Ruling<Option<Operation>> {
+    let Some(active) = tx.get::<Active>(CLUSTER, &subject.index())? else {
+        return Ok(None);
+    };
+    for id in std::iter::once(&active.operation).chain(&active.queue) {
+        let found = tx.get::<Operation>(CLUSTER, id.as_str())?.map(|stored| stored.record);
+        if let Some(open) = found.filter(|open| open.workflow == workflow) {
+            return Ok(Some(open));
+        }
+    }
+    Ok(None)
+}
+
 /// The operation that a subject is in the hands of.
 pub fn active(view: &View, kind: &str, id: &str) -> Ruling<Option<OperationId>> {
     Ok(view.get::<Active>(CLUSTER, &format!("{kind}/{id}"))?.map(|active| active.record.operation))
+}
+
+/// Like [`active`], for rules.
+pub fn active_in(tx: &mut Tx<'_>, subject: &Subject) -> Ruling<Option<Operation>> {
+    let Some(active) = tx.get::<Active>(CLUSTER, &subject.index())? else {
+        return Ok(None);
+    };
+    Ok(tx.get::<Operation>(CLUSTER, active.operation.as_str())?.map(|stored| stored.record))
 }

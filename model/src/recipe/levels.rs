@@ -3,7 +3,7 @@
 //! "It belongs under …" and the reference page walk it.
 
 use super::reader::{Key, Treatment};
-use super::{RECIPE_KEYS, deploy, healthcheck, network, port, service};
+use super::{RECIPE_KEYS, deploy, healthcheck, network, port, service, volume};
 
 /// One level: where it is, and what may stand there.
 pub(super) struct Level {
@@ -29,6 +29,8 @@ pub(super) const LEVELS: &[Level] = &[
     level("services.NAME", || rows(service::SERVICE_KEYS)),
     level("services.NAME.ports[]", || rows(port::PORT_KEYS)),
     level("services.NAME.networks.NETWORK", || rows(service::ATTACHMENT_KEYS)),
+    level("services.NAME.volumes[]", || rows(volume::MOUNT_KEYS)),
+    level("services.NAME.volumes[].volume", || rows(volume::MOUNT_VOLUME_KEYS)),
     level("services.NAME.healthcheck", || rows(healthcheck::HEALTHCHECK_KEYS)),
     level("services.NAME.deploy", || rows(deploy::DEPLOY_KEYS)),
     level("services.NAME.deploy.update_config", || rows(deploy::UPDATE_KEYS)),
@@ -41,6 +43,7 @@ pub(super) const LEVELS: &[Level] = &[
     level("services.NAME.deploy.resources.reservations", || rows(deploy::RESERVATIONS_KEYS)),
     level("networks.NETWORK", || rows(network::NETWORK_KEYS)),
     level("networks.NETWORK.external", || rows(network::EXTERNAL_KEYS)),
+    level("volumes.VOLUME", || rows(volume::VOLUME_KEYS)),
 ];
 
 const fn level(place: &'static str, rows: fn() -> Vec<Row>) -> Level {

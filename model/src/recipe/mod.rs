@@ -17,13 +17,14 @@ mod levels;
 mod names;
 mod nearest;
 mod network;
-mod node;
+pub(crate) mod node;
 mod port;
-mod quantity;
-mod reader;
+pub(crate) mod quantity;
+pub(crate) mod reader;
 mod service;
 #[cfg(test)]
 mod tests;
+mod volume;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,6 +40,7 @@ pub use levels::reference;
 pub use network::{DEFAULT_NETWORK, Network};
 pub use port::{Port, PortMode, Protocol};
 pub use service::Service;
+pub use volume::{Volume, VolumeDriver, VolumeMount};
 
 use node::{Node, Value};
 use reader::{Key, Place, Reader, not_yet, read, refused};
@@ -55,12 +57,26 @@ pub struct Recipe {
     pub services: Vec<Service>,
     /// Every network that is declared or implied, sorted by name.
     pub networks: Vec<Network>,
+    /// Every volume that is declared, sorted by name.
+    pub volumes: Vec<Volume>,
 }
 
 impl Recipe {
     /// The service of this name.
     pub fn service(&self, name: &str) -> Option<&Service> {
         self.services.iter().find(|service| service.name == name)
+    }
+
+    /// Does any service mount a volume that lies on the environment's NFS server?
+    pub fn uses_nfs(&self) -> bool {
+        let mut mounts = self.services.iter().flat_map(|service| &service.volumes);
+        mounts
+            .any(|mount| self.volume(&mount.volume).is_some_and(|volume| volume.driver == VolumeDriver::Nfs))
+    }
+
+    /// The volume that services call by this name.
+    pub fn volume(&self, name: &str) -> Option<&Volume> {
+        self.volumes.iter().find(|volume| volume.name == name)
     }
 
     /// The network that services call by this name.
@@ -90,7 +106,7 @@ const RECIPE_KEYS: &[Key<Draft>] = &[
     read("version", "`3` or `3.x`; may be left out", read_version),
     read("services", "at least one; see the levels below", read_services),
     read("networks", "overlay networks; see the level below", read_networks),
-    not_yet("volumes"),
+    read("volumes", "volumes that services mount; see the level below", read_volumes),
     not_yet("secrets"),
     not_yet("configs"),
     refused(
@@ -106,6 +122,7 @@ const RECIPE_KEYS: &[Key<Draft>] = &[
 struct Draft {
     services: Vec<ServiceDraft>,
     networks: Vec<Network>,
+    volumes: Vec<Volume>,
 }
 
 fn read_version(cx: &mut Reader<'_>, node: &Node, _: &mut Draft) {
@@ -140,6 +157,13 @@ fn read_networks(cx: &mut Reader<'_>, node: &Node, draft: &mut Draft) {
     });
 }
 
+fn read_volumes(cx: &mut Reader<'_>, node: &Node, draft: &mut Draft) {
+    cx.named(node, names::volume, |cx, name, value| {
+        let volume = Volume::read(cx, name, value);
+        draft.volumes.push(volume);
+    });
+}
+
 impl Draft {
     fn finish(mut self, cx: &mut Reader<'_>, root: &Node) -> Recipe {
         let is_mapping = matches!(root.value, Value::Map(_) | Value::Null);
@@ -152,11 +176,13 @@ impl Draft {
             );
         }
         self.join_networks(cx);
+        self.insist_on_volumes(cx);
         self.refuse_ports_published_twice(cx);
         let mut services: Vec<Service> = self.services.into_iter().map(|draft| draft.service).collect();
         services.sort_by(|a, b| a.name.cmp(&b.name));
         self.networks.sort_by(|a, b| a.name.cmp(&b.name));
-        Recipe { services, networks: self.networks }
+        self.volumes.sort_by(|a, b| a.name.cmp(&b.name));
+        Recipe { services, networks: self.networks, volumes: self.volumes }
     }
 
     /// A service that names no network is on the stack's default network, which then exists without being declared.
@@ -179,6 +205,21 @@ impl Draft {
         }
         if default_wanted && !declared.contains(DEFAULT_NETWORK) {
             self.networks.push(Network::implied(DEFAULT_NETWORK));
+        }
+    }
+
+    /// A volume that is only mounted would be made with a name that is never seen again.
+    fn insist_on_volumes(&self, cx: &mut Reader<'_>) {
+        let declared: BTreeSet<&str> = self.volumes.iter().map(|volume| volume.name.as_str()).collect();
+        for (mount, place) in self.services.iter().flat_map(|draft| &draft.volumes) {
+            if declared.contains(mount.volume.as_str()) || cx.is_full() {
+                continue;
+            }
+            let hint = match nearest::nearest(&mount.volume, declared.iter().copied()) {
+                Some(near) => format!("did you mean '{near}'?"),
+                None => format!("add '{}:' under the top level 'volumes:'", mount.volume),
+            };
+            cx.fail_at(place.clone(), format!("the volume '{}' is not declared", mount.volume), Some(hint));
         }
     }
 

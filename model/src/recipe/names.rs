@@ -32,6 +32,18 @@ pub(super) fn network(name: &str) -> Result<(), Misfit> {
     ))
 }
 
+/// Docker's own rule for volumes.
+pub(super) fn volume(name: &str) -> Result<(), Misfit> {
+    let shape = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    if shape && name.len() > 1 && name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return Ok(());
+    }
+    Err(Misfit::new(
+        format!("'{name}' cannot be the name of a volume"),
+        "use at least two letters, digits, '-', '_' and '.'; begin with a letter or digit",
+    ))
+}
+
 /// A second name of a service on one network: anything the resolver can be asked for.
 pub(super) fn alias(name: &str) -> Result<String, Misfit> {
     host_name_shaped(name).then(|| name.to_owned()).ok_or_else(|| {

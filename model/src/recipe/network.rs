@@ -46,6 +46,12 @@ impl Network {
         }
     }
 
+    /// Is what goes from host to host encrypted? `default`: where the recipe says nothing. To Docker the option means
+    /// yes whatever its value is; to a person who writes `false` it means no.
+    pub fn is_encrypted(&self, default: bool) -> bool {
+        self.driver_opts.get("encrypted").map_or(default, |value| value != "false")
+    }
+
     /// A network that nobody declared.
     pub(super) fn implied(name: &str) -> Network {
         Network { name: name.to_owned(), driver: OVERLAY.to_owned(), ..Network::default() }

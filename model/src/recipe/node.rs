@@ -21,13 +21,13 @@ const DEPTH_MAX: usize = 32;
 const NODES_MAX: usize = 50_000;
 
 /// A value and where it stands.
-pub(super) struct Node {
-    pub(super) value: Value,
-    pub(super) line: Option<usize>,
-    pub(super) column: Option<usize>,
+pub(crate) struct Node {
+    pub(crate) value: Value,
+    pub(crate) line: Option<usize>,
+    pub(crate) column: Option<usize>,
 }
 
-pub(super) enum Value {
+pub(crate) enum Value {
     Null,
     /// As written, without quotes.
     Scalar(String),
@@ -36,14 +36,14 @@ pub(super) enum Value {
 }
 
 /// The key of a mapping and where it stands.
-pub(super) struct Name {
-    pub(super) text: String,
-    pub(super) line: Option<usize>,
-    pub(super) column: Option<usize>,
+pub(crate) struct Name {
+    pub(crate) text: String,
+    pub(crate) line: Option<usize>,
+    pub(crate) column: Option<usize>,
 }
 
 /// Reads one YAML document.
-pub(super) fn read(text: &str) -> Result<Node, RecipeError> {
+pub(crate) fn read(text: &str) -> Result<Node, RecipeError> {
     // An empty text has no document at all; to us it is a recipe without services.
     if text.trim().is_empty() {
         return Ok(Node { value: Value::Null, line: None, column: None });

@@ -8,13 +8,13 @@ use super::deploy::Ratio;
 
 /// Why a text is not what it should be, and what would be.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Misfit {
-    pub(super) message: String,
-    pub(super) hint: String,
+pub(crate) struct Misfit {
+    pub(crate) message: String,
+    pub(crate) hint: String,
 }
 
 impl Misfit {
-    pub(super) fn new(message: impl Into<String>, hint: impl Into<String>) -> Misfit {
+    pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Misfit {
         Misfit { message: message.into(), hint: hint.into() }
     }
 }
@@ -99,7 +99,7 @@ pub(super) fn ratio(text: &str) -> Result<Ratio, Misfit> {
 }
 
 /// A whole number from 0.
-pub(super) fn whole(text: &str) -> Result<u64, Misfit> {
+pub(crate) fn whole(text: &str) -> Result<u64, Misfit> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits
         .then(|| text.parse().ok())
@@ -108,7 +108,7 @@ pub(super) fn whole(text: &str) -> Result<u64, Misfit> {
 }
 
 /// `true` or `false`.
-pub(super) fn boolean(text: &str) -> Result<bool, Misfit> {
+pub(crate) fn boolean(text: &str) -> Result<bool, Misfit> {
     match text {
         "true" => Ok(true),
         "false" => Ok(false),

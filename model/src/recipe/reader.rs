@@ -19,12 +19,12 @@ const ERRORS_MAX: usize = 100;
 const VALUES_BYTES_MAX: usize = 2 * super::TEXT_BYTES_MAX;
 
 /// A key that may stand on some level, and what becomes of it.
-pub(super) struct Key<T: 'static> {
-    pub(super) name: &'static str,
-    pub(super) treatment: Treatment<T>,
+pub(crate) struct Key<T: 'static> {
+    pub(crate) name: &'static str,
+    pub(crate) treatment: Treatment<T>,
 }
 
-pub(super) enum Treatment<T: 'static> {
+pub(crate) enum Treatment<T: 'static> {
     /// Understood: `about` is for the documentation, `read` puts it into what is being built.
     Read { about: &'static str, read: fn(&mut Reader<'_>, &Node, &mut T) },
     /// Will never be understood.
@@ -33,7 +33,7 @@ pub(super) enum Treatment<T: 'static> {
     NotYet,
 }
 
-pub(super) const fn read<T>(
+pub(crate) const fn read<T>(
     name: &'static str,
     about: &'static str,
     read: fn(&mut Reader<'_>, &Node, &mut T),
@@ -41,17 +41,17 @@ pub(super) const fn read<T>(
     Key { name, treatment: Treatment::Read { about, read } }
 }
 
-pub(super) const fn refused<T>(name: &'static str, because: &'static str, instead: &'static str) -> Key<T> {
+pub(crate) const fn refused<T>(name: &'static str, because: &'static str, instead: &'static str) -> Key<T> {
     Key { name, treatment: Treatment::Refused { because, instead } }
 }
 
-pub(super) const fn not_yet<T>(name: &'static str) -> Key<T> {
+pub(crate) const fn not_yet<T>(name: &'static str) -> Key<T> {
     Key { name, treatment: Treatment::NotYet }
 }
 
 /// Where something stands: kept for checks that are made later.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Place {
+pub(crate) struct Place {
     pointer: String,
     line: Option<usize>,
     column: Option<usize>,
@@ -59,7 +59,7 @@ pub(super) struct Place {
 
 impl Place {
     /// `services.web.ports[0] (line 7)`
-    pub(super) fn spoken(&self) -> String {
+    pub(crate) fn spoken(&self) -> String {
         match self.line {
             Some(line) => format!("{} (line {line})", self.pointer),
             None => self.pointer.clone(),
@@ -67,44 +67,52 @@ impl Place {
     }
 }
 
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     variables: &'a BTreeMap<String, String>,
     /// The value that is being read, as a person would point at it.
     pointer: String,
     room: usize,
+    /// Where else a key would be understood.
+    home_of: fn(&str) -> Option<&'static str>,
     errors: Vec<RecipeError>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(variables: &'a BTreeMap<String, String>) -> Reader<'a> {
-        Reader { variables, pointer: String::new(), room: VALUES_BYTES_MAX, errors: Vec::new() }
+    pub(crate) fn new(variables: &'a BTreeMap<String, String>) -> Reader<'a> {
+        let home_of = levels::home_of;
+        Reader { variables, pointer: String::new(), room: VALUES_BYTES_MAX, home_of, errors: Vec::new() }
+    }
+
+    /// For a document of another kind, whose keys have no home in a recipe.
+    pub(crate) fn of_another_document(variables: &'a BTreeMap<String, String>) -> Reader<'a> {
+        Reader { home_of: |_| None, ..Reader::new(variables) }
     }
 
     /// All errors in the order of their lines, or none.
-    pub(super) fn into_errors(mut self) -> Result<(), Vec<RecipeError>> {
+    pub(crate) fn into_errors(mut self) -> Result<(), Vec<RecipeError>> {
         self.errors.sort_by_key(|error| (error.line, error.column));
         if self.errors.is_empty() { Ok(()) } else { Err(self.errors) }
     }
 
-    pub(super) fn variable(&self, name: &str) -> Option<&'a String> {
+    pub(crate) fn variable(&self, name: &str) -> Option<&'a String> {
         self.variables.get(name)
     }
 
     // --- errors
 
-    pub(super) fn place(&self, node: &Node) -> Place {
+    pub(crate) fn place(&self, node: &Node) -> Place {
         Place { pointer: self.pointer.clone(), line: node.line, column: node.column }
     }
 
-    pub(super) fn fail(&mut self, node: &Node, message: impl Into<String>) {
+    pub(crate) fn fail(&mut self, node: &Node, message: impl Into<String>) {
         self.fail_at(self.place(node), message, None);
     }
 
-    pub(super) fn fail_hint(&mut self, node: &Node, message: impl Into<String>, hint: impl Into<String>) {
+    pub(crate) fn fail_hint(&mut self, node: &Node, message: impl Into<String>, hint: impl Into<String>) {
         self.fail_at(self.place(node), message, Some(hint.into()));
     }
 
-    pub(super) fn fail_at(&mut self, place: Place, message: impl Into<String>, hint: Option<String>) {
+    pub(crate) fn fail_at(&mut self, place: Place, message: impl Into<String>, hint: Option<String>) {
         if !self.is_full() {
             let Place { pointer, line, column } = place;
             self.errors.push(RecipeError { pointer, line, column, message: message.into(), hint });
@@ -112,21 +120,21 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether further errors would be dropped, so that guessing what was meant is wasted.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.errors.len() >= ERRORS_MAX
     }
 
     /// Whether something below this top level key is already known to be wrong.
-    pub(super) fn has_failed_within(&self, top: &str) -> bool {
+    pub(crate) fn has_failed_within(&self, top: &str) -> bool {
         self.errors.iter().any(|error| error.pointer.starts_with(top))
     }
 
-    pub(super) fn error_count(&self) -> usize {
+    pub(crate) fn error_count(&self) -> usize {
         self.errors.len()
     }
 
     /// Whether this key of the current value has been found wrong since `before` errors were known.
-    pub(super) fn has_failed_since(&self, before: usize, key: &str) -> bool {
+    pub(crate) fn has_failed_since(&self, before: usize, key: &str) -> bool {
         let pointer = format!("{}.{key}", self.pointer);
         self.errors.iter().skip(before).any(|error| error.pointer == pointer)
     }
@@ -150,7 +158,7 @@ impl<'a> Reader<'a> {
     // --- mappings and lists
 
     /// Reads a mapping whose keys are known beforehand.
-    pub(super) fn keys<T>(&mut self, node: &Node, level: &[Key<T>], into: &mut T) {
+    pub(crate) fn keys<T>(&mut self, node: &Node, level: &[Key<T>], into: &mut T) {
         for (name, value) in self.entries(node) {
             // Extension keys belong to the author; anchors are often kept there.
             if name.text.starts_with("x-") {
@@ -181,13 +189,13 @@ impl<'a> Reader<'a> {
         }
         let hint = match nearest(&name.text, known) {
             Some(near) => Some(format!("did you mean '{near}'?")),
-            None => levels::home_of(&name.text).map(|level| format!("it belongs under {level}")),
+            None => (self.home_of)(&name.text).map(|level| format!("it belongs under {level}")),
         };
         self.fail_name(name, "unknown key", hint);
     }
 
     /// Reads a mapping whose keys are names that the author chose.
-    pub(super) fn named(
+    pub(crate) fn named(
         &mut self,
         node: &Node,
         check: fn(&str) -> Result<(), Misfit>,
@@ -203,14 +211,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn each_item(&mut self, node: &Node, mut each: impl FnMut(&mut Self, &Node)) {
+    pub(crate) fn each_item(&mut self, node: &Node, mut each: impl FnMut(&mut Self, &Node)) {
         for (index, item) in self.items(node).iter().enumerate() {
             self.within(&format!("[{index}]"), |cx| each(cx, item));
         }
     }
 
     /// For what may be a mapping or a list: says so if it is neither.
-    pub(super) fn refuse_scalar(&mut self, node: &Node) -> bool {
+    pub(crate) fn refuse_scalar(&mut self, node: &Node) -> bool {
         let is_scalar = matches!(node.value, Value::Scalar(_));
         if is_scalar {
             self.fail_hint(node, "must be a list or a mapping", "write lines of '- value' below it");
@@ -243,7 +251,7 @@ impl<'a> Reader<'a> {
     // --- values
 
     /// A single value with its variables filled in.
-    pub(super) fn text(&mut self, node: &Node) -> Option<String> {
+    pub(crate) fn text(&mut self, node: &Node) -> Option<String> {
         let written = match &node.value {
             Value::Scalar(written) => written,
             Value::Null => {
@@ -267,7 +275,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A single value that `parse` must understand.
-    pub(super) fn value<V>(
+    pub(crate) fn value<V>(
         &mut self,
         node: &Node,
         parse: impl FnOnce(&str) -> Result<V, Misfit>,
@@ -283,7 +291,7 @@ impl<'a> Reader<'a> {
     }
 
     /// One of a few words.
-    pub(super) fn choice<V: Copy>(&mut self, node: &Node, choices: &[(&str, V)]) -> Option<V> {
+    pub(crate) fn choice<V: Copy>(&mut self, node: &Node, choices: &[(&str, V)]) -> Option<V> {
         self.value(node, |text| match choices.iter().find(|(word, _)| *word == text) {
             Some((_, value)) => Ok(*value),
             None => {
@@ -297,14 +305,14 @@ impl<'a> Reader<'a> {
     }
 
     /// A list of single values.
-    pub(super) fn texts(&mut self, node: &Node) -> Vec<String> {
+    pub(crate) fn texts(&mut self, node: &Node) -> Vec<String> {
         let mut texts = Vec::new();
         self.each_item(node, |cx, item| texts.extend(cx.text(item)));
         texts
     }
 
     /// `key: value` lines or `- key=value` lines. A value may be missing; a key may not come twice.
-    pub(super) fn pairs(
+    pub(crate) fn pairs(
         &mut self,
         node: &Node,
         mut each: impl FnMut(&mut Self, &Node, String, Option<String>),

@@ -15,6 +15,7 @@ use super::node::{Node, Value};
 use super::port::{Port, PortMode};
 use super::quantity::{boolean, duration, words};
 use super::reader::{Key, Place, Reader, not_yet, read, refused};
+use super::volume::VolumeMount;
 
 /// A service, checked, with its variables filled in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +53,8 @@ pub struct Service {
     pub networks: Vec<String>,
     /// Further names of the service: network → names. Its own name is always there and not listed.
     pub aliases: BTreeMap<String, Vec<String>>,
+    /// Volumes in its containers, in the order in which they are written.
+    pub volumes: Vec<VolumeMount>,
     /// How many tasks.
     pub mode: Mode,
     /// What its name resolves to. None: a virtual address.
@@ -138,7 +141,7 @@ pub(super) const SERVICE_KEYS: &[Key<ServiceDraft>] = &[
         draft.service.healthcheck = Some(Healthcheck::read(cx, node));
     }),
     read("deploy", "see the level below", |cx, node, draft| cx.keys(node, DEPLOY_KEYS, draft)),
-    not_yet("volumes"),
+    read("volumes", "a list of `VOLUME:/PATH`, `VOLUME:/PATH:ro` or the long form below", read_volumes),
     not_yet("secrets"),
     not_yet("configs"),
     not_yet("env_file"),
@@ -242,6 +245,7 @@ pub(super) struct ServiceDraft {
     pub(super) replicas: Option<(u64, Place)>,
     pub(super) ports: Vec<(Port, Place)>,
     pub(super) networks: Vec<(String, Place)>,
+    pub(super) volumes: Vec<(VolumeMount, Place)>,
 }
 
 impl ServiceDraft {
@@ -266,6 +270,7 @@ impl ServiceDraft {
         }
         self.service.networks = self.networks.iter().map(|(name, _)| name.clone()).collect();
         self.service.networks.sort();
+        self.service.volumes = self.volumes.iter().map(|(mount, _)| mount.clone()).collect();
         self.service.ports = self.ports.iter().map(|(port, _)| port.clone()).collect();
         self.refuse_ingress_without_address(cx);
     }
@@ -310,6 +315,18 @@ fn read_ports(cx: &mut Reader<'_>, node: &Node, draft: &mut ServiceDraft) {
         if let Some(port) = Port::read(cx, item) {
             draft.ports.push((port, cx.place(item)));
         }
+    });
+}
+
+fn read_volumes(cx: &mut Reader<'_>, node: &Node, draft: &mut ServiceDraft) {
+    let mut places = BTreeSet::new();
+    cx.each_item(node, |cx, item| {
+        let Some(mount) = VolumeMount::read(cx, item) else { return };
+        if !places.insert(mount.target.clone()) {
+            let message = format!("something is mounted at '{}' already", mount.target);
+            return cx.fail_hint(item, message, "mount each volume at a place of its own");
+        }
+        draft.volumes.push((mount, cx.place(item)));
     });
 }
 

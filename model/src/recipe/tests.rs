@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::levels::LEVELS;
-use super::{Network, Recipe, Service, parse, reference};
+use super::{Network, Recipe, Service, Volume, parse, reference};
 
 const REFERENCE: &str = include_str!("../../../docs/reference/recipe.md");
 const REFERENCE_PATH: &str = "../docs/reference/recipe.md";
@@ -59,6 +59,11 @@ fn understood(recipe: &Recipe) -> String {
         let defaults = json(serde_json::to_value(Network::default()));
         let title = format!("network {}", network.name);
         differences(&title, &json(serde_json::to_value(network)), &defaults, &mut lines);
+    }
+    for volume in &recipe.volumes {
+        let defaults = json(serde_json::to_value(Volume::default()));
+        let title = format!("volume {}", volume.name);
+        differences(&title, &json(serde_json::to_value(volume)), &defaults, &mut lines);
     }
     lines.join("\n")
 }

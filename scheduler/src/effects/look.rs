@@ -1,10 +1,10 @@
 //! Looking at an environment from outside of any operation: its swarm, all its stacks, its silent machines.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bollard::models::{Node, Service, Task};
+use bollard::models::{LocalNodeState, Node, Service, Task};
 use bollard::query_parameters::{EventsOptions, ListServicesOptions, ListTasksOptions};
 use futures::StreamExt as _;
 use futures::stream::{FuturesUnordered, iter};
@@ -12,14 +12,15 @@ use skep_drivers::MachineState;
 use skep_hub::RollCall;
 use skep_ledger::{Term, View};
 use skep_model::health::Finding;
-use skep_model::host::{Host, Loss};
+use skep_model::host::{Host, Loss, Membership};
 use skep_model::ids::{EnvironmentId, HostId};
 use skep_model::stack::Stack;
 use tokio::time::timeout;
 
 use super::reached::{Reached, has_no_leader};
 use super::spec::OWNER_LABEL;
-use super::{RealWorld, Site, seen, swarm};
+use super::swarm::Local;
+use super::{RealWorld, Site, rejoin, seen, swarm};
 use crate::health::{Look, Lookout};
 use crate::world::EffectError;
 
@@ -40,7 +41,10 @@ const DRIVER_MAX: Duration = Duration::from_secs(10);
 const LOCAL_MAX: Duration = Duration::from_secs(5);
 
 /// Engines that are asked about their own swarm at the same time.
-const ASTRAY_ASKED_AT_ONCE_MAX: usize = 8;
+const ASKED_AT_ONCE_MAX: usize = 8;
+
+/// Engines that are asked about their own swarm during one look; the others are with the next.
+const ASKED_THEMSELVES_MAX: usize = 32;
 
 /// Silent machines that a driver is asked about at the same time.
 const MACHINES_AT_ONCE_MAX: usize = 4;
@@ -65,10 +69,11 @@ impl Lookout for RealWorld {
         };
         let (asked, machines) = tokio::join!(ask(&site), self.silent_machines(&site));
         let mut look = Look { findings: machines, leaderless: false };
+        look.findings.extend(locked(&site, asked.is_ok()).await.map(Finding::Locked));
         match asked {
             Ok(listed) => {
-                let astray = astray(&site, &listed).await;
-                look.findings.extend(found(&site, view, &listed, &astray));
+                let own_words = own_words(&site, &listed).await;
+                look.findings.extend(found(&site, view, &listed, &own_words));
             }
             Err(leaderless) => look.leaderless = leaderless,
         }
@@ -160,33 +165,85 @@ async fn list(manager: &Reached) -> Result<Listed, EffectError> {
     Ok(Listed { swarm, nodes, services, tasks })
 }
 
-/// Hosts that the swarm lists as down and whose engines say themselves that they are in no swarm, or in another: somebody
-/// has taken them out on the host. They are no members; they can be taken in again.
-async fn astray(site: &Site, listed: &Listed) -> Vec<HostId> {
+/// What engines say themselves, where it is not known how their nodes stand, or where that may have changed.
+async fn own_words(site: &Site, listed: &Listed) -> Vec<(HostId, Local)> {
     let members = swarm::members(&site.hosts, &listed.nodes);
     let mut asked = vec![];
     for host in site.hosts.iter().filter(|host| host.is_ready() && host.was_ready) {
-        let listed = members.iter().find(|(member, node)| *member == host.id && !node.ready);
-        if let Some((id, node)) = listed {
+        let node = members.iter().find(|(member, _)| *member == host.id).map(|(_, node)| node);
+        if node.is_some_and(|node| !node.ready || host.stands_unknown()) {
             let docker = site.docker(host);
             asked.push(async move {
-                let local = timeout(LOCAL_MAX, swarm::local_node(&docker)).await;
-                matches!(local, Ok(Ok(local)) if local != node.node).then(|| id.clone())
+                let local = timeout(LOCAL_MAX, swarm::local_state(&docker)).await.ok()?.ok()?;
+                Some((host.id.clone(), local))
             });
         }
     }
-    iter(asked).buffer_unordered(ASTRAY_ASKED_AT_ONCE_MAX).filter_map(std::future::ready).collect().await
+    asked.truncate(ASKED_THEMSELVES_MAX);
+    iter(asked).buffer_unordered(ASKED_AT_ONCE_MAX).filter_map(std::future::ready).collect().await
 }
 
-fn found(site: &Site, view: &View, listed: &Listed, astray: &[HostId]) -> Vec<Finding> {
+/// Managers whose engines wait for the unlock key. Every one is asked if the swarm is known to be locked or nobody has
+/// answered for it, otherwise those that it lists as down.
+async fn locked(site: &Site, listed: bool) -> Option<Vec<HostId>> {
+    let suspected = !listed || site.environment.keys.unlock_keys().next().is_some();
+    let in_question = |host: &&Host| {
+        let down = host.swarm_locked || host.membership.as_ref().is_some_and(|node| !node.ready);
+        host.is_swarm_manager() && host.answers() && (suspected || down)
+    };
+    let mut asked = vec![];
+    for host in site.hosts.iter().filter(in_question) {
+        let docker = site.docker(host);
+        asked.push(async move {
+            let local = timeout(LOCAL_MAX, swarm::local_state(&docker)).await;
+            matches!(local, Ok(Ok(local)) if local.state == LocalNodeState::LOCKED).then(|| host.id.clone())
+        });
+    }
+    if asked.is_empty() {
+        return None;
+    }
+    Some(iter(asked).buffer_unordered(ASKED_AT_ONCE_MAX).filter_map(std::future::ready).collect().await)
+}
+
+/// Hosts that the swarm lists as down and whose engines say themselves that they are in no swarm, or in another: somebody
+/// has taken them out on the host. They are no members; they can be taken in again.
+fn is_astray(host: &HostId, node: &Membership, own_words: &[(HostId, Local)]) -> bool {
+    let local = own_words.iter().find(|(id, _)| id == host).map(|(_, local)| local);
+    let elsewhere = |local: &Local| match local.state {
+        // It does not know before it is unlocked.
+        LocalNodeState::LOCKED => false,
+        LocalNodeState::INACTIVE => true,
+        _ => local.node != node.node,
+    };
+    !node.ready && local.is_some_and(elsewhere)
+}
+
+/// How the nodes stand whose engines were asked.
+fn standings(
+    members: &[(HostId, Membership)],
+    managers: &BTreeSet<String>,
+    own_words: &[(HostId, Local)],
+) -> Vec<Finding> {
+    let stands = |(id, node): &(HostId, Membership)| {
+        let (_, local) = own_words.iter().find(|(host, local)| host == id && local.node == node.node)?;
+        let standing = rejoin::standing(local, managers, node.ready);
+        (!standing.address.is_empty()).then(|| Finding::Node(id.clone(), standing))
+    };
+    members.iter().filter_map(stands).collect()
+}
+
+fn found(site: &Site, view: &View, listed: &Listed, own_words: &[(HostId, Local)]) -> Vec<Finding> {
     let Listed { swarm, nodes, services, tasks } = listed;
     if site.environment.swarm.as_ref().is_none_or(|known| known.id != *swarm) {
         tracing::warn!(environment.id = %site.environment.id, "a host is a manager of another swarm");
         return vec![];
     }
     let mut members = swarm::members(&site.hosts, nodes);
-    members.retain(|(host, _)| !astray.contains(host));
+    members.retain(|(host, node)| !is_astray(host, node, own_words));
+    let managers = rejoin::manager_addresses(&site.hosts, nodes);
+    let standings = standings(&members, &managers, own_words);
     let mut findings = vec![Finding::Swarm(swarm.clone(), members)];
+    findings.extend(standings);
     // What cannot be read here cannot be read by the engine either, which says so.
     let stacks = view.list::<Stack>(site.environment.id.as_str()).unwrap_or_default();
     for stack in stacks.iter().filter(|stack| stack.services_made == stack.generation) {

@@ -1,4 +1,4 @@
-//! Machines: asked for and given back, always by the host's id as the key.
+//! Machines: asked for, given back and let go, always by the host's id as the key.
 
 use skep_drivers::{DriverError, MachineKey, MachineWish};
 use skep_model::fact::Fact;
@@ -31,12 +31,22 @@ impl RealWorld {
         Ok(vec![Fact::MachineGone(environment.clone(), host.clone())])
     }
 
+    pub(super) async fn let_machine_go(
+        &self,
+        environment: &EnvironmentId,
+        host: &HostId,
+        driver: &str,
+    ) -> Result<Vec<Fact>, EffectError> {
+        self.driver(driver)?.forget(&self.key(host)).await.map_err(failed)?;
+        Ok(vec![Fact::MachineGone(environment.clone(), host.clone())])
+    }
+
     pub(super) fn key(&self, host: &HostId) -> MachineKey {
         MachineKey { cluster: self.cluster.clone(), host: host.to_string() }
     }
 }
 
-fn failed(error: DriverError) -> EffectError {
+pub(super) fn failed(error: DriverError) -> EffectError {
     match error.retryable() {
         true => EffectError::passing(error),
         false => EffectError::lasting(error),

@@ -2,14 +2,23 @@
 //!
 //! One function per effect, each in the same three movements: look, act if it is not so, say what is so.
 
+mod balance;
+mod engine;
 mod look;
 mod machine;
+mod network;
+mod networks;
+mod nfs;
 mod placement;
 mod reached;
+mod registry;
+mod rejoin;
+mod rest;
 mod seen;
 mod spec;
 mod stack;
 mod swarm;
+mod swarm_keys;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +37,7 @@ use skep_model::ids::{EnvironmentId, HostId, OperationId};
 use skep_model::name::Name;
 use skep_model::operation::Operation;
 use skep_model::stack::Stack;
+use skep_sealing::SealingKey;
 use uuid::Uuid;
 
 use crate::Effect;
@@ -48,16 +58,18 @@ pub struct RealWorld {
     drivers: BTreeMap<&'static str, Arc<dyn Driver>>,
     hub: Hub,
     invite: Invitation,
+    sealing: Arc<SealingKey>,
 }
 
 impl RealWorld {
     /// The world of this manager.
-    pub fn new(drivers: &DriverConfig, hub: Hub, invite: Invitation) -> RealWorld {
+    pub fn new(drivers: &DriverConfig, hub: Hub, invite: Invitation, sealing: Arc<SealingKey>) -> RealWorld {
         RealWorld {
             cluster: drivers.cluster.clone(),
             drivers: DRIVERS.iter().map(|kind| (kind.name, (kind.build)(drivers))).collect(),
             hub,
             invite,
+            sealing,
         }
     }
 
@@ -75,7 +87,15 @@ impl World for RealWorld {
         operation: &Operation,
         term: Term,
     ) -> Result<Vec<Fact>, EffectError> {
-        if matches!(effect, Effect::EnsureMachine { .. } | Effect::ReleaseMachine { .. }) {
+        // These speak to drivers and agents, and have bounds of their own.
+        let is_bounded = matches!(
+            effect,
+            Effect::EnsureMachine { .. }
+                | Effect::ReleaseMachine { .. }
+                | Effect::LetMachineGo { .. }
+                | Effect::CheckNetwork { .. }
+        );
+        if is_bounded {
             return self.act(effect, view, operation, term).await;
         }
         let acted = tokio::time::timeout(ENGINES_MAX, self.act(effect, view, operation, term)).await;
@@ -103,13 +123,34 @@ impl RealWorld {
             Effect::ReleaseMachine { environment, host, driver, .. } => {
                 self.release_machine(environment, host, driver).await
             }
+            Effect::LetMachineGo { environment, host, driver, .. } => {
+                self.let_machine_go(environment, host, driver).await
+            }
+            Effect::CheckNetwork { environment, hosts, insist } => {
+                network::check(&site(environment)?, hosts, insist.as_ref()).await
+            }
             Effect::InitSwarm { environment, host, .. } => {
                 let site = site(environment)?;
                 swarm::init(&site, site.host(host)?).await
             }
+            Effect::AdoptSwarm { environment, host, .. } => {
+                let site = site(environment)?;
+                swarm::adopt(&site, site.host(host)?).await
+            }
+            Effect::SetNetworks { environment, made_for } => {
+                networks::set(&site(environment)?, &operation.id, *made_for).await
+            }
             Effect::RescueSwarm { environment, host, .. } => {
                 let site = site(environment)?;
                 swarm::rescue(&site, site.host(host)?, &operation.id).await
+            }
+            Effect::RememberNode { environment, host, .. } => {
+                let site = site(environment)?;
+                rejoin::remember(&site, site.host(host)?).await
+            }
+            Effect::AdvertiseManager { environment, host, .. } => {
+                let site = site(environment)?;
+                rejoin::advertise(&site, site.host(host)?).await
             }
             Effect::JoinSwarm { environment, joins } => swarm::join(&site(environment)?, joins).await,
             Effect::SetRole { environment, host, role, .. } => {
@@ -125,13 +166,40 @@ impl RealWorld {
                 let site = site(environment)?;
                 swarm::update_node(&site, site.host(host)?).await
             }
+            Effect::SuspendNodes { environment, hosts } => rest::suspend(&site(environment)?, hosts).await,
+            Effect::WakeNodes { environment, hosts } => rest::wake(&site(environment)?, hosts).await,
+            Effect::ChangeEngine { environment, host, version, .. } => {
+                let site = site(environment)?;
+                self.change_engine(&site, site.host(host)?, version, operation).await
+            }
+            Effect::ObserveEngine { environment, host, version, .. } => {
+                let site = site(environment)?;
+                self.observe_engine(&site, site.host(host)?, version, operation).await
+            }
+            Effect::VerifyEngine { environment, host, version, .. } => {
+                let site = site(environment)?;
+                engine::verify(&site, site.host(host)?, version).await
+            }
+            Effect::ObserveTasks { environment, .. } => rest::observe(&site(environment)?).await,
             Effect::ObserveEvacuation { environment, host, .. } => {
                 let site = site(environment)?;
                 swarm::observe_evacuation(&site, site.host(host)?).await
             }
+            Effect::ApplySwarmSettings { environment, .. }
+            | Effect::NoteKey { environment, .. }
+            | Effect::RotateKey { environment, .. }
+            | Effect::ObserveCertificates { environment, .. }
+            | Effect::UnlockEngines { environment, .. } => {
+                self.act_on_keys(effect, &site(environment)?, operation).await
+            }
             Effect::LeaveSwarm { environment, host, .. } => {
                 let site = site(environment)?;
                 swarm::leave(&site, site.host(host)?).await
+            }
+            Effect::ObserveNfs { environment } => Ok(nfs::observe(&site(environment)?, &operation.id).await),
+            Effect::EnsureVolumes { environment, stack, generation } => {
+                let site = site(environment)?;
+                nfs::prepare(&site, &site.stack(view, stack)?, *generation, &operation.id).await
             }
             Effect::EnsureNetworks { environment, stack, generation } => {
                 let site = site(environment)?;
@@ -139,7 +207,13 @@ impl RealWorld {
             }
             Effect::EnsureServices { environment, stack, generation } => {
                 let site = site(environment)?;
-                stack::ensure_services(&site, &site.stack(view, stack)?, *generation).await
+                let stack = site.stack(view, stack)?;
+                let logins = registry::Logins::of(view, &stack, &self.sealing)?;
+                stack::ensure_services(&site, &stack, *generation, &logins).await
+            }
+            Effect::GiveLogins { environment, stack } => {
+                let site = site(environment)?;
+                registry::give(&site, view, &site.stack(view, stack)?, &self.sealing).await
             }
             Effect::ObserveStack { environment, stack, generation, .. } => {
                 let site = site(environment)?;
@@ -149,6 +223,30 @@ impl RealWorld {
                 let site = site(environment)?;
                 stack::withdraw(&site, &site.stack(view, stack)?).await
             }
+            Effect::ObserveShares { environment, .. } => {
+                balance::observe(&site(environment)?, &operation.id).await
+            }
+            Effect::MoveTasks { environment, service } => {
+                balance::move_tasks(&site(environment)?, service, &operation.id).await
+            }
+            decision => Ok(decided(decision, operation)),
+        }
+    }
+
+    async fn act_on_keys(
+        &self,
+        effect: &Effect,
+        site: &Site,
+        operation: &Operation,
+    ) -> Result<Vec<Fact>, EffectError> {
+        match effect {
+            Effect::ApplySwarmSettings { generation, .. } => {
+                swarm_keys::apply(site, *generation, &self.sealing).await
+            }
+            Effect::NoteKey { key, .. } => swarm_keys::note(site, *key, &operation.id, &self.sealing).await,
+            Effect::RotateKey { key, .. } => swarm_keys::rotate(site, *key, operation, &self.sealing).await,
+            Effect::ObserveCertificates { .. } => swarm_keys::observe_certificates(site, operation).await,
+            Effect::UnlockEngines { hosts, .. } => swarm_keys::unlock(site, hosts, &self.sealing).await,
             decision => Ok(decided(decision, operation)),
         }
     }
@@ -170,11 +268,29 @@ impl RealWorld {
 pub fn decided(effect: &Effect, operation: &Operation) -> Vec<Fact> {
     match effect {
         Effect::OpenEnvironment(environment) => vec![Fact::EnvironmentOpened(environment.clone())],
+        Effect::ReserveHost(environment, host) => {
+            vec![Fact::HostReserved(environment.clone(), host.clone(), operation.id.clone())]
+        }
         Effect::RemoveHosts(environment, hosts) => hosts
             .iter()
             .map(|host| {
                 let id = OperationId::new(Uuid::now_v7());
                 Fact::HostRemovalWished(environment.clone(), host.clone(), id, operation.id.clone())
+            })
+            .collect(),
+        Effect::TakeTurn { environment, host } => {
+            vec![Fact::EngineTurnTaken(environment.clone(), host.clone())]
+        }
+        Effect::UpgradeHost { environment, host, version, .. } => {
+            let id = OperationId::new(Uuid::now_v7());
+            let (environment, host, version) = (environment.clone(), host.clone(), version.clone());
+            vec![Fact::HostUpgradeWished(environment, host, version, id, operation.id.clone())]
+        }
+        Effect::LiftPause(environment) => vec![Fact::PauseLifted(environment.clone())],
+        Effect::LeaveBehind(environment, hosts) => hosts
+            .iter()
+            .map(|(host, _, why)| {
+                Fact::HostLeftBehind(environment.clone(), host.clone(), operation.id.clone(), why.clone())
             })
             .collect(),
         Effect::ForgetStack(environment, stack) => {
@@ -219,7 +335,7 @@ impl Site {
     }
 
     fn docker(&self, host: &Host) -> Reached {
-        Reached::new(self.hub.docker(host.id.as_str(), Some(self.term)), &host.name)
+        Reached::new(&self.hub, host, self.term)
     }
 
     /// Swarm managers whose engines can be spoken to, the swarm's leader first; `but` is left out.
@@ -227,7 +343,7 @@ impl Site {
         let mut managers: Vec<_> = self
             .hosts
             .iter()
-            .filter(|host| host.is_swarm_manager() && host.answers())
+            .filter(|host| host.is_swarm_manager() && host.answers() && !host.swarm_locked)
             .filter(|host| but.is_none_or(|but| but.id != host.id))
             .collect();
         managers.sort_by_key(|host| !host.membership.as_ref().is_some_and(|membership| membership.leader));

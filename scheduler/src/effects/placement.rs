@@ -9,11 +9,15 @@ use bollard::models::{Node, NodeSpecAvailabilityEnum, NodeSpecRoleEnum, NodeStat
 
 /// Nodes that run a task of a global service with these constraints.
 pub(super) fn eligible(nodes: &[Node], constraints: &[String]) -> u64 {
-    let all_hold = |node: &&Node| constraints.iter().all(|constraint| holds(constraint, node));
-    nodes.iter().filter(|node| takes_tasks(node)).filter(all_hold).count() as u64
+    nodes.iter().filter(|node| fits(node, constraints)).count() as u64
 }
 
-fn takes_tasks(node: &Node) -> bool {
+/// Could a task with these constraints run on the node?
+pub(super) fn fits(node: &Node, constraints: &[String]) -> bool {
+    takes_tasks(node) && constraints.iter().all(|constraint| holds(constraint, node))
+}
+
+pub(super) fn takes_tasks(node: &Node) -> bool {
     let down = node.status.as_ref().and_then(|status| status.state) == Some(NodeState::DOWN);
     let availability = node.spec.as_ref().and_then(|spec| spec.availability);
     !down && !matches!(availability, Some(NodeSpecAvailabilityEnum::DRAIN | NodeSpecAvailabilityEnum::PAUSE))

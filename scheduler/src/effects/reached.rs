@@ -4,7 +4,10 @@ use std::ops::Deref;
 
 use bollard::Docker;
 use bollard::errors::Error as DockerError;
-use skep_hub::{HubError, hub_error};
+use skep_hub::{Hub, HubError, hub_error};
+use skep_ledger::Term;
+use skep_model::host::Host;
+use skep_model::ids::HostId;
 use skep_model::name::Name;
 
 use crate::world::EffectError;
@@ -12,6 +15,9 @@ use crate::world::EffectError;
 /// A client for one host's engine.
 pub(super) struct Reached {
     docker: Docker,
+    hub: Hub,
+    id: HostId,
+    term: Term,
     host: Name,
 }
 
@@ -23,8 +29,19 @@ impl Deref for Reached {
 }
 
 impl Reached {
-    pub(super) fn new(docker: Docker, host: &Name) -> Reached {
-        Reached { docker, host: host.clone() }
+    pub(super) fn new(hub: &Hub, host: &Host, term: Term) -> Reached {
+        Reached {
+            docker: hub.docker(host.id.as_str(), Some(term)),
+            hub: hub.clone(),
+            id: host.id.clone(),
+            term,
+            host: host.name.clone(),
+        }
+    }
+
+    /// Asks for something that the client does not know.
+    pub(super) async fn call(&self, path: &str, body: Option<Vec<u8>>) -> Result<Vec<u8>, DockerError> {
+        self.hub.call(self.id.as_str(), Some(self.term), path, body).await
     }
 
     /// A failed call to the engine, as an effect tells it. What the engine finds wrong with the request itself would

@@ -22,6 +22,7 @@ async fn shop(deploy: &str) -> Stack {
         hosts: vec![(HostId::new(id(3)), OperationId::new(id(4)))],
         driver: "local".into(),
         options: Default::default(),
+        change: Default::default(),
     };
     let stack = StackWish {
         id: StackId::new(id(5)),

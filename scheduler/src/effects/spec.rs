@@ -9,7 +9,8 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use bollard::models::{
     EndpointPortConfig, EndpointPortConfigProtocolEnum, EndpointPortConfigPublishModeEnum, EndpointSpec,
-    EndpointSpecModeEnum, HealthConfig, Limit, NetworkAttachmentConfig, NetworkCreateRequest, ResourceObject,
+    EndpointSpecModeEnum, HealthConfig, Limit, Mount, MountType, MountVolumeOptions,
+    MountVolumeOptionsDriverConfig, NetworkAttachmentConfig, NetworkCreateRequest, ResourceObject,
     ServiceSpec, ServiceSpecMode, ServiceSpecModeReplicated, ServiceSpecRollbackConfig,
     ServiceSpecRollbackConfigFailureActionEnum as RollbackAction,
     ServiceSpecRollbackConfigOrderEnum as RollbackOrder, ServiceSpecUpdateConfig,
@@ -18,9 +19,12 @@ use bollard::models::{
     TaskSpecPlacementPreferences, TaskSpecPlacementSpread, TaskSpecResources, TaskSpecRestartPolicy,
     TaskSpecRestartPolicyConditionEnum,
 };
+use skep_model::networks::{MTU_USUAL, MadeFor};
+use skep_model::nfs::Nfs;
 use skep_model::recipe::{
     Amounts, EndpointMode, FailureAction, Healthcheck, Mode, Network, Order, Placement, Port, PortMode,
-    Protocol, Recipe, Resources, RestartCondition, RestartPolicy, Service, UpdatePolicy,
+    Protocol, Recipe, Resources, RestartCondition, RestartPolicy, Service, UpdatePolicy, VolumeDriver,
+    VolumeMount,
 };
 use skep_model::stack::Stack;
 
@@ -33,13 +37,28 @@ pub(super) const SERVICE_HASH_LABEL: &str = "skep.service-hash";
 /// Hash of a service's task template.
 pub(super) const TASK_HASH_LABEL: &str = "skep.task-hash";
 
+/// What Docker calls the size of packets for which a network is made.
+pub(super) const MTU_OPTION: &str = "com.docker.network.driver.mtu";
+/// Encrypts an overlay network, whatever its value is.
+pub(super) const ENCRYPTED_OPTION: &str = "encrypted";
+
+/// An overlay network that is made like this, in Docker's words. What Docker does by itself is not said.
+pub(super) fn overlay_options(made_for: &MadeFor) -> HashMap<String, String> {
+    let mtu = (made_for.mtu != MTU_USUAL).then(|| (MTU_OPTION.to_owned(), made_for.mtu.to_string()));
+    let encrypted = made_for.encrypted.then(|| (ENCRYPTED_OPTION.to_owned(), String::new()));
+    mtu.into_iter().chain(encrypted).collect()
+}
+
 /// The network a stack's recipe declares.
-pub(super) fn network(stack: &Stack, network: &Network, mtu: Option<u16>) -> NetworkCreateRequest {
+pub(super) fn network(stack: &Stack, network: &Network, made_for: &MadeFor) -> NetworkCreateRequest {
     let Network { name: _, name_in_swarm: _, external: _, driver, driver_opts, attachable, internal, labels } =
         network;
     let mut options: HashMap<_, _> = driver_opts.clone().into_iter().collect();
-    if let Some(mtu) = mtu {
-        options.entry("com.docker.network.driver.mtu".into()).or_insert_with(|| mtu.to_string());
+    options.remove(ENCRYPTED_OPTION);
+    for (option, value) in
+        overlay_options(&MadeFor { encrypted: network.is_encrypted(made_for.encrypted), ..*made_for })
+    {
+        options.entry(option).or_insert(value);
     }
     NetworkCreateRequest {
         name: network.swarm_name(stack.name.as_str()),
@@ -53,8 +72,74 @@ pub(super) fn network(stack: &Stack, network: &Network, mtu: Option<u16>) -> Net
     }
 }
 
+/// The networks that the service's tasks join, and the names that it has there.
+fn attachments(stack: &Stack, recipe: &Recipe, service: &Service) -> Vec<NetworkAttachmentConfig> {
+    let attached = service.networks.iter().filter_map(|name| recipe.network(name)).map(|network| {
+        let mut names = vec![service.name.clone()];
+        names.extend(service.aliases.get(&network.name).cloned().unwrap_or_default());
+        NetworkAttachmentConfig {
+            target: Some(network.swarm_name(stack.name.as_str())),
+            aliases: Some(names),
+            ..NetworkAttachmentConfig::default()
+        }
+    });
+    attached.collect()
+}
+
+/// The service's volumes. One on NFS is made by Docker on each host that gets a task, as a folder of the environment's server.
+fn mounts(stack: &Stack, recipe: &Recipe, service: &Service, nfs: Option<&Nfs>) -> Vec<Mount> {
+    let mount = |mount: &VolumeMount| {
+        let VolumeMount { volume, target, read_only, no_copy } = mount;
+        let volume = recipe.volume(volume)?;
+        let name = volume.docker_name(stack.name.as_str());
+        let driver = match (volume.driver, nfs) {
+            _ if volume.external => None,
+            (VolumeDriver::Nfs, Some(nfs)) => Some(on_nfs(nfs, &name)),
+            _ if volume.driver_opts.is_empty() => None,
+            _ => Some(volume.driver_opts.clone().into_iter().collect()),
+        };
+        Some(Mount {
+            target: Some(target.clone()),
+            source: Some(name),
+            typ: Some(MountType::VOLUME),
+            read_only: Some(*read_only),
+            volume_options: Some(MountVolumeOptions {
+                no_copy: Some(*no_copy),
+                labels: (!volume.external).then(|| owned(stack, volume.labels.clone())),
+                driver_config: driver.map(|options| MountVolumeOptionsDriverConfig {
+                    name: Some("local".into()),
+                    options: Some(options),
+                }),
+                ..MountVolumeOptions::default()
+            }),
+            ..Mount::default()
+        })
+    };
+    service.volumes.iter().filter_map(mount).collect()
+}
+
+/// A folder of an NFS server, as the driver `local` mounts it.
+fn on_nfs(nfs: &Nfs, folder: &str) -> HashMap<String, String> {
+    let Nfs { server, path, options } = nfs;
+    let all = match options.is_empty() {
+        true => format!("addr={server}"),
+        false => format!("addr={server},{options}"),
+    };
+    let device = format!(":{}/{folder}", path.trim_end_matches('/'));
+    [("type", "nfs".to_owned()), ("o", all), ("device", device)]
+        .into_iter()
+        .map(|(option, value)| (option.to_owned(), value))
+        .collect()
+}
+
 /// The service a stack's recipe declares. `vip` says whether the hosts' kernels can do virtual addresses.
-pub(super) fn service(stack: &Stack, recipe: &Recipe, service: &Service, vip: bool) -> ServiceSpec {
+pub(super) fn service(
+    stack: &Stack,
+    recipe: &Recipe,
+    service: &Service,
+    vip: bool,
+    nfs: Option<&Nfs>,
+) -> ServiceSpec {
     let Service {
         name: _,
         image,
@@ -70,8 +155,9 @@ pub(super) fn service(stack: &Stack, recipe: &Recipe, service: &Service, vip: bo
         stop_grace_period,
         healthcheck,
         ports,
-        networks,
-        aliases,
+        networks: _,
+        aliases: _,
+        volumes: _,
         mode,
         endpoint_mode,
         deploy_labels,
@@ -81,6 +167,7 @@ pub(super) fn service(stack: &Stack, recipe: &Recipe, service: &Service, vip: bo
         placement,
         resources,
     } = service;
+    let mounts = mounts(stack, recipe, service, nfs);
     let container = TaskSpecContainerSpec {
         image: Some(image.clone()),
         args: command.clone(),
@@ -94,20 +181,12 @@ pub(super) fn service(stack: &Stack, recipe: &Recipe, service: &Service, vip: bo
         read_only: Some(*read_only),
         stop_grace_period: stop_grace_period.map(nanos),
         health_check: healthcheck.as_ref().map(health),
+        mounts: (!mounts.is_empty()).then_some(mounts),
         ..TaskSpecContainerSpec::default()
     };
-    let attached = networks.iter().filter_map(|name| recipe.network(name)).map(|network| {
-        let mut names = vec![service.name.clone()];
-        names.extend(aliases.get(&network.name).cloned().unwrap_or_default());
-        NetworkAttachmentConfig {
-            target: Some(network.swarm_name(stack.name.as_str())),
-            aliases: Some(names),
-            ..NetworkAttachmentConfig::default()
-        }
-    });
     let mut task = TaskSpec {
         container_spec: Some(container),
-        networks: Some(attached.collect()),
+        networks: Some(attachments(stack, recipe, service)),
         restart_policy: Some(restart_policy(restart)),
         placement: Some(placed(placement)),
         resources: Some(resources_of(resources)),

@@ -3,10 +3,12 @@
 //! What is so is always asked of the swarm itself. A node is recognized by the address of its machine, because all
 //! that a swarm tells of a node is what the node said of itself when it joined.
 
+use std::time::Duration;
+
 use bollard::errors::Error as DockerError;
 use bollard::models::{
     LocalNodeState, Node, NodeSpecAvailabilityEnum, NodeSpecRoleEnum, NodeState, Reachability,
-    SwarmInitRequest, SwarmJoinRequest, TaskState,
+    SwarmInitRequest, SwarmJoinRequest, Task, TaskState,
 };
 use bollard::query_parameters::{DeleteNodeOptions, LeaveSwarmOptions, ListTasksOptions, UpdateNodeOptions};
 use futures::future::join_all;
@@ -14,22 +16,39 @@ use skep_model::fact::Fact;
 use skep_model::host::{Host, Membership, Role};
 use skep_model::ids::{HostId, OperationId};
 use skep_model::name::Name;
+use skep_model::networks::unfit;
 use skep_model::placement::Availability;
+use tokio::time::{Instant, sleep};
 
 use super::reached::{Reached, has_no_leader};
-use super::{Site, not_found};
+use super::rejoin::availability;
+use super::{Site, networks, not_found};
 use crate::world::EffectError;
 
 /// Docker's own port for the swarm's managers.
-const SWARM_PORT: u16 = 2377;
+pub(super) const SWARM_PORT: u16 = 2377;
+
+/// How long removing a node that was demoted is tried. Managers agree on it within a second or two, if they agree at all.
+const FORGET_MAX: Duration = Duration::from_secs(10);
+
+/// Between two tries.
+const FORGET_PAUSE: Duration = Duration::from_millis(200);
 
 /// Begins the swarm on a host, or finds that the host is in one.
 pub(super) async fn init(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
     let docker = site.docker(host);
+    let pools = site.environment.options.pools();
     if local_state(&docker).await?.state != LocalNodeState::ACTIVE {
+        if let Some(why) = unfit(&site.environment, host) {
+            return Err(not_joined(host, EffectError::lasting(why)));
+        }
+        networks::prepare(site, &docker, host).await?;
+        let ranges = pools.ranges.iter().map(ToString::to_string).collect::<Vec<_>>();
         let request = SwarmInitRequest {
             listen_addr: Some(format!("0.0.0.0:{SWARM_PORT}")),
             advertise_addr: Some(address(host)?.to_owned()),
+            default_addr_pool: (!ranges.is_empty()).then_some(ranges),
+            subnet_size: pools.subnet_size.map(u32::from),
             ..SwarmInitRequest::default()
         };
         if let Err(error) = docker.init_swarm(request).await {
@@ -40,6 +59,19 @@ pub(super) async fn init(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectEr
                 _ => error,
             });
         }
+    }
+    let mut facts = observe_through(site, &docker).await?;
+    facts.push(Fact::SwarmBegun(site.environment.id.clone(), pools));
+    Ok(facts)
+}
+
+/// Finds the swarm that a host brought along to be the one that it was, and begins none.
+pub(super) async fn adopt(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
+    let docker = site.docker(host);
+    let local = local_state(&docker).await?;
+    if local.swarm.is_none() || local.swarm != site.environment.adopted {
+        let why = format!("{} is no manager any more of the swarm that was to be taken over", host.name);
+        return Err(not_joined(host, EffectError::lasting(why)));
     }
     observe_through(site, &docker).await
 }
@@ -115,6 +147,9 @@ pub(super) async fn join(site: &Site, joins: &[(HostId, Name, Role)]) -> Result<
         .collect();
     let mut facts: Vec<Fact> = failed.iter_mut().flat_map(|error| error.facts.drain(..)).collect();
     let some_joined = joins.iter().any(|(id, ..)| is_in(id));
+    let joined: Vec<&Host> =
+        joins.iter().filter(|(id, ..)| is_in(id)).filter_map(|(id, ..)| site.host(id).ok()).collect();
+    facts.extend(networks::look(site, &joined).await);
     facts.push(Fact::SwarmSeen(site.environment.id.clone(), swarm, members));
     // Whoever has joined is recorded even if another could not; the next try is for the others only.
     match failed.into_iter().next() {
@@ -132,27 +167,46 @@ fn not_joined(host: &Host, error: EffectError) -> EffectError {
 /// A host that joins anew has no use for the node that it was before; as a manager it would count for ever. A courtesy: what
 /// cannot be removed now is seen in `docker node ls`.
 async fn forget_ghosts(site: &Site, manager: &Reached, joins: &[(HostId, Name, Role)], nodes: &[Node]) {
-    for host in joins.iter().filter_map(|(id, ..)| site.host(id).ok()) {
+    // Whatever a swarm that was taken over has is left alone.
+    let ours = joins.iter().filter_map(|(id, ..)| site.host(id).ok()).filter(|host| host.adopted.is_none());
+    for host in ours {
         let Ok(local) = local_state(&site.docker(host)).await else {
             continue;
         };
-        let own = |node: &&Node| has_address_of(node, host) && !is_up(node);
-        for ghost in nodes.iter().filter(own).filter_map(|node| node.id.as_deref()) {
-            if ghost == local.node && local.state == LocalNodeState::ACTIVE {
-                continue;
-            }
-            let worker = |spec: &mut bollard::models::NodeSpec| {
-                spec.role.replace(NodeSpecRoleEnum::WORKER) != Some(NodeSpecRoleEnum::WORKER)
-            };
-            if let Err(error) = update(manager, ghost, worker).await {
-                tracing::info!(host.id = %host.id, ghost, %error, "a node that is gone could not be demoted yet");
-            }
-            let options = DeleteNodeOptions { force: true };
-            if let Err(error) = manager.delete_node(ghost, Some(options)).await {
+        for ghost in ghosts(host, &site.hosts, &local, nodes) {
+            if let Err(error) = forget(manager, ghost).await {
                 tracing::info!(host.id = %host.id, ghost, %error, "a node that is gone could not be removed yet");
             }
         }
     }
+}
+
+/// Takes a node of no use out of the swarm, whatever the swarm still thinks of it. A manager is one for a moment longer after
+/// it was demoted, and cannot be removed for as long.
+async fn forget(manager: &Reached, node: &str) -> Result<(), EffectError> {
+    let worker = |spec: &mut bollard::models::NodeSpec| {
+        spec.role.replace(NodeSpecRoleEnum::WORKER) != Some(NodeSpecRoleEnum::WORKER)
+    };
+    update(manager, node, worker).await?;
+    let deadline = Instant::now() + FORGET_MAX;
+    loop {
+        match manager.delete_node(node, Some(DeleteNodeOptions { force: true })).await {
+            Err(error) if not_found(&error) => return Ok(()),
+            Err(_) if Instant::now() < deadline => sleep(FORGET_PAUSE).await,
+            removed => return removed.map_err(manager.failed("removing a node that is gone")),
+        }
+    }
+}
+
+/// Nodes that the host was before: they have its address, are no other host's, and its engine does not take itself for one of
+/// them. They are down, unless the engine has given up: for a while the swarm takes its node for alive, and the engine does not
+/// say any more which one it was.
+fn ghosts<'a>(host: &Host, hosts: &[Host], local: &Local, nodes: &'a [Node]) -> Vec<&'a str> {
+    let has_given_up = local.state == LocalNodeState::ERROR;
+    let is_it = |id: &str| id == local.node && local.state == LocalNodeState::ACTIVE;
+    let is_own = |node: &&Node| has_address_of(node, host) && !is_anothers(node, host, hosts);
+    let own = nodes.iter().filter(is_own).filter(|node| has_given_up || !is_up(node));
+    own.filter_map(|node| node.id.as_deref()).filter(|id| !is_it(id)).collect()
 }
 
 async fn join_one(
@@ -164,24 +218,31 @@ async fn join_one(
     members: &[String],
 ) -> Result<(), EffectError> {
     let host = site.host(id)?;
+    if let Some(why) = unfit(&site.environment, host) {
+        return Err(EffectError::lasting(why));
+    }
     let docker = site.docker(host);
     let local = local_state(&docker).await?;
-    match local.state {
-        LocalNodeState::ACTIVE if local.swarm.as_deref().is_some_and(|found| Some(found) != swarm) => {
-            return Err(EffectError::lasting(format!("{} is a node of another swarm", host.name)));
+    match stands(&local, was_ours(host, &local, swarm, members), members) {
+        Stands::In => return Ok(()),
+        // What is not known to be ours is not left in anybody's name.
+        Stands::Elsewhere => {
+            return Err(EffectError::lasting(format!(
+                "{} is a node of another swarm. Take it out there first (on the host: docker swarm leave), or remove the \
+                 host (skep host rm {})",
+                host.name, host.name
+            )));
         }
-        LocalNodeState::ACTIVE if members.contains(&local.node) => return Ok(()),
-        // It was taken out while it could not be reached, and does not know.
-        LocalNodeState::ACTIVE => leave_here(&docker).await?,
-        // An earlier join is still under way in the engine.
-        LocalNodeState::PENDING => {
+        Stands::StillJoining => {
             return Err(EffectError::passing(format!(
                 "{} is still trying to join: does it reach the swarm's managers on port {SWARM_PORT}?",
                 host.name
             )));
         }
-        _ => {}
+        Stands::Forgotten => leave_here(&docker).await?,
+        Stands::Outside => {}
     }
+    networks::prepare(site, &docker, host).await?;
     let request = SwarmJoinRequest {
         listen_addr: Some(format!("0.0.0.0:{SWARM_PORT}")),
         advertise_addr: Some(address(host)?.to_owned()),
@@ -190,6 +251,41 @@ async fn join_one(
         ..SwarmJoinRequest::default()
     };
     docker.join_swarm(request).await.map_err(docker.failed(&format!("joining {}", host.name)))
+}
+
+/// Where an engine stands that is to join a swarm.
+#[derive(Debug, PartialEq, Eq)]
+enum Stands {
+    /// It is a node of it.
+    In,
+    /// It is a node of another one.
+    Elsewhere,
+    /// An earlier join is still under way in the engine.
+    StillJoining,
+    /// It has been a node and is of no use as one: it was taken out while it could not be reached and does not know, or its
+    /// engine has given up. A worker that is promoted does so if it first turns to managers that are gone, as after a
+    /// rescue. Docker lets it join only after it has left.
+    Forgotten,
+    /// It is in no swarm.
+    Outside,
+}
+
+fn stands(local: &Local, was_ours: bool, members: &[String]) -> Stands {
+    match local.state {
+        LocalNodeState::ACTIVE if members.contains(&local.node) => Stands::In,
+        LocalNodeState::ACTIVE if !was_ours => Stands::Elsewhere,
+        LocalNodeState::ACTIVE | LocalNodeState::ERROR => Stands::Forgotten,
+        LocalNodeState::PENDING => Stands::StillJoining,
+        _ => Stands::Outside,
+    }
+}
+
+/// Is an engine that is an active node, though not one that is listed, one of this swarm all the same?
+fn was_ours(host: &Host, local: &Local, swarm: Option<&str>, members: &[String]) -> bool {
+    match &local.swarm {
+        Some(found) => Some(found.as_str()) == swarm,
+        None => host.was_ready || local.managers.iter().any(|manager| members.contains(manager)),
+    }
 }
 
 /// What the swarm's managers see.
@@ -221,16 +317,24 @@ pub(super) async fn drain(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectE
 pub(super) async fn update_node(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
     let manager = site.manager(None)?;
     let wished = &host.placement;
-    let availability = match wished.availability {
+    let before = host.brings_back();
+    // What others have set counts where nobody has wished anything else of Skep.
+    let availability = match before.filter(|_| wished.generation == 0) {
+        Some(known) => known.availability,
+        None => wished.availability,
+    };
+    let availability = match availability {
         Availability::Active => NodeSpecAvailabilityEnum::ACTIVE,
         Availability::Pause => NodeSpecAvailabilityEnum::PAUSE,
         Availability::Drain => NodeSpecAvailabilityEnum::DRAIN,
     };
+    let before_labels = before.map(|known| known.labels.clone()).unwrap_or_default();
     update(&manager, node(host)?, |spec| {
         let before = spec.clone();
         spec.availability = Some(availability);
         let labels = spec.labels.get_or_insert_default();
         labels.retain(|key, _| !wished.written.contains(key));
+        labels.extend(before_labels.clone());
         labels.extend(wished.labels.clone());
         *spec != before
     })
@@ -247,17 +351,15 @@ pub(super) async fn observe_evacuation(site: &Site, host: &Host) -> Result<Vec<F
     let options = ListTasksOptions { filters: Some(filters.into()) };
     let manager = site.manager(None)?;
     let tasks = manager.list_tasks(Some(options)).await.map_err(manager.failed("listing tasks"))?;
-    let runs =
-        |state: TaskState| matches!(state, TaskState::RUNNING | TaskState::STARTING | TaskState::PREPARING);
-    let running =
-        tasks.iter().filter_map(|task| task.status.as_ref()?.state).filter(|state| runs(*state)).count();
+    let running = tasks.iter().filter(|task| runs(task)).count();
     match running {
         0 => Ok(vec![Fact::Evacuated(host.environment.clone(), host.id.clone())]),
         _ => Ok(vec![]),
     }
 }
 
-/// Takes a host out of the swarm from both sides, as far as they can be reached.
+/// Takes a host out of the swarm from both sides, as far as they can be reached. If the swarm goes as a whole, its managers
+/// have nothing to agree on any more.
 pub(super) async fn leave(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
     if host.agent.connected && host.agent.engine_up {
         let docker = site.docker(host);
@@ -265,7 +367,7 @@ pub(super) async fn leave(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectE
             leave_here(&docker).await?;
         }
     }
-    if !site.managers(Some(host)).is_empty() {
+    if site.environment.removal.is_none() && !site.managers(Some(host)).is_empty() {
         let manager = site.manager(Some(host))?;
         match manager.delete_node(node(host)?, Some(DeleteNodeOptions { force: true })).await {
             // Passing, also where the engine calls it a bad request: a manager that is down goes once it is demoted.
@@ -278,37 +380,47 @@ pub(super) async fn leave(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectE
     Ok(vec![Fact::LeftSwarm(host.environment.clone(), host.id.clone())])
 }
 
+/// Is there a process of it, or will there be one in a moment?
+pub(super) fn runs(task: &Task) -> bool {
+    let state = task.status.as_ref().and_then(|status| status.state);
+    matches!(state, Some(TaskState::RUNNING | TaskState::STARTING | TaskState::PREPARING))
+}
+
 async fn leave_here(docker: &Reached) -> Result<(), EffectError> {
     let options = LeaveSwarmOptions { force: true };
     docker.leave_swarm(Some(options)).await.map_err(docker.failed("leaving the swarm"))
 }
 
 /// What an engine believes of itself.
-struct Local {
-    state: LocalNodeState,
+pub(super) struct Local {
+    pub(super) state: LocalNodeState,
     /// Its node's id, empty without one.
-    node: String,
+    pub(super) node: String,
+    /// The address that its node gives to the others, empty without one.
+    pub(super) address: String,
     /// Only managers know it.
-    swarm: Option<String>,
+    pub(super) swarm: Option<String>,
+    /// The nodes of the managers that it knows.
+    pub(super) managers: Vec<String>,
+    /// Where it looks for them: addresses with port.
+    pub(super) managers_at: Vec<String>,
 }
 
-async fn local_state(docker: &Reached) -> Result<Local, EffectError> {
+pub(super) async fn local_state(docker: &Reached) -> Result<Local, EffectError> {
     let info = docker.info().await.map_err(docker.failed("asking the engine about its swarm"))?;
     let swarm = info.swarm.unwrap_or_default();
+    let managers = swarm.remote_managers.unwrap_or_default();
     Ok(Local {
         state: swarm.local_node_state.unwrap_or(LocalNodeState::INACTIVE),
         node: swarm.node_id.unwrap_or_default(),
-        swarm: swarm.cluster.and_then(|cluster| cluster.id),
+        address: swarm.node_addr.unwrap_or_default(),
+        swarm: swarm.cluster.and_then(|cluster| cluster.id).filter(|id| !id.is_empty()),
+        managers: managers.iter().filter_map(|manager| manager.node_id.clone()).collect(),
+        managers_at: managers.into_iter().filter_map(|manager| manager.addr).collect(),
     })
 }
 
-/// The node that an engine takes itself for; empty if it is in no swarm.
-pub(super) async fn local_node(docker: &Reached) -> Result<String, EffectError> {
-    let local = local_state(docker).await?;
-    Ok(if local.state == LocalNodeState::INACTIVE { String::new() } else { local.node })
-}
-
-async fn observe_through(site: &Site, manager: &Reached) -> Result<Vec<Fact>, EffectError> {
+pub(super) async fn observe_through(site: &Site, manager: &Reached) -> Result<Vec<Fact>, EffectError> {
     let (swarm, nodes) = listed(manager).await?;
     Ok(vec![Fact::SwarmSeen(site.environment.id.clone(), swarm, members(&site.hosts, &nodes))])
 }
@@ -322,14 +434,20 @@ pub(super) async fn listed(manager: &Reached) -> Result<(String, Vec<Node>), Eff
 
 /// The nodes that are hosts of ours.
 pub(super) fn members(hosts: &[Host], nodes: &[Node]) -> Vec<(HostId, Membership)> {
-    hosts.iter().filter_map(|host| Some((host.id.clone(), membership(host, nodes)?))).collect()
+    hosts.iter().filter_map(|host| Some((host.id.clone(), membership(host, hosts, nodes)?))).collect()
 }
 
-fn membership(host: &Host, nodes: &[Node]) -> Option<Membership> {
+/// By its address it is found only among nodes that are nobody's: when hosts change their addresses, one may have the address
+/// with which another's node has joined.
+fn membership(host: &Host, hosts: &[Host], nodes: &[Node]) -> Option<Membership> {
     let known = host.membership.as_ref();
-    let is_known = |node: &Node| known.is_some_and(|known| node.id.as_ref() == Some(&known.node));
-    let mut own: Vec<&Node> =
-        nodes.iter().filter(|node| is_known(node) || has_address_of(node, host)).collect();
+    let is_known = |node: &Node| {
+        let ids = [known.map(|known| &known.node), host.adopted.as_ref()];
+        ids.into_iter().flatten().any(|id| node.id.as_ref() == Some(id))
+    };
+    let is_own =
+        |node: &Node| is_known(node) || (has_address_of(node, host) && !is_anothers(node, host, hosts));
+    let mut own: Vec<&Node> = nodes.iter().filter(|node| is_own(node)).collect();
     // A host that left and came back is listed twice for a while; the node that is ready is the host.
     own.sort_by_key(|node| (!ready(node, is_known(node) && host.was_ready), !is_known(node)));
     let node = own.first()?;
@@ -342,11 +460,7 @@ fn membership(host: &Host, nodes: &[Node]) -> Option<Membership> {
         role: if manages { Role::Manager } else { Role::Worker },
         leader: node.manager_status.as_ref().and_then(|status| status.leader).unwrap_or(false),
         ready: ready(node, is_known(node) && host.was_ready),
-        availability: match spec.and_then(|spec| spec.availability) {
-            Some(NodeSpecAvailabilityEnum::DRAIN) => Availability::Drain,
-            Some(NodeSpecAvailabilityEnum::PAUSE) => Availability::Pause,
-            _ => Availability::Active,
-        },
+        availability: availability(spec.and_then(|spec| spec.availability)),
         reachable: reachable(node),
     })
 }
@@ -375,6 +489,15 @@ fn addresses(node: &Node) -> impl Iterator<Item = &str> {
     [own, as_manager].into_iter().flatten()
 }
 
+/// Is it known as the node of another host?
+fn is_anothers(node: &Node, host: &Host, hosts: &[Host]) -> bool {
+    let is_node_of = |other: &Host| {
+        let membership = other.membership.as_ref().map(|membership| &membership.node);
+        [membership, other.adopted.as_ref()].into_iter().flatten().any(|id| node.id.as_ref() == Some(id))
+    };
+    hosts.iter().any(|other| other.id != host.id && is_node_of(other))
+}
+
 fn is_up(node: &Node) -> bool {
     node.status.as_ref().and_then(|status| status.state) == Some(NodeState::READY)
 }
@@ -384,7 +507,7 @@ fn has_address_of(node: &Node, host: &Host) -> bool {
 }
 
 /// Changes a node's spec, unless `change` says that it was so already.
-async fn update(
+pub(super) async fn update(
     manager: &Reached,
     node: &str,
     change: impl FnOnce(&mut bollard::models::NodeSpec) -> bool,
@@ -400,12 +523,16 @@ async fn update(
     manager.update_node(node, spec, options).await.map_err(manager.failed("changing the node"))
 }
 
-fn node(host: &Host) -> Result<&str, EffectError> {
+pub(super) fn node(host: &Host) -> Result<&str, EffectError> {
     let node = host.membership.as_ref().map(|membership| membership.node.as_str());
     node.ok_or_else(|| EffectError::lasting(format!("{} is no node of the swarm", host.name)))
 }
 
-fn address(host: &Host) -> Result<&str, EffectError> {
+pub(super) fn address(host: &Host) -> Result<&str, EffectError> {
     let address = host.machine.as_ref().map(|machine| machine.address.as_str());
     address.ok_or_else(|| EffectError::lasting(format!("{} has no machine", host.name)))
 }
+
+#[cfg(test)]
+#[path = "swarm_tests.rs"]
+mod tests;

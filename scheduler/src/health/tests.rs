@@ -198,6 +198,35 @@ async fn an_election_of_the_swarm_is_no_lost_quorum_unless_it_does_not_end() {
     assert!(site.state().1.starts_with("the swarm has lost its quorum: 3 of 3"), "{}", site.state().1);
 }
 
+/// Each is a whole record, and a transaction has bounds.
+#[tokio::test]
+async fn the_loss_of_thousands_of_agents_is_written_in_parts() {
+    let swarm = Swarm::of(3, 897).await;
+    let shown = Arc::new(Shown::default());
+    let watcher = Watcher::new(swarm.ledger.clone(), shown, swarm.ledger.term());
+    let before = swarm.ledger.view().revision();
+    let mut absences = Absences::default();
+    for _ in 0..roll_call::MISSED_CALLS_MAX {
+        watcher.call_roll(&mut absences).await;
+    }
+    let view = swarm.ledger.view();
+    let hosts = view.list_all::<Host>().expect("reads");
+    assert_eq!(
+        hosts.iter().filter(|host| !host.agent.connected).count(),
+        900,
+        "all of them are written down"
+    );
+    let mut written: Vec<u64> = hosts.iter().map(|host| host.revision).collect();
+    written.sort_unstable();
+    written.dedup();
+    assert_eq!(written.len(), 900_usize.div_ceil(UNHELD_AT_ONCE_MAX), "{written:?}");
+    assert!(written.iter().all(|revision| *revision > before));
+    for revision in written {
+        let together = hosts.iter().filter(|host| host.revision == revision).count();
+        assert!(together <= UNHELD_AT_ONCE_MAX, "{together} in one transaction");
+    }
+}
+
 /// A look takes seconds; an operation can change what it sees.
 #[tokio::test]
 async fn what_was_changed_after_the_look_began_is_left_alone() {

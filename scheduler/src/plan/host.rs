@@ -1,6 +1,7 @@
 //! Starts `update-host` for nodes that do not have what is wished for them: they have joined since.
 
 use skep_ledger::ReadError;
+use skep_model::environment::Environment;
 use skep_model::host;
 use skep_model::operation::workflow;
 
@@ -8,10 +9,11 @@ use super::{Decision, Picture};
 
 pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
     let mut decisions = vec![];
-    for environment in picture.environments.iter().filter(|environment| environment.removal.is_none()) {
+    let at_work = |environment: &&Environment| environment.removal.is_none() && environment.pause.is_none();
+    for environment in picture.environments.iter().filter(at_work) {
         for host in picture.hosts(environment) {
             let subject = host::subject(host);
-            if host.is_active() && host.placement.outstanding() && picture.free_again(&subject) {
+            if host.is_active() && host.outstanding() && picture.free_again(&subject) {
                 decisions.push(Decision {
                     workflow: workflow::UPDATE_HOST,
                     subject,

@@ -3,19 +3,28 @@
 //! Most operations are started by the request that wishes for something, in the same transaction. Planners start
 //! what nobody asks for by name: a swarm that no longer fits its hosts, a removal that was left unfinished.
 
+mod balance;
 mod host;
+mod left_behind;
+mod moving;
+mod pause;
+mod preflight;
+mod registry;
 mod removal;
 mod swarm;
+mod swarm_keys;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use skep_ledger::{ReadError, Tx, View};
+use skep_ledger::{ReadError, Revision, Tx, View};
 use skep_model::environment::Environment;
 use skep_model::host::Host;
 use skep_model::ids::{EnvironmentId, OperationId};
-use skep_model::operation::{self, Active, Rest, Subject};
+use skep_model::operation::{self, Active, Rest, Subject, workflow};
+use skep_model::resource::CloudResource;
 use skep_model::{CLUSTER, Ruling};
 
 /// After a failed operation nobody asked for, the next one is not started before; doubled each time where nothing has
@@ -35,7 +44,18 @@ const RESTART_PAUSE_AFTER_CANCEL_SECS: i64 = 600;
 pub type Planner = fn(&Picture) -> Result<Vec<Decision>, ReadError>;
 
 /// All planners. None depends on what another decides in the same pass, so their order does not matter.
-pub const PLANNERS: &[Planner] = &[swarm::plan, host::plan, removal::plan];
+pub const PLANNERS: &[Planner] = &[
+    swarm::plan,
+    swarm_keys::plan,
+    preflight::plan,
+    moving::plan,
+    host::plan,
+    registry::plan,
+    balance::plan,
+    removal::plan,
+    left_behind::plan,
+    pause::plan,
+];
 
 /// Start this, because of that.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,22 +80,46 @@ impl fmt::Display for Decision {
 pub struct Picture {
     view: View,
     environments: Vec<Environment>,
-    /// By environment. Read once for all planners: reading thousands is most of what a pass takes.
-    hosts: BTreeMap<EnvironmentId, Vec<Host>>,
+    hosts: Hosts,
     active: Vec<String>,
     rests: Vec<Rest>,
     now: Timestamp,
 }
 
+/// All hosts by environment. Read once for all planners, and kept for the next pass: reading thousands is most of what a
+/// pass takes, and mostly nothing has changed in most environments. Only spares reading; what is read is never older than
+/// the view.
+#[derive(Debug, Default, Clone)]
+pub struct Hosts(BTreeMap<EnvironmentId, (Revision, Arc<[Host]>)>);
+
+impl Hosts {
+    /// Reads those of the environments in which something has changed; the others are kept as they are.
+    fn read(&self, view: &View, environments: &[Environment]) -> Result<Hosts, ReadError> {
+        let hosts = |environment: &Environment| {
+            let id = &environment.id;
+            let changed = view.changed_at::<Host>(id.as_str())?;
+            let known = self.0.get(id).filter(|(read, _)| *read == changed);
+            let hosts = match known {
+                Some((_, hosts)) => hosts.clone(),
+                None => records(view.list::<Host>(id.as_str())?).into(),
+            };
+            Ok((id.clone(), (changed, hosts)))
+        };
+        environments.iter().map(hosts).collect::<Result<_, ReadError>>().map(Hosts)
+    }
+}
+
 impl Picture {
     /// The state of this revision, at this time.
     pub fn of(view: View, now: Timestamp) -> Result<Picture, ReadError> {
+        Picture::after(&Hosts::default(), view, now)
+    }
+
+    /// The same for whoever has looked before; `known` is what an earlier picture of this ledger has read.
+    pub fn after(known: &Hosts, view: View, now: Timestamp) -> Result<Picture, ReadError> {
         let environments = records(view.list::<Environment>(CLUSTER)?);
-        let hosts = |environment: &Environment| {
-            Ok((environment.id.clone(), records(view.list::<Host>(environment.id.as_str())?)))
-        };
         Ok(Picture {
-            hosts: environments.iter().map(hosts).collect::<Result<_, ReadError>>()?,
+            hosts: known.read(&view, &environments)?,
             environments,
             active: view.list::<Active>(CLUSTER)?.into_iter().map(|active| active.record.subject).collect(),
             rests: records(view.list::<Rest>(CLUSTER)?),
@@ -84,12 +128,21 @@ impl Picture {
         })
     }
 
+    /// What the next picture need not read again.
+    pub fn known(&self) -> Hosts {
+        self.hosts.clone()
+    }
+
     fn hosts(&self, environment: &Environment) -> &[Host] {
-        self.hosts.get(&environment.id).map(Vec::as_slice).unwrap_or_default()
+        self.hosts.0.get(&environment.id).map(|(_, hosts)| &**hosts).unwrap_or_default()
     }
 
     fn stacks(&self, environment: &Environment) -> Result<Vec<skep_model::stack::Stack>, ReadError> {
         Ok(records(self.view.list(environment.id.as_str())?))
+    }
+
+    fn resources(&self) -> Result<Vec<CloudResource>, ReadError> {
+        Ok(records(self.view.list(CLUSTER)?))
     }
 
     /// May an operation on it be started now, because something is new?
@@ -101,6 +154,11 @@ impl Picture {
     fn free_again(&self, subject: &Subject) -> bool {
         let doubled = |times: u32| RESTART_PAUSE_SECS << times.min(10);
         self.rests_no_more(subject, |times| doubled(times).min(RESTART_PAUSE_MAX_SECS))
+    }
+
+    /// Does nobody work on it?
+    fn is_free(&self, subject: &Subject) -> bool {
+        !self.active.contains(&subject.index())
     }
 
     fn rests_no_more(&self, subject: &Subject, pause: impl Fn(u32) -> i64) -> bool {
@@ -130,14 +188,29 @@ pub fn decide(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
 
 /// Writes a decision down, unless its subject is in the hands of another operation by now.
 pub fn begin(tx: &mut Tx<'_>, decision: &Decision, id: &OperationId) -> Ruling<()> {
-    let Some(environment) = tx.get::<Environment>(CLUSTER, decision.environment.as_str())? else {
+    let environment = tx.get::<Environment>(CLUSTER, decision.environment.as_str())?;
+    if environment.is_none() && decision.workflow != workflow::RELEASE_MACHINE {
         return Ok(());
-    };
+    }
     if tx.get::<Active>(CLUSTER, &decision.subject.index())?.is_some() {
         return Ok(());
     }
+    match (decision.workflow, &environment) {
+        (workflow::FORM_SWARM, Some(environment)) => swarm::give_up_lost_manager(tx, environment)?,
+        (workflow::REBALANCE_SWARM, Some(environment)) => {
+            skep_model::balance::begin(tx, &environment.id, id)?;
+        }
+        _ => {}
+    }
     let subject = decision.subject.clone();
-    operation::start(tx, id.clone(), decision.workflow, subject, Some(&environment), None)?;
+    operation::start_because(
+        tx,
+        id.clone(),
+        decision.workflow,
+        subject,
+        environment.as_deref(),
+        &decision.why,
+    )?;
     Ok(())
 }
 

@@ -16,9 +16,10 @@ pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
             let workflow = workflow::REMOVE_ENVIRONMENT;
             decisions.push(Decision { workflow, subject, environment, why: why() });
         }
+        // Hosts and stacks of an environment that goes are its removal's business.
         for host in picture.hosts(environment) {
             let subject = host::subject(host);
-            if host.removal.is_some() && picture.free_again(&subject) {
+            if host.removal.is_some() && environment.removal.is_none() && picture.free_again(&subject) {
                 let environment = environment.id.clone();
                 decisions.push(Decision {
                     workflow: workflow::REMOVE_HOST,
@@ -28,7 +29,6 @@ pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
                 });
             }
         }
-        // Stacks of an environment that goes are its removal's business.
         for stack in picture.stacks(environment)? {
             let subject = stack::subject(&stack);
             if stack.removal.is_some() && environment.removal.is_none() && picture.free_again(&subject) {

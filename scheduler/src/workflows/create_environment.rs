@@ -2,6 +2,7 @@
 //!
 //! The hosts are made by operations of their own (`create-host`), the swarm by `form-swarm`. If a host cannot be
 //! made, the environment stays, with what there is: its owner decides whether to add another host or remove it.
+//! Whoever cancels it cancels the creation of the hosts that are not there yet.
 
 use skep_model::host::Host;
 use skep_model::operation::workflow;
@@ -15,7 +16,11 @@ pub(super) const WORKFLOW: Workflow = Workflow {
     name: workflow::CREATE_ENVIRONMENT,
     steps: &[
         Step::new("hosts", hosts)
-            .undone_by(open, "the environment is opened with the hosts that it has by then")
+            .undone_by(
+                open,
+                "the environment is opened with the hosts that it has by then; those that are still being created are given up, and \
+                 their machines given back",
+            )
             .within(HOSTS_MAX_SECS, Late::Turn),
         Step::new("open", open).leaving("the environment is open"),
     ],

@@ -1,5 +1,6 @@
-//! Brings a wished-for host to life: a machine is asked for, its agent registers and connects, its engine answers,
-//! it becomes a member of the environment's swarm. A host that has registered itself comes with its machine.
+//! Brings a wished-for host to life: a machine is asked for, its agent registers and connects, its engine answers, the network
+//! between it and the swarm is checked, it becomes a member of the environment's swarm. A host that has registered itself
+//! comes with its machine.
 //!
 //! Turned around, it gives the machine back. How hosts become one swarm is `form_swarm`'s business; here that is
 //! only waited for.
@@ -7,25 +8,32 @@
 use skep_model::host::Host;
 use skep_model::operation::workflow;
 
+use super::check_host::has_members;
 use super::parting::{demote, leave, must_stay};
 use crate::{At, Effect, Late, Next, Step, Workflow};
 
 /// From a machine that exists to an agent that reports; a slow cloud image boots in two or three minutes.
 const BOOT_MAX_SECS: i64 = 600;
 
-pub(super) const WORKFLOW: Workflow = Workflow {
-    name: workflow::CREATE_HOST,
-    steps: &[
-        Step::new("machine", machine)
-            .leaving("the machine stays where its driver made it, and in the cloud ledger")
-            .undone_by(give_back, "the machine is given back to its driver"),
-        Step::new("agent", agent).within(BOOT_MAX_SECS, Late::Turn),
-        Step::new("engine", engine).within(BOOT_MAX_SECS, Late::Turn),
-        Step::new("swarm", swarm)
-            .leaving("the host stays in the swarm")
-            .undone_by(part, "the host leaves the swarm, if it has joined"),
-    ],
-};
+/// Time for people to open a port. The machine is given back after that, because somebody may pay for it; the others know why.
+const NETWORK_MAX_SECS: i64 = 3_600;
+
+pub(super) const WORKFLOW: Workflow =
+    Workflow { name: workflow::CREATE_HOST, steps: &[MACHINE, AGENT, ENGINE, NETWORK, SWARM] };
+
+pub(super) const MACHINE: Step = Step::new("machine", machine)
+    .leaving("the machine stays where its driver made it, and in the cloud ledger")
+    .undone_by(give_back, "the machine is given back to its driver");
+
+pub(super) const AGENT: Step = Step::new("agent", agent).within(BOOT_MAX_SECS, Late::Turn);
+
+pub(super) const ENGINE: Step = Step::new("engine", engine).within(BOOT_MAX_SECS, Late::Turn);
+
+pub(super) const NETWORK: Step = Step::new("network", network).within(NETWORK_MAX_SECS, Late::Turn);
+
+pub(super) const SWARM: Step = Step::new("swarm", swarm)
+    .leaving("the host stays in the swarm")
+    .undone_by(part, "the host leaves the swarm, if it has joined");
 
 fn machine(at: &At) -> Next {
     with_host(at, |host| match (&host.machine, &host.driver) {
@@ -53,9 +61,20 @@ fn engine(at: &At) -> Next {
     })
 }
 
+fn network(at: &At) -> Next {
+    with_host(at, |host| match host.is_ready() {
+        true => super::check_host::network(at, host),
+        false => Next::Wait(format!("{} is {}: {}", host.name, host.state().word, host.state().why)),
+    })
+}
+
 fn swarm(at: &At) -> Next {
     with_host(at, |host| match &host.membership {
         Some(membership) if membership.ready => Next::Done,
+        // Its address has changed since it was checked.
+        None if host.is_ready() && has_members(at) && !host.may_join(true) => {
+            super::check_host::network(at, host)
+        }
         _ if host.join_error.is_empty() => Next::Wait("not a ready node of the swarm yet".into()),
         _ => Next::Wait(format!("not a ready node of the swarm yet: {}", host.join_error)),
     })
@@ -74,6 +93,9 @@ fn part(at: &At) -> Next {
 
 /// It may have joined just now, in the hands of another operation.
 fn give_back(at: &At) -> Next {
+    if at.host().is_some_and(|host| host.removal.is_some() && host.keeps_machine) {
+        return Next::Turn("its removal lets the machine go".into());
+    }
     match part(at) {
         Next::Done => super::release_machine(at),
         other => other,

@@ -11,12 +11,18 @@ use crate::{At, Effect, Late, Next, Step, Workflow};
 /// From services that exist to tasks that run: time for images to be pulled and health checks to pass.
 const CONVERGE_MAX_SECS: i64 = 300;
 
+/// Each host gives reaching, mounting and writing less than half a minute.
+const VOLUMES_MAX_SECS: i64 = 120;
+
 const OVERTAKEN: &str = "a newer deployment has taken its place";
 
 pub(super) const WORKFLOW: Workflow = Workflow {
     name: workflow::DEPLOY_STACK,
     steps: &[
         Step::new("swarm", swarm),
+        Step::new("volumes", volumes)
+            .leaving("folders of the stack's volumes stay on the NFS server")
+            .within(VOLUMES_MAX_SECS, Late::Turn),
         Step::new("networks", networks).leaving("the stack's networks stay"),
         Step::new("services", services).leaving("the stack's services stay as they are now"),
         Step::new("converge", converge).within(CONVERGE_MAX_SECS, Late::Turn),
@@ -27,6 +33,20 @@ fn swarm(at: &At) -> Next {
     with_stack(at, |_| match at.swarm_managers().next() {
         Some(_) => Next::Done,
         None => Next::Wait("no manager of the environment's swarm can be reached".into()),
+    })
+}
+
+/// A task whose volume cannot be mounted waits without a word, so hosts try it before there is one.
+fn volumes(at: &At) -> Next {
+    with_stack(at, |stack| {
+        if !stack.recipe.uses_nfs() || stack.volumes_checked == stack.generation {
+            return Next::Done;
+        }
+        Next::Do(Effect::EnsureVolumes {
+            environment: stack.environment.clone(),
+            stack: stack.name.clone(),
+            generation: stack.generation,
+        })
     })
 }
 
@@ -71,13 +91,17 @@ fn converge(at: &At) -> Next {
         if stack.converged() {
             return Next::Done;
         }
-        Next::Do(Effect::ObserveStack {
-            environment: stack.environment.clone(),
-            stack: stack.name.clone(),
-            generation: stack.generation,
-            seen: seen(stack),
-        })
+        Next::Do(observe(stack))
     })
+}
+
+pub(super) fn observe(stack: &Stack) -> Effect {
+    Effect::ObserveStack {
+        environment: stack.environment.clone(),
+        stack: stack.name.clone(),
+        generation: stack.generation,
+        seen: seen(stack),
+    }
 }
 
 fn seen(stack: &Stack) -> String {

@@ -2,15 +2,26 @@
 //!
 //! Begun on one host, so that the environment is usable from the first; further hosts join as managers until there
 //! are enough, then as workers. Started by a planner whenever hosts and swarm disagree, so it also takes in hosts
-//! that come later and evens out the number of managers.
+//! that come later, evens out the number of managers, spreads them, and replaces one that was lost (`swarm_roles`).
 
+use skep_model::environment::Environment;
 use skep_model::host::{Host, Role, WishedRole};
+use skep_model::networks::wanted;
+use skep_model::nfs::unasked;
 use skep_model::operation::workflow;
 
-use crate::swarm_roles::{by_wish, next_change};
+use super::check_host::has_members;
+use crate::swarm_roles::{self, Roles, by_wish};
 use crate::{At, Effect, Late, Next, Step, Workflow};
 
 const JOIN: &str = "join";
+
+/// Each host gives reaching, mounting and writing less than half a minute. What is not known by then is asked for again before
+/// a deployment that needs it.
+pub(super) const NFS_MAX_SECS: i64 = 60;
+
+/// Time to make the ingress network anew. Without it everything works but the size of packets that are published.
+const NETWORKS_MAX_SECS: i64 = 60;
 
 /// Time for hosts to join. One that cannot does not keep the others from their roles; it is tried again by the next run.
 const JOIN_MAX_SECS: i64 = 120;
@@ -19,15 +30,19 @@ pub(super) const WORKFLOW: Workflow = Workflow {
     name: workflow::FORM_SWARM,
     steps: &[
         Step::new("init", init).leaving("the swarm that was begun stays"),
+        Step::new("networks", networks)
+            .leaving("the swarm's networks stay as they are")
+            .within(NETWORKS_MAX_SECS, Late::GoOn),
         Step::new(JOIN, join)
             .leaving("hosts that have joined stay in the swarm")
             .within(JOIN_MAX_SECS, Late::GoOn),
+        Step::new("nfs", nfs).within(NFS_MAX_SECS, Late::GoOn),
         Step::new("roles", roles).leaving("hosts keep the roles that they have got"),
         Step::new("verify", verify_all),
     ],
 };
 
-fn init(at: &At) -> Next {
+pub(super) fn init(at: &At) -> Next {
     let Some(environment) = at.environment.as_ref().filter(|_| !at.environment_goes()) else {
         return Next::Turn("the environment is being removed".into());
     };
@@ -40,21 +55,38 @@ fn init(at: &At) -> Next {
         // Where it could not be begun is tried last.
         ready.into_iter().min_by_key(|host| !host.join_error.is_empty())
     }) {
-        Some(host) if host.is_ready() => Next::Do(Effect::InitSwarm {
-            environment: environment.id.clone(),
-            host: host.id.clone(),
-            name: host.name.clone(),
-        }),
+        Some(host) if host.is_ready() => {
+            let (place, host, name) = (environment.id.clone(), host.id.clone(), host.name.clone());
+            Next::Do(match environment.adopted {
+                Some(_) => Effect::AdoptSwarm { environment: place, host, name },
+                None => Effect::InitSwarm { environment: place, host, name },
+            })
+        }
         Some(host) => Next::Wait(format!("the swarm was begun on {}, which is not ready", host.name)),
         None => Next::Wait("no host is ready".into()),
+    }
+}
+
+/// A swarm that was just begun has no service yet that uses the networks that Docker has made. One that has is changed only
+/// if somebody asks for it (`update-environment`).
+fn networks(at: &At) -> Next {
+    let new = |environment: &&Environment| {
+        environment.networks.pools.is_some() && environment.networks.made_for.is_none()
+    };
+    match at.environment.as_ref().filter(new).filter(|_| !at.environment_goes()) {
+        Some(environment) => Next::Do(Effect::SetNetworks {
+            environment: environment.id.clone(),
+            made_for: wanted(environment, &at.hosts),
+        }),
+        None => Next::Done,
     }
 }
 
 pub(super) fn join(at: &At) -> Next {
     let mut managers = managers(at).count();
     let mut joins = vec![];
-    for host in by_wish(at.hosts.iter().filter(|host| host.is_ready() && host.membership.is_none())) {
-        let manages = managers < wanted(at) && host.role != WishedRole::Worker;
+    for host in by_wish(at.hosts.iter().filter(|host| is_outside(at, host))) {
+        let manages = managers < managers_wanted(at) && host.role != WishedRole::Worker;
         let role = if manages { Role::Manager } else { Role::Worker };
         managers += usize::from(role == Role::Manager);
         joins.push((host.id.clone(), host.name.clone(), role));
@@ -67,10 +99,27 @@ pub(super) fn join(at: &At) -> Next {
     }
 }
 
+/// Hosts that have joined try out the environment's NFS server; one that cannot use it says so and stays.
+pub(super) fn nfs(at: &At) -> Next {
+    match &at.environment {
+        Some(environment) if unasked(environment, &at.hosts, &at.operation.id).next().is_some() => {
+            Next::Do(Effect::ObserveNfs { environment: environment.id.clone() })
+        }
+        _ => Next::Done,
+    }
+}
+
+/// May it be taken in? Whoever is held back waits for the network between it and the swarm.
+fn is_outside(at: &At, host: &Host) -> bool {
+    host.is_ready() && host.membership.is_none() && host.may_join(has_members(at))
+}
+
 pub(super) fn roles(at: &At) -> Next {
-    match next_change(&at.hosts, wanted(at)) {
-        Some((host, role)) => super::set_role(host, role),
-        None => Next::Done,
+    let Some(environment) = &at.environment else { return Next::Done };
+    match swarm_roles::next(environment, &at.hosts) {
+        Roles::Change(host, role, _) => super::set_role(host, role),
+        Roles::Settling => Next::Do(Effect::ObserveSwarm { environment: environment.id.clone() }),
+        Roles::AsWished => Next::Done,
     }
 }
 
@@ -93,7 +142,7 @@ fn verify_all(at: &At) -> Next {
     let was_there = |host: &Host| {
         joined.is_some_and(|joined| host.agent.since.max(host.agent.engine_since) <= Some(joined))
     };
-    let outside = |host: &&Host| host.is_ready() && host.membership.is_none() && was_there(host);
+    let outside = |host: &&Host| is_outside(at, host) && was_there(host);
     match (verify(at), at.hosts.iter().find(outside)) {
         (Next::Done, Some(host)) => Next::Turn(format!("{} could not join: {}", host.name, host.join_error)),
         (next, _) => next,
@@ -104,6 +153,6 @@ fn managers(at: &At) -> impl Iterator<Item = &Host> {
     at.hosts.iter().filter(|host| host.is_swarm_manager() && host.removal.is_none())
 }
 
-fn wanted(at: &At) -> usize {
+fn managers_wanted(at: &At) -> usize {
     at.environment.as_ref().map_or(1, |environment| usize::from(environment.swarm_managers))
 }

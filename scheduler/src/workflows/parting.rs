@@ -18,7 +18,7 @@ pub(super) fn demote(at: &At) -> Next {
     else {
         return Next::Done;
     };
-    match others(at, host).any(|other| other.is_swarm_manager() && is_seen_ready(other)) {
+    match others(at, host).any(|other| other.is_swarm_manager() && other.is_seen_ready()) {
         true => super::set_role(host, Role::Worker),
         false if heir.is_swarm_manager() => {
             Next::Do(Effect::ObserveSwarm { environment: host.environment.clone() })
@@ -29,8 +29,11 @@ pub(super) fn demote(at: &At) -> Next {
 
 /// The host is in no swarm any more.
 pub(super) fn leave(at: &At) -> Next {
-    // A swarm that goes as a whole needs no goodbyes, and its last managers could not agree on them.
-    match at.host().filter(|host| host.membership.is_some() && !at.environment_goes()) {
+    // A swarm that goes as a whole needs no goodbyes, and its last managers could not agree on them. Only a machine that
+    // stays is told, so that it can be a node elsewhere.
+    let stays = |host: &Host| host.keeps_machine || (host.driver.is_none() && host.answers());
+    let is_told = |host: &&Host| !at.environment_goes() || stays(host);
+    match at.host().filter(|host| host.membership.is_some()).filter(is_told) {
         None => Next::Done,
         Some(host) => Next::Do(Effect::LeaveSwarm {
             environment: host.environment.clone(),
@@ -45,14 +48,14 @@ pub(super) fn must_stay(at: &At) -> Option<String> {
     let environment = at.environment.as_ref().filter(|environment| environment.removal.is_none())?;
     let host = at.host().filter(|host| host.is_swarm_manager())?;
     let quorum_lost = environment.swarm.as_ref().is_some_and(|swarm| swarm.quorum_lost.is_some());
-    let alive = host.answers() || (is_seen_ready(host) && !quorum_lost);
+    let alive = host.answers() || (host.is_seen_ready() && !quorum_lost);
     let others = || at.hosts.iter().filter(|other| other.id != host.id);
     let missed = others().any(|other| other.is_swarm_manager() || other.is_active());
     if !alive || !missed {
         return None;
     }
     let away =
-        others().filter(|other| other.is_swarm_manager() && !(other.answers() && is_seen_ready(other)));
+        others().filter(|other| other.is_swarm_manager() && !(other.answers() && other.is_seen_ready()));
     let away: Vec<_> = away.map(|other| other.name.as_str()).collect();
     Some(match away.is_empty() {
         true => format!("{} is still a manager of the swarm", host.name),
@@ -69,8 +72,4 @@ pub(super) fn must_stay(at: &At) -> Option<String> {
 fn others<'a>(at: &'a At, host: &'a Host) -> impl Iterator<Item = &'a Host> {
     // Right after a leader of the swarm was lost its members are not seen ready for a moment; they are members.
     at.hosts.iter().filter(|other| other.id != host.id && other.answers() && other.membership.is_some())
-}
-
-fn is_seen_ready(host: &Host) -> bool {
-    host.membership.as_ref().is_some_and(|node| node.ready)
 }

@@ -3,6 +3,9 @@
 //! Tasks are moved away first, as a courtesy with a time limit: a dead host can be removed too. When the whole
 //! environment goes there is nowhere to move them. Nothing is given back on the way: a removal that fails is
 //! started again by a planner. It fails, with the reason, while the swarm's managers could not agree without the host.
+//!
+//! Where the machine is to stay, its driver lets it go instead: it leaves the swarm, its agent ends when the host is
+//! forgotten, and everything else on it goes on.
 
 use skep_model::host::Host;
 use skep_model::operation::workflow;
@@ -12,13 +15,13 @@ use super::parting::{self, demote, must_stay};
 use crate::{At, Effect, Late, Next, Step, Workflow};
 
 /// Time for tasks to stop gracefully and start elsewhere.
-const EVACUATE_MAX_SECS: i64 = 120;
+pub(super) const EVACUATE_MAX_SECS: i64 = 120;
 
 /// Time for the swarm to agree on one manager less.
-const DEMOTE_MAX_SECS: i64 = 60;
+pub(super) const DEMOTE_MAX_SECS: i64 = 60;
 
 /// Time for both sides to part. A node that cannot leave, and would not be missed, goes with its machine.
-const LEAVE_MAX_SECS: i64 = 60;
+pub(super) const LEAVE_MAX_SECS: i64 = 60;
 
 pub(super) const WORKFLOW: Workflow = Workflow {
     name: workflow::REMOVE_HOST,
@@ -33,14 +36,14 @@ pub(super) const WORKFLOW: Workflow = Workflow {
         Step::new("leave", leave)
             .leaving("the host is out of the swarm, until the swarm is formed anew")
             .within(LEAVE_MAX_SECS, Late::GoOn),
-        Step::new("machine", super::release_machine)
+        Step::new("machine", machine)
             .leaving("the machine may be gone; the cloud ledger says whether it may still be there")
             .for_good(),
         Step::new("forget", forget).leaving("the host is forgotten").for_good(),
     ],
 };
 
-fn evacuate(at: &At) -> Next {
+pub(super) fn evacuate(at: &At) -> Next {
     let Some(host) = at.host().filter(|host| !at.environment_goes() && !host.evacuated) else {
         return Next::Done;
     };
@@ -60,7 +63,7 @@ fn evacuate(at: &At) -> Next {
 }
 
 /// Somebody wants the host to stay after all; the removal is not wished any more. What its tasks were stays where it is.
-fn take_back(at: &At) -> Next {
+pub(super) fn take_back(at: &At) -> Next {
     let Some(host) = at.host() else {
         return Next::Done;
     };
@@ -69,6 +72,8 @@ fn take_back(at: &At) -> Next {
         return Next::Turn("its removal is still wished".into());
     }
     match &host.membership {
+        // An environment that rests goes on resting.
+        Some(_) if host.is_suspended() => Next::Done,
         Some(membership) if membership.availability != host.placement.availability => {
             super::update_host::apply(host)
         }
@@ -76,10 +81,24 @@ fn take_back(at: &At) -> Next {
     }
 }
 
-fn leave(at: &At) -> Next {
+pub(super) fn leave(at: &At) -> Next {
     match must_stay(at) {
         Some(why) => Next::Turn(why),
         None => parting::leave(at),
+    }
+}
+
+fn machine(at: &At) -> Next {
+    let keeps_it = at.host().is_some_and(|host| host.keeps_machine);
+    match at.machine().filter(|_| keeps_it) {
+        None => super::release_machine(at),
+        Some(row) => Next::Do(Effect::LetMachineGo {
+            environment: row.environment.clone(),
+            host: row.host.clone(),
+            name: at.operation.subject.name.clone(),
+            driver: row.driver.clone(),
+            machine: row.machine.clone().unwrap_or_default(),
+        }),
     }
 }
 

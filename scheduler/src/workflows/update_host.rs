@@ -23,7 +23,7 @@ pub(super) const WORKFLOW: Workflow = Workflow {
 };
 
 fn node(at: &At) -> Next {
-    with_member(at, |host| match host.placement.outstanding() {
+    with_member(at, |host| match host.outstanding() {
         false => Next::Done,
         true => apply(host),
     })

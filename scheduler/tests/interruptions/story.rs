@@ -1,23 +1,29 @@
 //! The story: one chapter after the other, each played until nothing is open any more.
 
+mod tales;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use skep_ledger::{Ledger, MemoryLedger, Request, Tx, transact};
-use skep_model::environment::{self, Environment, EnvironmentWish};
-use skep_model::host::{self, Inventory};
+use skep_model::environment::{Environment, EnvironmentWish};
+use skep_model::health::{self, Finding};
+use skep_model::host::moving::Standing;
+use skep_model::host::{self, HostWish, Inventory};
 use skep_model::ids::{EnvironmentId, HostId, OperationId, StackId};
-use skep_model::operation::{self, Operation, State};
-use skep_model::placement::{self, Availability, Change};
+use skep_model::operation::{self, ITSELF, Operation, State};
 use skep_model::resource::CloudResource;
-use skep_model::stack::{self, Stack, StackWish};
+use skep_model::stack::{Stack, StackWish};
 use skep_model::{CLUSTER, Ruling};
 use skep_scheduler::plan::{self, Picture};
 use skep_scheduler::{Engine, Stop, Turned};
 use uuid::Uuid;
 
-use crate::world::{Fault, SimulatedWorld, When, hosts};
+pub(crate) use self::tales::Tale;
+
+use crate::world::{DRIVER_AWAY, Fault, SimulatedWorld, When, hosts};
 
 /// No chapter takes as many rounds; one that does is stuck.
 const ROUNDS_MAX: usize = 10_000;
@@ -47,6 +53,8 @@ pub(crate) struct Told {
     pub(crate) chapters: Vec<(&'static str, Vec<String>)>,
     /// Every effect, in order.
     pub(crate) effects: Vec<String>,
+    /// With how many effects its first chapter is told, which is the same in all tales.
+    pub(crate) in_first_chapter: usize,
     /// Workflows of operations that have succeeded.
     pub(crate) succeeded: Vec<String>,
     /// Operations that have failed, with the reason.
@@ -57,12 +65,15 @@ pub(crate) struct Told {
     pub(crate) stuck: Option<String>,
     /// Where what was cancelled stands at the end, and why.
     pub(crate) cancelled: Option<Result<Operation, String>>,
+    /// Tables that have rows at the end.
+    pub(crate) tables: BTreeSet<String>,
     /// All that happened, for people.
     pub(crate) transcript: Vec<String>,
     pub(crate) world: Arc<SimulatedWorld>,
 }
 
 pub(crate) struct Story {
+    tale: Tale,
     ledger: Arc<MemoryLedger>,
     world: Arc<SimulatedWorld>,
     engine: Engine,
@@ -76,11 +87,8 @@ pub(crate) struct Story {
     cancelled: Option<Result<OperationId, String>>,
 }
 
-const RECIPE: &str = "services:\n  web:\n    image: busybox:1\n    deploy: {replicas: 3}\n";
-const RECIPE_CHANGED: &str = "services:\n  web:\n    image: busybox:2\n    deploy: {replicas: 3}\n";
-
 impl Story {
-    pub(crate) async fn tell(interruption: Interruption) -> Told {
+    pub(crate) async fn tell(tale: Tale, interruption: Interruption) -> Told {
         let ledger = MemoryLedger::new();
         let when = match interruption {
             Interruption::At(number, fault) => When::At(number, fault),
@@ -93,6 +101,7 @@ impl Story {
         let world = SimulatedWorld::new(ledger.clone(), when);
         let engine = Engine::new(ledger.clone(), world.clone(), "m1", ledger.term());
         let mut story = Story {
+            tale,
             ledger,
             world,
             engine,
@@ -106,63 +115,6 @@ impl Story {
         };
         story.all_chapters().await;
         story.end()
-    }
-
-    async fn all_chapters(&mut self) {
-        let (wish, host) = self.environment_wish();
-        self.chapter("an environment with three hosts", |tx| environment::wish(tx, &wish).map(drop)).await;
-        if matches!(self.interruption, Interruption::NoAgents) {
-            return;
-        }
-        let first = self.stack_wish(RECIPE);
-        self.chapter("a stack", |tx| stack::deploy(tx, "prod", &first).map(drop)).await;
-        let second = self.stack_wish(RECIPE_CHANGED);
-        self.chapter("the stack changed", |tx| stack::deploy(tx, "prod", &second).map(drop)).await;
-        let (evacuation, labels) = (OperationId::new(self.mint()), OperationId::new(self.mint()));
-        self.chapter("a host labelled and evacuated", |tx| {
-            let environment = environment::usable(tx, "prod")?;
-            let rack = Change::Labels([("rack".to_owned(), Some("b".to_owned()))].into());
-            placement::wish(tx, &environment, "prod-1", &rack, labels.clone())?;
-            let drain = Change::Availability(Availability::Drain);
-            placement::wish(tx, &environment, "prod-1", &drain, evacuation.clone()).map(drop)
-        })
-        .await;
-        let back = OperationId::new(self.mint());
-        self.chapter("the host takes tasks again", |tx| {
-            let environment = environment::usable(tx, "prod")?;
-            let active = Change::Availability(Availability::Active);
-            placement::wish(tx, &environment, "prod-1", &active, back.clone()).map(drop)
-        })
-        .await;
-        self.engines(Err("connection refused".into())).await;
-        let rescue = OperationId::new(self.mint());
-        self.chapter("the swarm rescued", |tx| {
-            environment::rescue(tx, "prod", "prod-2", rescue.clone()).map(drop)
-        })
-        .await;
-        self.engines(Ok(())).await;
-        self.chapter("the lost managers are back", |_| Ok(())).await;
-        let removal = OperationId::new(self.mint());
-        self.chapter("a host removed", |tx| {
-            let environment = environment::usable(tx, "prod")?;
-            host::remove(tx, &environment, host.as_str(), removal.clone(), None).map(drop)
-        })
-        .await;
-        let removal = OperationId::new(self.mint());
-        self.chapter("the stack removed", |tx| stack::remove(tx, "prod", "shop", removal.clone()).map(drop))
-            .await;
-        let removal = OperationId::new(self.mint());
-        self.chapter("the environment removed", |tx| {
-            environment::remove(tx, "prod", removal.clone()).map(drop)
-        })
-        .await;
-        if self.is_cancelled() {
-            let removal = OperationId::new(self.mint());
-            self.chapter("the environment removed after all", |tx| {
-                environment::remove(tx, "prod", removal.clone()).map(drop)
-            })
-            .await;
-        }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -185,10 +137,39 @@ impl Story {
         self.cancelled = Some(cancelled.await.map(|_| id.clone()).map_err(|refusal| refusal.to_string()));
     }
 
+    /// A host's agent says that its machine has another address, and its engine that its node has the one before, unless it is no
+    /// node because of an earlier interruption.
+    async fn address_changes(&mut self, name: &str, address: &str) {
+        let known = hosts(&self.ledger.view()).into_iter().find(|host| host.name.as_str() == name);
+        let Some(host) = known.filter(|host| host.agent.connected) else { return };
+        let Some((node, before)) = host.membership.zip(host.machine.map(|machine| machine.address)) else {
+            return;
+        };
+        let standing = Standing { node: node.node, address: before.clone(), cut_off: false };
+        let finding = [Finding::Node(host.id.clone(), standing)];
+        let looked = self.ledger.view().revision();
+        let told = transact(&*self.ledger, Request::new(), |tx| -> Ruling<()> {
+            health::record(tx, &host.environment, looked, &finding)?;
+            for address in [before.as_str(), address] {
+                let inventory = Inventory { address: address.into(), ..Inventory::default() };
+                host::reported(tx, host.id.as_str(), "m1", "s1", Some(inventory), Ok(()))?;
+            }
+            Ok(())
+        });
+        told.await.expect("agents are heard");
+    }
+
     /// The engines of two of the three swarm managers die, or are there again.
     async fn engines(&mut self, state: Result<(), String>) {
-        let lost = hosts(&self.ledger.view()).into_iter().filter(|host| host.name.as_str() != "prod-2");
-        for host in lost.filter(|host| host.agent.connected) {
+        for name in ["prod-1", "prod-3"] {
+            self.engine_of(name, state.clone()).await;
+        }
+    }
+
+    /// The engine of a host dies, or is there again, if its agent is there to tell.
+    async fn engine_of(&mut self, name: &str, state: Result<(), String>) {
+        let concerned = hosts(&self.ledger.view()).into_iter().filter(|host| host.name.as_str() == name);
+        for host in concerned.filter(|host| host.agent.connected) {
             let told = transact(&*self.ledger, Request::new(), |tx| {
                 host::reported(tx, host.id.as_str(), "m1", "s1", None, state.clone())
             });
@@ -201,11 +182,14 @@ impl Story {
         let cancelled = self.cancelled.or(self.world.cancelled());
         let find = |id: OperationId| operations.iter().find(|operation| operation.id == id).cloned();
         let of = |state: State| operations.iter().filter(move |operation| operation.state == state);
+        let failed = of(State::Failed).filter(|operation| !operation.message.contains(DRIVER_AWAY));
+        let tables = self.ledger.keys().into_iter().map(|key| key.table).collect();
         Told {
             chapters: self.told,
             effects: self.world.asked(),
+            in_first_chapter: self.begun.get(1).map_or(0, |(_, effects)| *effects),
             succeeded: of(State::Succeeded).map(|operation| operation.workflow.clone()).collect(),
-            failed: of(State::Failed)
+            failed: failed
                 .map(|operation| {
                     format!("{} {}: {}", operation.workflow, operation.subject, operation.message)
                 })
@@ -213,6 +197,7 @@ impl Story {
             unaccounted: self.unaccounted,
             stuck: self.stuck,
             cancelled: cancelled.map(|cancelled| cancelled.map(|id| find(id).expect("is remembered"))),
+            tables,
             transcript: transcript(&self.begun, &self.world.asked()),
             world: self.world,
         }
@@ -249,6 +234,7 @@ impl Story {
             if !open && !moved {
                 return;
             }
+            let moved = moved || self.somebody_looks().await;
             if !moved {
                 let now = self.ledger.now();
                 self.ledger.set_now(now + SignedDuration::try_from(next).expect("is short"));
@@ -267,6 +253,21 @@ impl Story {
             })
             .collect();
         self.stuck = Some(format!("chapter '{chapter}' does not end: {stuck:#?}"));
+    }
+
+    /// What has paused by itself is let go on by a person, or given up if it can never be done.
+    async fn somebody_looks(&self) -> bool {
+        let by_itself = |operation: &Operation| operation.paused().is_some_and(|asked| asked.by == ITSELF);
+        let Some(held) = self.operations().into_iter().find(by_itself) else {
+            return false;
+        };
+        let in_vain = matches!(self.interruption, Interruption::LastingFrom(_));
+        let acted = transact(&*self.ledger, Request::new(), |tx| match in_vain {
+            true => operation::cancel(tx, held.id.as_str(), "ann"),
+            false => operation::retry(tx, held.id.as_str(), OperationId::new(Uuid::nil()), "ann"),
+        });
+        acted.await.expect("both are ways out");
+        true
     }
 
     /// What can never be done is tried again by planners, each time as a new operation that comes to an end.
@@ -364,47 +365,75 @@ impl Story {
         for environment in &environments {
             let swarm = environment.swarm.as_ref().map(|swarm| (swarm.nodes, swarm.managers));
             let state = environment.state(&hosts.iter().collect::<Vec<_>>()).0;
-            lines.push(format!("environment {} {state} {swarm:?}", environment.name));
+            let made_for = environment.networks.made_for;
+            lines.push(format!("environment {} {state} {swarm:?} {made_for:?}", environment.name));
+            let keys = &environment.keys;
+            lines.push(format!("keys applied {} unlock key {:?}", keys.applied, keys.unlock_key));
         }
         for host in &hosts {
             let role = host.membership.as_ref().map(|membership| membership.role);
             lines.push(format!(
-                "host {} {} {role:?} {:?} {:?}",
+                "host {} {} {role:?} {:?} {:?} {:?} engine '{}' locked: {}",
                 host.name,
                 host.state().word,
                 host.machine.is_some(),
-                host.placement.written
+                host.placement.written,
+                host.placement.kept,
+                host.engine_version(),
+                host.swarm_locked
             ));
         }
         for stack in stacks {
-            lines.push(format!("stack {} {} generation {}", stack.name, stack.state().0, stack.generation));
+            let logins: Vec<_> = stack.logins.keys().collect();
+            lines.push(format!(
+                "stack {} {} generation {} {logins:?}",
+                stack.name,
+                stack.state().0,
+                stack.generation
+            ));
         }
-        lines.push(format!("{} machines", self.world.machines().len()));
+        for row in view.list::<CloudResource>(CLUSTER).expect("reads") {
+            let left = row.left.as_ref().map(|left| (&left.environment, &left.name, &left.why));
+            lines.push(format!("machine in the cloud ledger {left:?}"));
+        }
+        lines.push(format!("{} machines, {} let go", self.world.machines().len(), self.world.let_go()));
         lines
     }
 
-    fn environment_wish(&mut self) -> (EnvironmentWish, HostId) {
+    fn environment_wish(&mut self, name: &str, count: usize) -> (EnvironmentWish, HostId) {
         let hosts: Vec<_> =
-            (0..3).map(|_| (HostId::new(self.mint()), OperationId::new(self.mint()))).collect();
-        let last = hosts[2].0.clone();
+            (0..count).map(|_| (HostId::new(self.mint()), OperationId::new(self.mint()))).collect();
+        let last = hosts[count - 1].0.clone();
         let wish = EnvironmentWish {
             id: EnvironmentId::new(self.mint()),
             operation: OperationId::new(self.mint()),
-            name: "prod".into(),
+            name: name.into(),
             template: "default".into(),
             hosts,
             driver: "local".into(),
             options: Default::default(),
+            change: Default::default(),
         };
         (wish, last)
     }
 
-    fn stack_wish(&mut self, document: &str) -> StackWish {
+    fn host_wish(&mut self, name: &str) -> HostWish {
+        HostWish {
+            id: HostId::new(self.mint()),
+            operation: OperationId::new(self.mint()),
+            name: name.into(),
+            driver: "local".into(),
+            options: Default::default(),
+            skip_preflight: false,
+        }
+    }
+
+    fn stack_wish(&mut self, document: String) -> StackWish {
         StackWish {
             id: StackId::new(self.mint()),
             operation: OperationId::new(self.mint()),
             name: "shop".into(),
-            document: document.into(),
+            document,
             variables: Default::default(),
         }
     }

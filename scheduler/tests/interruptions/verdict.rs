@@ -77,12 +77,12 @@ impl Verdicts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::story::{Interruption, Story};
+    use crate::story::{Interruption, Story, Tale};
 
     #[tokio::test]
     async fn of_the_stories_that_fail_the_shortest_is_printed() {
-        let long = Story::tell(Interruption::Never).await;
-        let short = Story::tell(Interruption::NoAgents).await;
+        let long = Story::tell(Tale::Services, Interruption::Never).await;
+        let short = Story::tell(Tale::Services, Interruption::NoAgents).await;
         let mut verdicts = Verdicts::default();
         verdicts.hear("long", &long, vec!["one thing".into()]);
         verdicts.hear("short", &short, vec!["another".into()]);

@@ -1,6 +1,8 @@
 //! A world that behaves like drivers and engines do, remembers how often it made what, and can be made to fail at one
 //! chosen effect.
 
+mod acts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,11 +12,17 @@ use skep_model::environment::Environment;
 use skep_model::fact::Fact;
 use skep_model::host::{Host, Machine, Membership, Role};
 use skep_model::ids::{EnvironmentId, HostId, OperationId};
-use skep_model::operation::{self, Operation};
+use skep_model::nfs::{self, NfsSeen, Reach};
+use skep_model::operation::{self, Direction, Operation, workflow};
+use skep_model::options::Pools;
 use skep_model::placement::Availability;
-use skep_model::stack::{ServiceSeen, Stack};
+use skep_model::stack::Stack;
+use skep_model::swarm_keys::SwarmKey;
 use skep_model::{CLUSTER, Refusal};
-use skep_scheduler::{Effect, EffectError, World, effects};
+use skep_scheduler::{Effect, EffectError, World};
+
+/// Why the driver takes nothing back in one chapter.
+pub(crate) const DRIVER_AWAY: &str = "the driver is away";
 
 /// What happens at the chosen effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,13 +68,25 @@ struct State {
     /// How often a thing was made, by name.
     made: BTreeMap<String, usize>,
     machines: BTreeSet<HostId>,
+    /// The driver takes nothing back.
+    driver_away: bool,
+    /// Engines that are not as they came.
+    engines: BTreeMap<HostId, String>,
+    /// Machines that go on, and are nobody's of ours.
+    let_go: BTreeSet<HostId>,
     swarms: BTreeMap<EnvironmentId, BTreeMap<HostId, Membership>>,
     /// Who has a vote in a swarm, and whether it can still give it. Only a demotion takes a vote away.
     votes: BTreeMap<EnvironmentId, BTreeMap<HostId, bool>>,
     /// Swarms whose quorum was lost by what was asked for, in words.
     quorums_lost: Vec<String>,
+    /// Which of its keys a swarm has, by environment and kind; each is a number.
+    keys: BTreeMap<(EnvironmentId, String), u64>,
+    /// How many nodes there have been.
+    nodes: usize,
     /// Networks and services by `stack/name`, with the generation they are of.
     in_swarm: BTreeMap<String, u64>,
+    /// Services whose tasks were moved, with the operation that is written on them.
+    moved: BTreeSet<(String, OperationId)>,
 }
 
 impl SimulatedWorld {
@@ -78,6 +98,11 @@ impl SimulatedWorld {
         self.lock().machines.clone()
     }
 
+    /// Machines that go on, and are nobody's of ours.
+    pub(crate) fn let_go(&self) -> usize {
+        self.lock().let_go.len()
+    }
+
     pub(crate) fn asked(&self) -> Vec<String> {
         self.lock().asked.clone()
     }
@@ -85,6 +110,25 @@ impl SimulatedWorld {
     /// From the next chapter on nothing is refused any more.
     pub(crate) fn forgive(&self) {
         self.lock().refused_kind = None;
+    }
+
+    /// From now on the driver takes nothing back, or does so again.
+    pub(crate) fn driver_is_away(&self, away: bool) {
+        self.lock().driver_away = away;
+    }
+
+    /// What is to happen at the effect happens, but the driver does nothing.
+    async fn without_driver(
+        &self,
+        fault: Option<Fault>,
+        operation: &Operation,
+    ) -> Result<Vec<Fact>, EffectError> {
+        match fault {
+            Some(Fault::Cancelled) => self.cancel(operation).await,
+            Some(Fault::LeaderDiesBefore | Fault::LeaderDiesAfter) => drop(self.ledger.next_term()),
+            _ => {}
+        }
+        Err(EffectError::lasting(DRIVER_AWAY))
     }
 
     /// Whatever was made more than once, in words.
@@ -144,11 +188,22 @@ impl SimulatedWorld {
                 if state.machines.insert(host.clone()) {
                     *state.made.entry(format!("machine {name}")).or_default() += 1;
                 }
-                let machine = Machine { id: format!("vm-{host}"), address: "10.90.0.9".into() };
+                let number = host.as_str().get(host.as_str().len() - 2..).expect("ends with its number");
+                let address = format!("10.90.0.{}", u8::from_str_radix(number, 16).expect("is a number"));
+                let machine = Machine { id: format!("vm-{host}"), address };
                 vec![Fact::MachineExists(environment.clone(), host.clone(), machine)]
             }
-            Effect::ReleaseMachine { environment, host, .. } => {
-                state.machines.remove(host);
+            Effect::ReleaseMachine { environment, host, name, .. } => {
+                if state.machines.remove(host) && may_be_made_again(operation) {
+                    state.made.remove(&format!("machine {name}"));
+                }
+                state.silence(environment, host, effect, view);
+                vec![Fact::MachineGone(environment.clone(), host.clone())]
+            }
+            Effect::LetMachineGo { environment, host, .. } => {
+                if state.machines.remove(host) {
+                    state.let_go.insert(host.clone());
+                }
                 state.silence(environment, host, effect, view);
                 vec![Fact::MachineGone(environment.clone(), host.clone())]
             }
@@ -157,8 +212,17 @@ impl SimulatedWorld {
                     *state.made.entry(format!("swarm of {environment}")).or_default() += 1;
                     state.enter(environment, host, Role::Manager);
                 }
+                vec![state.seen(environment), Fact::SwarmBegun(environment.clone(), Pools::default())]
+            }
+            Effect::AdoptSwarm { environment, host, .. } => {
+                state.enter(environment, host, Role::Manager);
                 vec![state.seen(environment)]
             }
+            Effect::SetNetworks { environment, made_for } => {
+                let id = operation.id.clone();
+                vec![Fact::NetworksSet(environment.clone(), id, *made_for, Some(*made_for))]
+            }
+            Effect::ObserveNfs { environment } => nfs_seen(environment, view, operation),
             Effect::RescueSwarm { environment, host, .. } => {
                 for (id, node) in state.swarms.entry(environment.clone()).or_default() {
                     node.leader = id == host;
@@ -173,79 +237,35 @@ impl SimulatedWorld {
                 }
                 vec![state.seen(environment)]
             }
-            Effect::SetRole { environment, host, role, .. } => {
-                state.change(environment, host, |node| node.role = *role);
-                let votes = state.votes.entry(environment.clone()).or_default();
-                match role {
-                    Role::Manager => votes.insert(host.clone(), true),
-                    Role::Worker => votes.remove(host),
-                };
-                vec![state.seen(environment)]
-            }
-            Effect::ObserveSwarm { environment } => vec![state.seen(environment)],
-            Effect::DrainNode { environment, host, .. } => {
-                state.change(environment, host, |node| node.availability = Availability::Drain);
-                vec![state.seen(environment)]
-            }
-            Effect::UpdateNode { environment, host, generation, .. } => {
-                let wished =
-                    hosts(view).into_iter().find(|known| known.id == *host).expect("is there").placement;
-                state.change(environment, host, |node| node.availability = wished.availability);
-                let written = wished.labels.keys().cloned().collect();
-                let updated = Fact::NodeUpdated(environment.clone(), host.clone(), *generation, written);
-                vec![state.seen(environment), updated]
-            }
-            Effect::ObserveEvacuation { environment, host, .. } => {
-                vec![Fact::Evacuated(environment.clone(), host.clone())]
-            }
-            Effect::LeaveSwarm { environment, host, .. } => {
-                state.swarms.entry(environment.clone()).or_default().remove(host);
-                state.silence(environment, host, effect, view);
-                vec![Fact::LeftSwarm(environment.clone(), host.clone())]
-            }
-            other => act_on_stack(&mut state, other, view, operation),
+            other => acts::on_node(&mut state, other, view, operation),
         }
     }
 }
 
-fn act_on_stack(state: &mut State, effect: &Effect, view: &View, operation: &Operation) -> Vec<Fact> {
-    match effect {
-        Effect::EnsureNetworks { environment, stack, generation } => {
-            state.ensure(format!("{stack}/network"), *generation);
-            vec![Fact::StackNetworksMade(environment.clone(), stack.clone(), *generation)]
-        }
-        Effect::EnsureServices { environment, stack, generation } => {
-            for service in &stack_of(view, environment, stack.as_str()).recipe.services {
-                state.ensure(format!("{stack}/{}", service.name), *generation);
-            }
-            vec![Fact::StackServicesMade(environment.clone(), stack.clone(), *generation, BTreeMap::new())]
-        }
-        Effect::ObserveStack { environment, stack, generation, .. } => {
-            let recipe = stack_of(view, environment, stack.as_str()).recipe;
-            let running = |name: &str| ServiceSeen {
-                name: name.into(),
-                running: 3,
-                desired: 3,
-                updating: false,
-                error: String::new(),
-                failed: String::new(),
-            };
-            let seen = recipe.services.iter().map(|service| running(&service.name)).collect();
-            vec![Fact::StackSeen(environment.clone(), stack.clone(), *generation, seen)]
-        }
-        Effect::WithdrawStack { environment, stack } => {
-            state.in_swarm.retain(|name, _| !name.starts_with(&format!("{stack}/")));
-            vec![Fact::StackWithdrawn(environment.clone(), stack.clone())]
-        }
-        decision => effects::decided(decision, operation),
-    }
+/// A second machine may follow the first if that was the wish, or if the first was given back because its host failed.
+fn may_be_made_again(operation: &Operation) -> bool {
+    operation.workflow == workflow::REPROVISION_HOST || operation.direction != Direction::Forward
+}
+
+/// Every host that has not tried the server yet can use it.
+fn nfs_seen(id: &EnvironmentId, view: &View, operation: &Operation) -> Vec<Fact> {
+    let environment = view.get::<Environment>(CLUSTER, id.as_str()).expect("reads").expect("is there").record;
+    let Some(nfs) = environment.options.nfs.clone() else { return vec![] };
+    let seen = NfsSeen { nfs, reach: Reach::Works, why: String::new(), tried_by: None };
+    let fact = |host: &Host| Fact::NfsSeen(id.clone(), host.id.clone(), seen.clone());
+    nfs::unasked(&environment, &hosts(view), &operation.id).map(fact).collect()
 }
 
 impl State {
     fn enter(&mut self, environment: &EnvironmentId, host: &HostId, role: Role) {
         let nodes = self.swarms.entry(environment.clone()).or_default();
         let leader = nodes.is_empty();
-        let node = format!("node-{host}");
+        if nodes.contains_key(host) {
+            return;
+        }
+        // Who joins again is another node.
+        self.nodes += 1;
+        let node = format!("node-{}", self.nodes);
         let node = Membership {
             node,
             role,
@@ -254,7 +274,7 @@ impl State {
             availability: Availability::Active,
             reachable: true,
         };
-        nodes.entry(host.clone()).or_insert(node);
+        nodes.insert(host.clone(), node);
         if role == Role::Manager {
             self.votes.entry(environment.clone()).or_default().insert(host.clone(), true);
         }
@@ -284,10 +304,27 @@ impl State {
         }
     }
 
+    /// Changes which tasks a node takes; answers which it took before.
+    fn availability(
+        &mut self,
+        environment: &EnvironmentId,
+        host: &HostId,
+        change: impl FnOnce(Availability) -> Availability,
+    ) -> Option<Availability> {
+        let node = self.swarms.entry(environment.clone()).or_default().get_mut(host)?;
+        let before = node.availability;
+        node.availability = change(before);
+        Some(before)
+    }
+
     fn seen(&mut self, environment: &EnvironmentId) -> Fact {
         let nodes = self.swarms.entry(environment.clone()).or_default();
         let nodes = nodes.iter().map(|(host, node)| (host.clone(), node.clone())).collect();
         Fact::SwarmSeen(environment.clone(), "swarm".into(), nodes)
+    }
+
+    fn key(&self, environment: &EnvironmentId, key: SwarmKey) -> u64 {
+        self.keys.get(&(environment.clone(), key.to_string())).copied().unwrap_or_default()
     }
 
     fn ensure(&mut self, name: String, generation: u64) {
@@ -312,7 +349,11 @@ impl World for SimulatedWorld {
     ) -> Result<Vec<Fact>, EffectError> {
         let lost = || Err(EffectError::passing("no answer"));
         addresses_are_known(effect, view)?;
-        match self.fault(effect) {
+        let fault = self.fault(effect);
+        if self.lock().driver_away && matches!(effect, Effect::ReleaseMachine { .. }) {
+            return self.without_driver(fault, operation).await;
+        }
+        match fault {
             None => Ok(self.act(effect, view, operation)),
             Some(Fault::ErrorBefore) => lost(),
             Some(Fault::Lasting) => Err(EffectError::lasting("this cannot be done")),

@@ -195,7 +195,7 @@ pub fn still_valid(certificate_pem: &str) -> Result<bool, PkiError> {
 }
 
 /// From when to when a certificate is valid, in seconds since 1970.
-pub(super) fn validity(certificate_pem: &str) -> Result<(i64, i64), PkiError> {
+pub fn validity(certificate_pem: &str) -> Result<(i64, i64), PkiError> {
     with_certificate(certificate_pem, |certificate| {
         let validity = certificate.validity();
         Ok((validity.not_before.timestamp(), validity.not_after.timestamp()))

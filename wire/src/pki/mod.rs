@@ -14,7 +14,7 @@ mod token;
 
 pub use authority::{
     Authority, Certified, HOST_CERTIFICATE_LIFE, MANAGER_CERTIFICATE_LIFE, certificate_request, generate_key,
-    past_half_life, pinned_key, request_key_hash, still_valid,
+    past_half_life, pinned_key, request_key_hash, still_valid, validity,
 };
 pub use identity::Identity;
 pub use join::{JoinToken, Joiner};

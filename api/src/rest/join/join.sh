@@ -2,10 +2,13 @@
 #
 # What it touches: /usr/local/bin/skep, /etc/skep/agent.env, /etc/systemd/system/skep-agent.service, /var/lib/skep-agent.
 # Run it again with a new token to add a machine that was removed. It changes nothing of a Docker that is there already.
+# A Docker that it installs is told the size of packets that the machine's link carries, if that is not the usual one
+# (/etc/docker/daemon.json).
 #
 # Settings, from the environment or as arguments NAME=VALUE:
 #   SKEP_AGENT_NAME=NAME             the host's name; the machine's own if absent
 #   SKEP_AGENT_ADDRESS=IP|INTERFACE  where the other hosts reach this one; from where it reaches the managers if absent
+#   SKEP_AGENT_ADOPT=yes             take over the swarm that the machine is a node of, as it is
 #   SKEP_AGENT_START=no              install only; start it yourself: skep agent, with /etc/skep/agent.env as environment
 set -eu
 
@@ -14,8 +17,8 @@ fail() { say "$*"; exit 1; }
 
 for setting in "$@"; do
     case "$setting" in
-        SKEP_AGENT_NAME=*|SKEP_AGENT_ADDRESS=*|SKEP_AGENT_START=*) export "${setting?}" ;;
-        *) fail "unknown setting '$setting': SKEP_AGENT_NAME, SKEP_AGENT_ADDRESS and SKEP_AGENT_START are known" ;;
+        SKEP_AGENT_NAME=*|SKEP_AGENT_ADDRESS=*|SKEP_AGENT_ADOPT=*|SKEP_AGENT_START=*) export "${setting?}" ;;
+        *) fail "unknown setting '$setting': SKEP_AGENT_NAME, SKEP_AGENT_ADDRESS, SKEP_AGENT_ADOPT and SKEP_AGENT_START are known" ;;
     esac
 done
 
@@ -26,8 +29,24 @@ machine=$(uname -m)
     fail "this machine is $machine, the managers have the program for $architecture only: install skep for $machine
 by hand, then run: SKEP_AGENT_TOKEN=… skep agent --managers $managers"
 
+# Docker makes its own network for 1500 bytes unless it is told otherwise; on a link that carries less, large packets of
+# containers are lost. It reads this when it starts, so it is written before Docker is there.
+set_mtu() {
+    manager=${managers%%,*}
+    manager=${manager%:*}
+    device=$(ip route get "$manager" 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -n 1)
+    [ -n "$device" ] || device=$(ip route show default 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -n 1)
+    mtu=$(cat "/sys/class/net/$device/mtu" 2>/dev/null || echo 1500)
+    if [ "$mtu" -lt 1500 ] && [ ! -e /etc/docker/daemon.json ]; then
+        mkdir -p /etc/docker
+        printf '{ "mtu": %s }\n' "$mtu" >/etc/docker/daemon.json
+        say "this machine's link carries packets of $mtu bytes: told Docker so (/etc/docker/daemon.json)"
+    fi
+}
+
 if ! command -v dockerd >/dev/null 2>&1 && [ ! -S /var/run/docker.sock ]; then
     say "installing Docker"
+    set_mtu
     if command -v apt-get >/dev/null 2>&1; then
         apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y docker.io >/dev/null
     elif command -v dnf >/dev/null 2>&1; then
@@ -62,6 +81,7 @@ umask 077
     echo "SKEP_AGENT_MANAGERS=$managers"
     if [ -n "${SKEP_AGENT_NAME:-}" ]; then echo "SKEP_AGENT_NAME=$SKEP_AGENT_NAME"; fi
     if [ -n "${SKEP_AGENT_ADDRESS:-}" ]; then echo "SKEP_AGENT_ADDRESS=$SKEP_AGENT_ADDRESS"; fi
+    if [ -n "${SKEP_AGENT_ADOPT:-}" ]; then echo "SKEP_AGENT_ADOPT=$SKEP_AGENT_ADOPT"; fi
 } >/etc/skep/agent.env
 umask 022
 

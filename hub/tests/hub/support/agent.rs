@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-use skep_agent::{AgentConfig, AgentError, JoinFile, LogFiles};
+use skep_agent::{AgentConfig, AgentError, Entrance, JoinFile, LogFiles};
 use skep_wire::framing::{MESSAGE_BYTES_MAX, write_message};
 use skep_wire::mux::{Incoming, Mux, MuxStream};
 use skep_wire::pki::{self, ALPN_AGENT};
@@ -39,6 +39,7 @@ impl RunningAgent {
             join_file: Some(join_file),
             offering: None,
             address: None,
+            entrance: Entrance::default(),
             logs: LogFiles::default(),
         };
         RunningAgent::run(dir, config)
@@ -57,11 +58,24 @@ impl RunningAgent {
         self.dir
     }
 
+    /// Would it find this manager after a restart?
+    pub(crate) fn has_written_down(&self, manager: &Manager) -> bool {
+        let membership = self.config.state_dir.join("membership.json");
+        std::fs::read_to_string(membership).unwrap().contains(&manager.address)
+    }
+
+    /// From now on its writes fail, as on a full disk: where its next file would be, something is in the way. (Root writes
+    /// wherever permissions forbid it.)
+    pub(crate) fn can_write_nothing(&self) {
+        for file in ["membership.new", "term.new"] {
+            std::fs::create_dir(self.config.state_dir.join(file)).unwrap();
+        }
+    }
+
     /// Waits until the agent would find this manager after a restart.
     pub(crate) async fn has_learnt_of(&self, manager: &Manager) {
-        let membership = self.config.state_dir.join("membership.json");
         let learnt = async {
-            while !std::fs::read_to_string(&membership).unwrap().contains(&manager.address) {
+            while !self.has_written_down(manager) {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
         };

@@ -1,0 +1,287 @@
+//! The life of an environment with five hosts, stage by stage, with the leading manager killed on the way.
+//!
+//! Each stage does one thing as a user would. Afterwards it is counted with other means what there is: names of hosts,
+//! nodes of the swarm, engines, agents, namespaces, networks, services. Whatever a killed leader left half done, or its
+//! successor did a second time, is one too few or one too many there.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::lab::Lab;
+use crate::steps::{self, Kill, Place};
+use crate::story;
+
+const ENVIRONMENT: &str = "prod";
+
+/// What the template of the environment asks for.
+const SWARM_MANAGERS: usize = 3;
+
+const STACK: &str = "whoami";
+
+/// One thing that is done.
+pub struct Stage {
+    /// What happens.
+    pub title: &'static str,
+    /// Hosts are broken on purpose: then some operations fail for a good reason, and others bring it about later.
+    breaks_hosts: bool,
+    /// Later stages do not need it.
+    pub stands_alone: bool,
+    act: fn(&mut Life<'_>) -> Result<()>,
+}
+
+/// All of them, in an order in which each finds what it needs.
+pub const STAGES: &[Stage] = &[
+    Stage { title: "an environment with five hosts", breaks_hosts: false, stands_alone: false, act: create },
+    Stage { title: "a sixth host", breaks_hosts: false, stands_alone: false, act: grow },
+    Stage { title: "a label for a host", breaks_hosts: false, stands_alone: true, act: label },
+    Stage { title: "a stack", breaks_hosts: false, stands_alone: false, act: deploy },
+    Stage { title: "a host evacuated and back", breaks_hosts: false, stands_alone: false, act: evacuate },
+    Stage { title: "no stack", breaks_hosts: false, stands_alone: false, act: undeploy },
+    Stage { title: "a swarm manager removed", breaks_hosts: false, stands_alone: false, act: shrink },
+    Stage {
+        title: "the swarm rescued after its majority was lost",
+        breaks_hosts: true,
+        stands_alone: true,
+        act: rescue,
+    },
+    Stage { title: "nothing is left", breaks_hosts: false, stands_alone: false, act: remove },
+];
+
+/// An environment that is lived through.
+pub struct Life<'a> {
+    lab: &'a Lab,
+    files: tempfile::TempDir,
+    /// The hosts that are wished at present, by name.
+    hosts: BTreeSet<String>,
+    stacks: BTreeSet<String>,
+}
+
+impl<'a> Life<'a> {
+    /// Nothing is there yet.
+    pub fn new(lab: &'a Lab) -> Result<Life<'a>> {
+        let files = tempfile::tempdir().context("making a folder")?;
+        Ok(Life { lab, files, hosts: BTreeSet::new(), stacks: BTreeSet::new() })
+    }
+
+    /// Lives through one stage, kills the leader at the first step that is wanted, and counts what there is.
+    pub fn live(&mut self, stage: &Stage, wanted: impl Fn(&Place) -> bool + Send) -> Result<Option<Kill>> {
+        let lab = self.lab;
+        let before: BTreeSet<String> = ids(&steps::operations(lab)?);
+        let killed = steps::with_kill(lab, wanted, || (stage.act)(self))?;
+        let outcome = self.verify(stage, &before);
+        let after = || killed.as_ref().map_or_else(|| "nobody killed".to_owned(), Kill::to_string);
+        outcome.with_context(|| format!("stage '{}', {}", stage.title, after()))?;
+        Ok(killed)
+    }
+
+    fn verify(&self, stage: &Stage, before: &BTreeSet<String>) -> Result<()> {
+        self.lab.wait_for("everything to be as it is wished", || {
+            self.counted()?;
+            Ok(Some(()))
+        })?;
+        steps::nobody_works(self.lab)?;
+        let new =
+            steps::operations(self.lab)?.into_iter().filter(|operation| !before.contains(&id_of(operation)));
+        let failed: Vec<Value> = new.filter(|operation| operation["state"] != "succeeded").collect();
+        let told: Vec<String> = failed.iter().map(steps::told).collect();
+        ensure!(
+            stage.breaks_hosts || failed.is_empty(),
+            "nothing was wrong with the hosts, and yet: {told:?}"
+        );
+        Ok(())
+    }
+
+    /// Everything once, and nothing besides.
+    fn counted(&self) -> Result<()> {
+        let wished = self.hosts.len();
+        for (what, count) in [
+            ("engines", self.lab.engines()),
+            ("agents", self.lab.agents()),
+            ("namespaces", self.lab.namespaces()),
+        ] {
+            ensure!(count == wished, "{count} {what} for {wished} hosts");
+        }
+        if self.hosts.is_empty() {
+            let left = self.lab.json(&["env", "ls"])?;
+            ensure!(left["items"].as_array().is_some_and(Vec::is_empty), "there is still {left}");
+            return Ok(());
+        }
+        let listed = self.listed()?;
+        same("hosts", listed.iter().map(name_of), &self.hosts)?;
+        let other = listed.iter().find(|host| host["status"]["state"] != "active");
+        ensure!(
+            other.is_none(),
+            "{} is {}",
+            other.map(name_of).unwrap_or_default(),
+            other.unwrap_or(&Value::Null)["status"]
+        );
+        let witness = self.swarm_manager()?;
+        self.nodes(&witness)?;
+        self.networks_and_services(&witness)
+    }
+
+    /// What a swarm manager says about the nodes: `name status part`.
+    fn nodes(&self, witness: &str) -> Result<()> {
+        let format = "{{.Hostname}} {{.Status}} {{.ManagerStatus}}";
+        let told = self.lab.docker(witness, &["node", "ls", "--format", format])?;
+        let lines: Vec<&str> = told.lines().map(str::trim).collect();
+        let names = lines.iter().map(|line| line.split(' ').next().unwrap_or_default().to_owned());
+        same("nodes", names, &self.hosts)?;
+        let ready = lines.iter().filter(|line| line.contains(" Ready")).count();
+        let leading = lines.iter().filter(|line| line.ends_with("Leader")).count();
+        let managing = leading + lines.iter().filter(|line| line.ends_with("Reachable")).count();
+        let wanted = SWARM_MANAGERS.min(self.hosts.len());
+        ensure!(
+            (ready, leading, managing) == (self.hosts.len(), 1, wanted),
+            "{wanted} managers and {} ready nodes are wished, and docker node ls shows:\n{told}",
+            self.hosts.len()
+        );
+        Ok(())
+    }
+
+    fn networks_and_services(&self, witness: &str) -> Result<()> {
+        let networks = ["network", "ls", "--filter", "driver=overlay", "--format", "{{.Name}}"];
+        let networks = self.lab.docker(witness, &networks)?;
+        let wished = self.stacks.iter().map(|stack| format!("{stack}_{stack}")).chain(["ingress".to_owned()]);
+        same("networks", networks.lines().map(str::to_owned), &wished.collect())?;
+        let services = self.lab.docker(witness, &["service", "ls", "--format", "{{.Name}} {{.Replicas}}"])?;
+        let wished = self.stacks.iter().map(|stack| format!("{stack}_{stack} 3/3"));
+        same("services", services.lines().map(str::to_owned), &wished.collect())
+    }
+
+    fn listed(&self) -> Result<Vec<Value>> {
+        let listed = self.lab.json(&["host", "ls", "-e", ENVIRONMENT])?;
+        Ok(listed["items"].as_array().cloned().unwrap_or_default())
+    }
+
+    fn host(&self, name: &str) -> Result<Value> {
+        let found = self.listed()?.into_iter().find(|host| name_of(host) == name);
+        found.with_context(|| format!("{name} is not listed"))
+    }
+
+    /// Some host that is a swarm manager by its own engine's word.
+    fn swarm_manager(&self) -> Result<String> {
+        self.swarm_managers()?.into_iter().next().map(|(_, id)| id).context("no host is a swarm manager")
+    }
+
+    /// Names and ids of those that are.
+    fn swarm_managers(&self) -> Result<Vec<(String, String)>> {
+        let asked = ["info", "--format", "{{.Swarm.ControlAvailable}}"];
+        let manages =
+            |host: &Value| self.lab.docker(&host_id(host), &asked).is_ok_and(|told| told.trim() == "true");
+        let all = self.listed()?;
+        Ok(all.iter().filter(|host| manages(host)).map(|host| (name_of(host), host_id(host))).collect())
+    }
+
+    fn skep(&self, arguments: &[&str]) -> Result<()> {
+        self.lab.succeed(&[arguments, &["-e", ENVIRONMENT]].concat()).map(drop)
+    }
+
+    fn file(&self, name: &str, text: &str) -> Result<String> {
+        let path = self.files.path().join(name);
+        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        Ok(path.display().to_string())
+    }
+
+    fn add(&mut self, names: &[&str]) -> Result<()> {
+        self.hosts.extend(names.iter().map(|name| (*name).to_owned()));
+        self.skep(&[&["host", "create", "--driver", "local"], names].concat())
+    }
+
+    fn take_out(&mut self, names: &[&str]) -> Result<()> {
+        self.hosts.retain(|host| !names.contains(&host.as_str()));
+        self.skep(&[&["host", "rm", "-y"], names].concat())
+    }
+}
+
+fn create(life: &mut Life<'_>) -> Result<()> {
+    life.hosts = (1..=5).map(|number| format!("{ENVIRONMENT}-{number}")).collect();
+    let create = ["env", "create", ENVIRONMENT, "--template", "default", "--hosts", "5", "--driver", "local"];
+    life.lab.succeed(&create).map(drop)
+}
+
+fn grow(life: &mut Life<'_>) -> Result<()> {
+    life.add(&["prod-6"])
+}
+
+fn label(life: &mut Life<'_>) -> Result<()> {
+    life.skep(&["host", "label", "prod-6", "rack=b"])?;
+    life.lab.wait_for("the label on the node", || {
+        let inspect = ["node", "inspect", "prod-6", "--format", "{{.Spec.Labels.rack}}"];
+        Ok((life.lab.docker(&life.swarm_manager()?, &inspect)?.trim() == "b").then_some(()))
+    })
+}
+
+fn deploy(life: &mut Life<'_>) -> Result<()> {
+    let archive = life.files.path().join("image.tar");
+    story::build_root_file_system(life.files.path(), &archive)?;
+    life.skep(&["image", "load", &archive.display().to_string(), "--import", "skep-demo/busybox:1"])?;
+    let recipe = life.file("whoami.yml", include_str!("../../examples/whoami/compose.yml"))?;
+    life.stacks.insert(STACK.to_owned());
+    life.skep(&["up", "-f", &recipe, "--stack", STACK])
+}
+
+fn evacuate(life: &mut Life<'_>) -> Result<()> {
+    life.skep(&["host", "evacuate", "prod-2"])?;
+    let left = life.lab.docker(&host_id(&life.host("prod-2")?), &["ps", "--quiet"])?;
+    ensure!(left.trim().is_empty(), "the command has ended, and containers still run: {left}");
+    life.skep(&["host", "uncordon", "prod-2"])
+}
+
+fn undeploy(life: &mut Life<'_>) -> Result<()> {
+    life.stacks.remove(STACK);
+    life.skep(&["stack", "rm", STACK, "-y"])
+}
+
+fn shrink(life: &mut Life<'_>) -> Result<()> {
+    let managers = life.swarm_managers()?;
+    let (name, _) = managers.last().context("no host is a swarm manager")?;
+    life.take_out(&[name.as_str()])
+}
+
+/// The engines of two of three swarm managers end, and stay dead.
+fn rescue(life: &mut Life<'_>) -> Result<()> {
+    let managers = life.swarm_managers()?;
+    let [(survivor, _), lost @ ..] = managers.as_slice() else { bail!("no host is a swarm manager") };
+    for (name, id) in lost {
+        life.lab.sigkill_engine(id)?;
+        life.lab.wait_for("the dead engine to be noticed", || {
+            Ok((life.host(name)?["status"]["state"] == "engine-down").then_some(()))
+        })?;
+    }
+    life.skep(&["env", "rescue", ENVIRONMENT, "--from", survivor, "--confirm", ENVIRONMENT])?;
+    let lost: Vec<&str> = lost.iter().map(|(name, _)| name.as_str()).collect();
+    life.take_out(&lost)?;
+    life.add(&["prod-7", "prod-8"])
+}
+
+fn remove(life: &mut Life<'_>) -> Result<()> {
+    life.hosts.clear();
+    life.lab.succeed(&["env", "rm", ENVIRONMENT, "--confirm", ENVIRONMENT]).map(drop)
+}
+
+fn same(what: &str, found: impl Iterator<Item = String>, wished: &BTreeSet<String>) -> Result<()> {
+    // As a list: a set would hide what is there twice.
+    let mut found: Vec<String> = found.collect();
+    found.sort();
+    ensure!(found.iter().eq(wished), "{what}: {wished:?} are wished, there are {found:?}");
+    Ok(())
+}
+
+fn ids(operations: &[Value]) -> BTreeSet<String> {
+    operations.iter().map(id_of).collect()
+}
+
+fn id_of(operation: &Value) -> String {
+    operation["id"].as_str().unwrap_or_default().to_owned()
+}
+
+fn name_of(host: &Value) -> String {
+    host["metadata"]["name"].as_str().unwrap_or_default().to_owned()
+}
+
+fn host_id(host: &Value) -> String {
+    host["metadata"]["id"].as_str().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,96 @@
+//! Other engines for hosts: changed by the driver where that is its business, by the host's agent otherwise.
+//!
+//! The operation's id is the key under which an agent knows a change, so asking again, by whichever leader, finds what was
+//! begun. What has failed is begun anew by another operation only.
+
+use bollard::models::LocalNodeState;
+use skep_hub::{AskError, EngineChange};
+use skep_model::fact::Fact;
+use skep_model::host::Host;
+use skep_model::operation::Operation;
+
+use super::swarm::{listed, local_state, members};
+use super::{RealWorld, Site};
+use crate::world::EffectError;
+
+impl RealWorld {
+    /// Begins the change, or finds that it was begun, or that there is nothing to change.
+    pub(super) async fn change_engine(
+        &self,
+        site: &Site,
+        host: &Host,
+        version: &str,
+        operation: &Operation,
+    ) -> Result<Vec<Fact>, EffectError> {
+        let (environment, id) = (host.environment.clone(), host.id.clone());
+        if let Some(driver) = &host.driver {
+            let changed = self.driver(driver)?.change_engine(&self.key(&host.id), version).await;
+            if changed.map_err(super::machine::failed)? {
+                return Ok(vec![Fact::EngineChanged(environment, id, version.to_owned())]);
+            }
+        }
+        let mut facts = self.observe_engine(site, host, version, operation).await?;
+        facts.push(Fact::EngineChangeBegun(environment, id, operation.id.clone()));
+        Ok(facts)
+    }
+
+    /// Asks the host's agent how far it is.
+    pub(super) async fn observe_engine(
+        &self,
+        site: &Site,
+        host: &Host,
+        version: &str,
+        operation: &Operation,
+    ) -> Result<Vec<Fact>, EffectError> {
+        let key = operation.id.as_str();
+        let asked = site.hub.change_engine(host.id.as_str(), site.term, version, key).await;
+        let told = asked.map_err(|error| not_asked(host, &error))?;
+        match told {
+            EngineChange::Running => Ok(vec![]),
+            EngineChange::Done { version: now } if now == version => {
+                Ok(vec![Fact::EngineChanged(host.environment.clone(), host.id.clone(), now)])
+            }
+            EngineChange::Done { version: now } => Err(EffectError::lasting(format!(
+                "the change of the engine of {} has ended well, and the engine is {now}",
+                host.name
+            ))),
+            EngineChange::Failed { code, said } => Err(EffectError::lasting(format!(
+                "the change of the engine of {} has ended with {code}: {said}",
+                host.name
+            ))),
+        }
+    }
+}
+
+/// Says whether the host serves: its engine answers with this version and takes itself for a node, and the swarm sees it
+/// ready.
+pub(super) async fn verify(site: &Site, host: &Host, version: &str) -> Result<Vec<Fact>, EffectError> {
+    let docker = site.docker(host);
+    let told = docker.version().await.map_err(docker.failed("asking the engine for its version"))?;
+    let now = told.version.unwrap_or_default();
+    if now != version {
+        return Err(EffectError::passing(format!("the engine of {} is {now}", host.name)));
+    }
+    if host.membership.is_some() && local_state(&docker).await?.state != LocalNodeState::ACTIVE {
+        return Err(EffectError::passing(format!("the engine of {} is not in its swarm yet", host.name)));
+    }
+    let (environment, id) = (host.environment.clone(), host.id.clone());
+    let verified = Fact::EngineVerified(environment.clone(), id.clone(), now);
+    if host.membership.is_none() {
+        return Ok(vec![verified]);
+    }
+    let (swarm, nodes) = listed(&site.manager(None)?).await?;
+    let members = members(&site.hosts, &nodes);
+    let is_ready = members.iter().any(|(member, node)| *member == id && node.ready);
+    let mut facts = vec![Fact::SwarmSeen(environment, swarm, members)];
+    facts.extend(is_ready.then_some(verified));
+    Ok(facts)
+}
+
+fn not_asked(host: &Host, error: &AskError) -> EffectError {
+    let told = format!("asking the agent of {} for another engine: {error}", host.name);
+    match error.may_pass() {
+        true => EffectError::passing(told),
+        false => EffectError::lasting(told),
+    }
+}
