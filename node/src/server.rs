@@ -18,7 +18,7 @@ use skep_drivers::{DriverConfig, JoinFile};
 use skep_hub::{Hub, TunnelService};
 use skep_ledger::{Ledger, Request, Tx, transact};
 use skep_model::ids::HostId;
-use skep_model::{access, snapshot};
+use skep_model::{access, manager, snapshot};
 use skep_raft::{ManagerNode, RaftService, Replica, ReplicaConfig, StartError};
 use skep_scheduler::effects::{Invitation, RealWorld};
 use skep_sealing::SealingKey;
@@ -237,7 +237,7 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
     let world = RealWorld::new(&drivers, hub, invitation(identity, managers), sealing);
     tokio::spawn(skep_scheduler::run(ledger.clone(), Arc::new(world), me.name.clone(), replica.leadership()));
     if let Some(token) = config.admin_token.clone() {
-        tokio::spawn(record_beginnings(ledger, token, config.recovery_recipient.clone()));
+        tokio::spawn(record_beginnings(ledger, token, config.clone()));
     }
     tracing::info!(manager = me.name, api = me.api_url, "serving");
 
@@ -355,15 +355,18 @@ fn invitation(identity: Identity, managers: watch::Receiver<Vec<String>>) -> Inv
     })
 }
 
-/// The first administrator's token and the first schedule of backups become valid with the first agreement of the
-/// cluster; every founder tries.
-async fn record_beginnings(ledger: Arc<dyn Ledger>, token: AdminToken, recipient: Option<String>) {
+/// The founders' numbers are taken, and the first administrator's token and the first schedule of backups become valid, with
+/// the first agreement of the cluster: whoever is let in by the token finds a cluster that has nothing left to begin with.
+/// Every founder tries.
+async fn record_beginnings(ledger: Arc<dyn Ledger>, token: AdminToken, config: ServerConfig) {
     let hash = match token.hash() {
         Ok(hash) => hash,
         Err(error) => return tracing::error!(%error, "nobody will be able to sign in"),
     };
+    let founders: Vec<_> = config.founders.iter().map(|founder| (founder.id, founder.name.clone())).collect();
     let rule = |tx: &mut Tx<'_>| {
-        snapshot::bootstrap(tx, recipient.as_deref())?;
+        manager::note_members(tx, &founders)?;
+        snapshot::bootstrap(tx, config.recovery_recipient.as_deref())?;
         access::bootstrap(tx, &token.id, &hash)
     };
     while let Err(error) = transact(&*ledger, Request::new(), rule).await {
