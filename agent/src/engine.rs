@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bollard::errors::Error as DockerError;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use skep_wire::proto::agent::SwarmNode;
 use tokio::net::UnixStream;
@@ -53,7 +54,7 @@ impl Engine {
     /// Where the engine keeps images, containers and volumes, as this agent must name it; the error is why it does not say.
     pub(crate) async fn data_root(&self) -> Result<PathBuf, String> {
         let asked = async {
-            let info = self.client()?.info().await.map_err(|error| error.to_string())?;
+            let info = self.client()?.info().await.map_err(said)?;
             let root = info.docker_root_dir.map(|root| self.entrance.path(root.into()));
             root.ok_or_else(|| "the engine does not say it".to_owned())
         };
@@ -62,7 +63,7 @@ impl Engine {
 
     /// The node of a swarm that the engine is, if it is in one; the error is why it does not say.
     pub(crate) async fn swarm_node(&self) -> Result<Option<SwarmNode>, String> {
-        let asked = async { self.client()?.info().await.map_err(|error| error.to_string()) };
+        let asked = async { self.client()?.info().await.map_err(said) };
         let info = timeout(PROBE_MAX, asked).await.unwrap_or_else(|_| Err(silent()))?;
         let swarm = info.swarm.unwrap_or_default();
         let managers = swarm.remote_managers.unwrap_or_default();
@@ -108,7 +109,7 @@ impl Engine {
     }
 
     async fn ask_version(&self) -> Result<EngineVersion, String> {
-        let version = self.client()?.version().await.map_err(|error| error.to_string())?;
+        let version = self.client()?.version().await.map_err(said)?;
         match (version.version, version.api_version) {
             (Some(version), Some(api)) => Ok(EngineVersion { version, api }),
             _ => Err("the engine does not say its version".into()),
@@ -135,6 +136,34 @@ impl Engine {
     }
 }
 
+/// The client's patience ends at the same moment as ours; the reason is one whichever is first.
+fn said(error: DockerError) -> String {
+    match error {
+        DockerError::RequestTimeoutError => silent(),
+        error => error.to_string(),
+    }
+}
+
 fn silent() -> String {
     format!("the engine did not answer within {} s", PROBE_MAX.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_engine_that_hangs_is_said_to_have_not_answered_whoever_loses_patience_first() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("docker.sock");
+        let _hangs = UnixListener::bind(&socket).expect("listens and answers nobody");
+        let engine = Engine::new(socket, Entrance::default());
+        let (version, root, node) = tokio::join!(engine.probe(), engine.data_root(), engine.swarm_node());
+        assert_eq!(version, Err(silent()));
+        assert_eq!(root, Err(silent()));
+        assert_eq!(node, Err(silent()));
+        assert_eq!(said(DockerError::RequestTimeoutError), silent());
+    }
 }

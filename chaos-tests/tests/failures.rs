@@ -29,16 +29,17 @@ fn states(lab: &Lab) -> Vec<(String, String, String)> {
 /// Waits until exactly this host is in this state with a reason that says these words, and all others are active.
 fn only_this_is_down(lab: &Lab, name: &str, word: &str, said: &str) {
     let begun = Instant::now();
-    lab.wait_for(&format!("{name} to be {word}: {said}"), || {
-        let found = states(lab);
+    let mut found = vec![];
+    let told = lab.wait_for(&format!("{name} to be {word}: {said}"), || {
+        found = states(lab);
         let others_are_well = found.iter().all(|(host, state, _)| host == name || state == "active");
         assert!(others_are_well, "others are concerned: {found:?}");
         let is_so = |(host, state, why): &(String, String, String)| {
             host == name && state == word && why.contains(said)
         };
         Ok(found.iter().any(is_so).then_some(()))
-    })
-    .expect("it is told");
+    });
+    assert!(told.is_ok(), "{told:?}; last seen: {found:?}");
     println!("{name} is {word} after {:.1} s", begun.elapsed().as_secs_f64());
 }
 
