@@ -1,7 +1,7 @@
-//! Changes the version of the host's engine, once for each key.
+//! Changes the version of the host's engine, or starts it anew, once for each key.
 //!
 //! ```text
-//!   <state>/engine-change/key    which change was begun last: its key and version
+//!   <state>/engine-change/key    which change was begun last: its key and version (none: a restart)
 //!   <state>/engine-change/lock   locked by the program that does it, and by its death unlocked
 //!   <state>/engine-change/log    what the program says
 //!   <state>/engine-change/code   its exit code, once it has ended
@@ -9,7 +9,8 @@
 //!
 //! The program outlives the agent, so an agent that starts in the middle finds it by the lock. One that died with the
 //! machine has left no code, and is started again. How an engine is changed is the machine's own business: its program
-//! `/etc/skep/engine-upgrade`, or the packages of Debian and its relatives.
+//! `/etc/skep/engine-upgrade`, or the packages of Debian and its relatives; and how it is started anew is
+//! `/etc/skep/engine-restart`, or the service `docker`.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -74,7 +75,8 @@ impl EngineChanges {
 
     /// Begins the change, or says how far it is.
     pub(crate) async fn ensure(&self, request: &EngineChangeRequest) -> Result<EngineChange, NotChanged> {
-        if !is_word(&request.version) || !is_word(&request.key) {
+        let is_known = if request.restart { request.version.is_empty() } else { is_word(&request.version) };
+        if !is_known || !is_word(&request.key) {
             let message = "a version or a key of a change is not one".to_owned();
             return Err(NotChanged { kind: AgentFailureKind::Invalid, message });
         }
@@ -91,7 +93,7 @@ impl EngineChanges {
                 }
             };
         };
-        if told.engine_version == request.version {
+        if told.engine_version == request.version && !request.restart {
             return Ok(EngineChange { code: Some(0), ..told });
         }
         if let Some(code) = self.code().filter(|_| is_ours) {

@@ -1,4 +1,4 @@
-# Changes the version of this machine's Docker engine: $1 the version, $2 the machine's own program for it, $3 where the exit
+# Changes the version of this machine's Docker engine: $1 the version (none: starts it anew), $2 the machine's own program for it, $3 where the exit
 # code goes. Its standard input is the lock that says that it goes on, so nothing that is started here gets that.
 
 fail() {
@@ -6,7 +6,19 @@ fail() {
     exit "$2"
 }
 
+restart() {
+    if [ -x "$1" ]; then
+        exec "$1"
+    elif [ -d /run/systemd/system ]; then
+        exec systemctl restart docker
+    elif command -v service >/dev/null; then
+        exec service docker restart
+    fi
+    fail "nobody here knows how to start Docker anew; put a program at $1 that does it" 64
+}
+
 change() {
+    [ -n "$1" ] || restart "$(dirname "$2")/engine-restart"
     if [ -x "$2" ]; then
         exec "$2" "$1"
     fi

@@ -27,7 +27,7 @@ impl Bench {
     }
 
     async fn ask(&self, key: &str) -> EngineChange {
-        let request = EngineChangeRequest { version: "29.1.2".into(), key: key.into() };
+        let request = EngineChangeRequest { version: "29.1.2".into(), key: key.into(), restart: false };
         self.changes.ensure(&request).await.unwrap_or_else(|not| panic!("{}", not.message))
     }
 
@@ -71,7 +71,8 @@ async fn an_agent_that_starts_in_the_middle_finds_what_goes_on_and_another_chang
     let engine = Engine::new(bench.folder.path().join("docker.sock"), Entrance::default());
     let program = bench.folder.path().join("engine-upgrade");
     let restarted = EngineChanges::with(engine, bench.folder.path(), &program);
-    let request = |key: &str| EngineChangeRequest { version: "29.1.2".into(), key: key.into() };
+    let request =
+        |key: &str| EngineChangeRequest { version: "29.1.2".into(), key: key.into(), restart: false };
     assert!(restarted.ensure(&request("op_1")).await.expect("is told").running);
     let other = restarted.ensure(&request("op_2")).await.expect_err("one at a time");
     assert_eq!(other.kind, AgentFailureKind::Busy);
@@ -94,8 +95,26 @@ async fn a_change_that_died_with_the_machine_is_begun_again() {
 async fn what_is_no_version_never_reaches_a_shell() {
     let bench = Bench::with("exit 0");
     for version in ["", "$(id)", "1;2", "1 2"] {
-        let request = EngineChangeRequest { version: version.into(), key: "op_1".into() };
+        let request = EngineChangeRequest { version: version.into(), key: "op_1".into(), restart: false };
         let not = bench.changes.ensure(&request).await.expect_err("is refused");
         assert_eq!(not.kind, AgentFailureKind::Invalid, "{version}");
     }
+}
+
+#[tokio::test]
+async fn an_engine_is_started_anew_once_for_each_key_by_the_program_for_that() {
+    let bench = Bench::with(r#"echo "an upgrade" >> "$(dirname "$0")/runs""#);
+    let program = bench.folder.path().join("engine-restart");
+    fs::write(&program, "#!/bin/sh\necho \"$# words\" >> \"$(dirname \"$0\")/runs\"\n").expect("written");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("executable");
+    let restart = |key: &str| EngineChangeRequest { version: String::new(), key: key.into(), restart: true };
+    for key in ["op_1", "op_1", "op_2"] {
+        let deadline = Instant::now() + PATIENCE;
+        while bench.changes.ensure(&restart(key)).await.expect("is told").running {
+            assert!(Instant::now() < deadline, "the restart goes on");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    let runs = fs::read_to_string(bench.folder.path().join("runs")).expect("read");
+    assert_eq!(runs, "0 words\n0 words\n");
 }

@@ -152,6 +152,12 @@ pub trait Driver: Send + Sync {
         Ok(false)
     }
 
+    /// Starts the machine's engine anew, where engines are this driver's business: then the answer is true. Where it is false,
+    /// the agent on the machine does it. Each call is another start.
+    async fn restart_engine(&self, _key: &MachineKey) -> Result<bool, DriverError> {
+        Ok(false)
+    }
+
     /// Every machine of this cluster.
     async fn list(&self) -> Result<Vec<Machine>, DriverError>;
 }

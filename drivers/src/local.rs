@@ -173,6 +173,13 @@ impl Driver for Local {
         self.blocking("changing an engine", change).await.map(|()| true)
     }
 
+    async fn restart_engine(&self, key: &MachineKey) -> Result<bool, DriverError> {
+        needs_root()?;
+        let key = key.clone();
+        let restart = move |layout: &Layout| machine::restart_engine(layout, &key);
+        self.blocking("starting an engine anew", restart).await.map(|()| true)
+    }
+
     async fn forget(&self, key: &MachineKey) -> Result<(), DriverError> {
         needs_root()?;
         let key = key.clone();

@@ -1,4 +1,4 @@
-//! Another engine for a host, changed by its agent.
+//! Another engine for a host, or the same one started anew, by its agent.
 
 use std::time::Duration;
 
@@ -41,7 +41,23 @@ impl Hub {
         version: &str,
         key: &str,
     ) -> Result<EngineChange, AskError> {
-        let request = EngineChangeRequest { version: version.to_owned(), key: key.to_owned() };
+        let request =
+            EngineChangeRequest { version: version.to_owned(), key: key.to_owned(), restart: false };
+        self.ask_for_engine(host, term, request).await
+    }
+
+    /// Asks the host's agent to start its engine anew. Asking again with the same key only says how far that is.
+    pub async fn restart_engine(&self, host: &str, term: u64, key: &str) -> Result<EngineChange, AskError> {
+        let request = EngineChangeRequest { version: String::new(), key: key.to_owned(), restart: true };
+        self.ask_for_engine(host, term, request).await
+    }
+
+    async fn ask_for_engine(
+        &self,
+        host: &str,
+        term: u64,
+        request: EngineChangeRequest,
+    ) -> Result<EngineChange, AskError> {
         let asking = async {
             let stream = self.agent(host, Some(term)).await?;
             Asked::on(stream, Request::EngineChange(request)).await?.reply().await

@@ -14,7 +14,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures::stream::{self, StreamExt};
 use skep_wire::proto::agent::agent_reply::Reply;
 use skep_wire::proto::agent::agent_request::Request;
-use skep_wire::proto::agent::{FactsRequest, Heard, HostFacts, ListenRequest, ProbePeer, SendRequest, Sent};
+use skep_wire::proto::agent::{
+    FactsRequest, Heard, HostFacts, ListenRequest, ProbePeer, SendRequest, Sent, TcpAttempt, TcpOutcome,
+};
 use skep_wire::random;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -95,6 +97,17 @@ impl Hub {
         let (facts, network) = tokio::join!(self.facts(plan), self.probe_network(plan));
         let pairs = facts.into_iter().zip(network);
         pairs.map(|(facts, (heard, sent))| HostProbed { facts, heard, sent }).collect()
+    }
+
+    /// Can this host connect to that port?
+    pub async fn connects(&self, host: &str, address: &str, port: u16) -> Result<bool, AskError> {
+        let peer =
+            ProbePeer { address: address.to_owned(), tcp_ports: wide(&[port]), ..ProbePeer::default() };
+        let request = SendRequest { run: random::bytes::<8>().into(), sender: 0, peers: vec![peer] };
+        let deadline = Instant::now() + SENT_MAX;
+        let sent = by(deadline, SENT_MAX, self.send_probes(host, Some(request))).await?;
+        let connected = |attempt: &TcpAttempt| attempt.outcome() == TcpOutcome::Connected;
+        Ok(sent.peers.iter().flat_map(|peer| &peer.connections).any(connected))
     }
 
     async fn facts(&self, plan: &ProbePlan) -> Vec<Result<HostFactsAt, AskError>> {

@@ -120,10 +120,7 @@ pub(super) fn change_engine(layout: &Layout, key: &MachineKey, version: &str) ->
     let wanted = engine::of_version(layout, version)?;
     let network = network::ensure(layout)?;
     let _held = files::lock(host.lock())?;
-    let Some(before) = files::read::<Claim>(&host.machine_file())? else {
-        let source = std::io::ErrorKind::NotFound.into();
-        return Err(DriverError::Io { trying: "reading", path: host.machine_file(), source });
-    };
+    let before = claim_of(&host)?;
     let changed = Claim { engine: wanted, ..before.clone() };
     if changed.engine != before.engine {
         processes::end(&Owner::part(&host, Role::Engine), Manner::Asked)?;
@@ -136,6 +133,25 @@ pub(super) fn change_engine(layout: &Layout, key: &MachineKey, version: &str) ->
     files::write(&host.machine_file(), &before)?;
     engine::ensure(layout, &host, &network, &before)?;
     Err(DriverError::EngineNotChanged { version: version.to_owned(), why: error.to_string() })
+}
+
+/// Ends the machine's engine and starts it again.
+pub(super) fn restart_engine(layout: &Layout, key: &MachineKey) -> Result<(), DriverError> {
+    let host = layout.host_of(key)?;
+    let network = network::ensure(layout)?;
+    let _held = files::lock(host.lock())?;
+    let claim = claim_of(&host)?;
+    processes::end(&Owner::part(&host, Role::Engine), Manner::Asked)?;
+    engine::ensure(layout, &host, &network, &claim)
+}
+
+/// The claim of a machine that is there.
+fn claim_of(host: &HostLayout) -> Result<Claim, DriverError> {
+    files::read::<Claim>(&host.machine_file())?.ok_or_else(|| DriverError::Io {
+        trying: "reading",
+        path: host.machine_file(),
+        source: std::io::ErrorKind::NotFound.into(),
+    })
 }
 
 pub(super) fn release(layout: &Layout, key: &MachineKey) -> Result<(), DriverError> {

@@ -44,7 +44,7 @@ impl RealWorld {
     ) -> Result<Vec<Fact>, EffectError> {
         let key = operation.id.as_str();
         let asked = site.hub.change_engine(host.id.as_str(), site.term, version, key).await;
-        let told = asked.map_err(|error| not_asked(host, &error))?;
+        let told = asked.map_err(|error| not_asked(host, "for another engine", &error))?;
         match told {
             EngineChange::Running => Ok(vec![]),
             EngineChange::Done { version: now } if now == version => {
@@ -87,8 +87,8 @@ pub(super) async fn verify(site: &Site, host: &Host, version: &str) -> Result<Ve
     Ok(facts)
 }
 
-fn not_asked(host: &Host, error: &AskError) -> EffectError {
-    let told = format!("asking the agent of {} for another engine: {error}", host.name);
+pub(super) fn not_asked(host: &Host, what: &str, error: &AskError) -> EffectError {
+    let told = format!("asking the agent of {} {what}: {error}", host.name);
     match error.may_pass() {
         true => EffectError::passing(told),
         false => EffectError::lasting(told),

@@ -4,6 +4,7 @@
 
 mod balance;
 mod engine;
+mod gossip;
 mod look;
 mod machine;
 mod network;
@@ -142,7 +143,7 @@ impl RealWorld {
             }
             Effect::RescueSwarm { environment, host, .. } => {
                 let site = site(environment)?;
-                swarm::rescue(&site, site.host(host)?, &operation.id).await
+                self.rescue_swarm(&site, site.host(host)?, operation).await
             }
             Effect::RememberNode { environment, host, .. } => {
                 let site = site(environment)?;
@@ -150,7 +151,7 @@ impl RealWorld {
             }
             Effect::AdvertiseManager { environment, host, .. } => {
                 let site = site(environment)?;
-                rejoin::advertise(&site, site.host(host)?).await
+                self.advertise_manager(&site, site.host(host)?, operation).await
             }
             Effect::JoinSwarm { environment, joins } => swarm::join(&site(environment)?, joins).await,
             Effect::SetRole { environment, host, role, .. } => {

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use bollard::models::{Node, NodeSpecAvailabilityEnum, SwarmInitRequest};
+use bollard::models::{Node, NodeSpecAvailabilityEnum};
 use skep_model::fact::Fact;
 use skep_model::host::Host;
 use skep_model::host::moving::{Known, Standing};
 use skep_model::placement::Availability;
 
 use super::Site;
-use super::swarm::{self, Local, SWARM_PORT};
+use super::swarm::{self, Local};
 use crate::world::EffectError;
 
 /// What the swarm knows of the host's node and Skep does not: others can set labels and availability too.
@@ -30,23 +30,19 @@ pub(super) async fn remember(site: &Site, host: &Host) -> Result<Vec<Fact>, Effe
     Ok(vec![Fact::NodeRemembered(host.environment.clone(), host.id.clone(), known)])
 }
 
-/// The only way in which a manager without others can get another address: `docker swarm init --force-new-cluster`. It stays the
-/// node that it was and knows what it knew; nodes that look for it at the old address have to join anew.
-pub(super) async fn advertise(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
+/// Gives a manager without others another address, if it has not got it, and says whether that was so. There is no other way
+/// than to begin the swarm anew; nodes that look for it at the old address have to join anew.
+pub(super) async fn advertise(site: &Site, host: &Host) -> Result<bool, EffectError> {
     let docker = site.docker(host);
-    let address = swarm::address(host)?;
-    if swarm::local_state(&docker).await?.address != address {
-        let request = SwarmInitRequest {
-            listen_addr: Some(format!("0.0.0.0:{SWARM_PORT}")),
-            advertise_addr: Some(address.to_owned()),
-            force_new_cluster: Some(true),
-            ..SwarmInitRequest::default()
-        };
-        docker
-            .init_swarm(request)
-            .await
-            .map_err(docker.failed("giving the swarm's manager its new address"))?;
+    if swarm::local_state(&docker).await?.address == swarm::address(host)? {
+        return Ok(false);
     }
+    swarm::begin_anew(&docker, host).await.map(|()| true)
+}
+
+/// Looks at the manager that has got another address.
+pub(super) async fn advertised(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
+    let docker = site.docker(host);
     let mut facts = swarm::observe_through(site, &docker).await?;
     let local = swarm::local_state(&docker).await?;
     facts.push(Fact::NodeStands(

@@ -14,9 +14,10 @@ use bollard::query_parameters::{DeleteNodeOptions, LeaveSwarmOptions, ListTasksO
 use futures::future::join_all;
 use skep_model::fact::Fact;
 use skep_model::host::{Host, Membership, Role};
-use skep_model::ids::{HostId, OperationId};
+use skep_model::ids::HostId;
 use skep_model::name::Name;
 use skep_model::networks::unfit;
+use skep_model::operation::Operation;
 use skep_model::placement::Availability;
 use tokio::time::{Instant, sleep};
 
@@ -76,30 +77,40 @@ pub(super) async fn adopt(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectE
     observe_through(site, &docker).await
 }
 
-/// Lets one manager decide alone, if the swarm's managers cannot agree. Nodes, services, secrets and networks stay as it
-/// knows them (`docker swarm init --force-new-cluster`).
-pub(super) async fn rescue(
-    site: &Site,
-    host: &Host,
-    operation: &OperationId,
-) -> Result<Vec<Fact>, EffectError> {
+/// Lets one manager decide alone, if the swarm's managers cannot agree, and says whether that was so. Nodes, services,
+/// secrets and networks stay as it knows them.
+pub(super) async fn rescue(site: &Site, host: &Host) -> Result<bool, EffectError> {
     let docker = site.docker(host);
     match agree_on_something(&docker).await? {
-        Ok(()) => {}
+        Ok(()) => Ok(false),
         Err(DockerError::DockerResponseServerError { message, .. }) if has_no_leader(&message) => {
-            let request = SwarmInitRequest {
-                listen_addr: Some(format!("0.0.0.0:{SWARM_PORT}")),
-                advertise_addr: Some(address(host)?.to_owned()),
-                force_new_cluster: Some(true),
-                ..SwarmInitRequest::default()
-            };
-            docker.init_swarm(request).await.map_err(docker.failed("beginning the swarm anew"))?;
+            begin_anew(&docker, host).await.map(|()| true)
         }
-        Err(error) => return Err(docker.failed("asking the swarm's managers to agree on something")(error)),
+        Err(error) => Err(docker.failed("asking the swarm's managers to agree on something")(error)),
     }
-    let mut facts = observe_through(site, &docker).await?;
-    facts.push(Fact::SwarmRescued(site.environment.id.clone(), operation.clone()));
+}
+
+/// Looks at the swarm that was rescued.
+pub(super) async fn rescued(
+    site: &Site,
+    host: &Host,
+    operation: &Operation,
+) -> Result<Vec<Fact>, EffectError> {
+    let mut facts = observe_through(site, &site.docker(host)).await?;
+    facts.push(Fact::SwarmRescued(site.environment.id.clone(), operation.id.clone()));
     Ok(facts)
+}
+
+/// Makes a manager the only one, at the host's address and with what it knows (`docker swarm init --force-new-cluster`). It
+/// stays the node that it was; see also `gossip`.
+pub(super) async fn begin_anew(docker: &Reached, host: &Host) -> Result<(), EffectError> {
+    let request = SwarmInitRequest {
+        listen_addr: Some(format!("0.0.0.0:{SWARM_PORT}")),
+        advertise_addr: Some(address(host)?.to_owned()),
+        force_new_cluster: Some(true),
+        ..SwarmInitRequest::default()
+    };
+    docker.init_swarm(request).await.map_err(docker.failed("beginning the swarm anew")).map(drop)
 }
 
 /// Lets the swarm's managers agree on the manager's node as it is. Asking for something is not enough: who has led until now

@@ -1,0 +1,107 @@
+//! A manager whose swarm was begun anew has to take part in the gossip of nodes about their networks, or overlay networks end at
+//! it and no other node can join as one that is reached.
+//!
+//! Engines do not always begin that again after `docker swarm init --force-new-cluster`: nothing listens at port 7946 until
+//! they are started anew, see <https://github.com/moby/moby/issues/36860>. So whoever begins one anew looks whether somebody listens.
+
+use std::time::Duration;
+
+use skep_hub::EngineChange;
+use skep_model::fact::Fact;
+use skep_model::host::Host;
+use skep_model::operation::Operation;
+use tokio::time::{Instant, sleep};
+
+use super::engine::not_asked;
+use super::{RealWorld, Site, machine, rejoin, swarm};
+use crate::world::EffectError;
+
+/// Where nodes tell each other about networks, over TCP and UDP.
+const GOSSIP_PORT: u16 = 7946;
+
+/// An engine that begins the gossip again by itself does so within a few hundred milliseconds.
+const AFTER_BEGINNING_MAX: Duration = Duration::from_secs(3);
+
+/// One that has just been started has containers to look after.
+const AFTER_START_MAX: Duration = Duration::from_secs(20);
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(250);
+
+impl RealWorld {
+    pub(super) async fn rescue_swarm(
+        &self,
+        site: &Site,
+        host: &Host,
+        operation: &Operation,
+    ) -> Result<Vec<Fact>, EffectError> {
+        let begun = swarm::rescue(site, host).await?;
+        self.ensure_gossip(site, host, operation, begun).await?;
+        swarm::rescued(site, host, operation).await
+    }
+
+    pub(super) async fn advertise_manager(
+        &self,
+        site: &Site,
+        host: &Host,
+        operation: &Operation,
+    ) -> Result<Vec<Fact>, EffectError> {
+        let begun = rejoin::advertise(site, host).await?;
+        self.ensure_gossip(site, host, operation, begun).await?;
+        rejoin::advertised(site, host).await
+    }
+
+    /// Starts the host's engine anew if it takes no part in the gossip; `begun`: its swarm was begun anew just now.
+    ///
+    /// The engine is on its way then, and whether that has helped is seen with the next try.
+    async fn ensure_gossip(
+        &self,
+        site: &Site,
+        host: &Host,
+        operation: &Operation,
+        begun: bool,
+    ) -> Result<(), EffectError> {
+        let patience = if begun { AFTER_BEGINNING_MAX } else { AFTER_START_MAX };
+        if takes_part(site, host, patience).await? {
+            return Ok(());
+        }
+        tracing::info!(host.name = %host.name, "its engine takes no part in the gossip and is started anew");
+        let why =
+            format!("the engine of {} starts anew: the swarm's gossip does not work without", host.name);
+        if let Some(driver) = &host.driver {
+            let restarted = self.driver(driver)?.restart_engine(&self.key(&host.id)).await;
+            if restarted.map_err(machine::failed)? {
+                return Err(EffectError::passing(why));
+            }
+        }
+        let asked = site.hub.restart_engine(host.id.as_str(), site.term, operation.id.as_str()).await;
+        match asked.map_err(|error| not_asked(host, "to start its engine anew", &error))? {
+            EngineChange::Running => Err(EffectError::passing(why)),
+            EngineChange::Done { .. } => Err(EffectError::lasting(format!(
+                "the engine of {} was started anew, and still nothing listens at its port {GOSSIP_PORT}",
+                host.name
+            ))),
+            EngineChange::Failed { code, said } => Err(EffectError::lasting(format!(
+                "the engine of {} takes no part in the swarm's gossip and has to be started anew, and that has ended with \
+                 {code}: {said}. On that host: systemctl restart docker",
+                host.name
+            ))),
+        }
+    }
+}
+
+/// Does it, or begin to within this time?
+async fn takes_part(site: &Site, host: &Host, patience: Duration) -> Result<bool, EffectError> {
+    let address = swarm::address(host)?;
+    let deadline = Instant::now() + patience;
+    loop {
+        let connects = site.hub.connects(host.id.as_str(), address, GOSSIP_PORT).await;
+        if connects.map_err(|error| not_asked(host, "whether its engine listens", &error))? {
+            return Ok(true);
+        }
+        if Instant::now() > deadline {
+            return Ok(false);
+        }
+        sleep(LOOK).await;
+    }
+}
