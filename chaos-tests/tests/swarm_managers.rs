@@ -1,5 +1,5 @@
-//! The swarm's managers are kept as wished although their machines die, and nobody has to ask for it. What the command
-//! line says is checked with `docker`.
+//! The swarm's managers and its hosts are kept as wished although machines die, and nobody has to ask for it. What the
+//! command line says is checked with `docker`.
 
 use std::time::Instant;
 
@@ -48,7 +48,7 @@ fn wait_for_nodes(lab: &Lab, witness: &str, wanted: &[&str]) {
 }
 
 #[test]
-fn a_dead_swarm_manager_is_replaced_and_comes_back_as_a_worker() {
+fn a_dead_swarm_manager_is_replaced_by_a_worker_and_where_that_is_wished_by_a_new_machine() {
     let lab = Lab::start(&Wish::new("keepers", 1, 28_743).expect("a wish")).expect("a manager starts");
     let create = ["env", "create", ENVIRONMENT, "-t", "default", "--hosts", "4", "--driver", "local"];
     lab.succeed(&[&create[..], &["--manager-patience", "10s"]].concat()).expect("four hosts");
@@ -90,6 +90,23 @@ fn a_dead_swarm_manager_is_replaced_and_comes_back_as_a_worker() {
         Ok((environment["status"]["state"] == "active").then_some(()))
     })
     .expect("all is well");
+
+    lab.succeed(&["env", "update", ENVIRONMENT, "--host-patience", "10s"]).expect("is wished");
+    let lost = &managers[2];
+    lab.switch_off(id(&before, lost)).expect("another machine loses power, for ever");
+    let wanted = sorted(vec![
+        format!("{dead} Ready Reachable"),
+        format!("{} Ready Reachable", managers[1]),
+        format!("{spare} Ready Reachable"),
+        // It has its place and none of its tasks: the next number is free.
+        "prod-5 Ready".to_owned(),
+    ]);
+    wait_for_nodes(&lab, witness, &wanted.iter().map(String::as_str).collect::<Vec<_>>());
+    lab.wait_for("the lost machine to be given back", || {
+        let gone = find(&hosts(&lab), lost).is_none();
+        Ok((gone && (lab.engines(), lab.namespaces()) == (4, 4)).then_some(()))
+    })
+    .expect("nothing is left of it, and one machine was made");
 
     lab.succeed(&["env", "rm", ENVIRONMENT, "--confirm", ENVIRONMENT]).expect("everything goes");
     lab.stop().expect("nothing is left");

@@ -19,6 +19,9 @@ pub(crate) struct Wishes {
     /// How long a swarm manager may be down before another host takes its place; off: for ever [default: 5m]
     #[arg(long, value_name = "TIME|off", value_parser = options::duration_or_off)]
     manager_patience: Option<Duration>,
+    /// How long a host may be down before a new machine from its driver takes its place; off: for ever [default: off]
+    #[arg(long, value_name = "TIME|off", value_parser = options::duration_or_off)]
+    host_patience: Option<Duration>,
     /// Move tasks to hosts that have joined, a few services at a time [default: off]
     #[arg(long, value_name = "on|off")]
     rebalance: Option<Switch>,
@@ -92,6 +95,7 @@ impl Wishes {
             managers,
             spread,
             manager_patience,
+            host_patience,
             rebalance,
             mtu,
             encrypted,
@@ -102,11 +106,13 @@ impl Wishes {
             certificate_days,
         } = self;
         let on = |switch: Switch| json!(matches!(switch, Switch::On));
+        let seconds = |time: Duration| json!(time.as_secs());
         let label = |label: &String| if label == OFF { Value::Null } else { json!(label) };
         let fields = [
             ("swarm_managers", managers.map(|managers| json!(managers))),
             ("spread_over", spread.as_ref().map(label)),
-            ("manager_patience_secs", manager_patience.map(|time| json!(time.as_secs()))),
+            ("manager_patience_secs", manager_patience.map(seconds)),
+            ("host_patience_secs", host_patience.map(seconds)),
             ("rebalance", rebalance.map(on)),
             ("mtu", mtu.map(|Mtu(bytes)| json!(bytes))),
             ("encrypted", encrypted.map(on)),
@@ -134,8 +140,8 @@ mod tests {
             Value::Object(Wishes::from_arg_matches(&matched).expect("parses").spec())
         };
         assert_eq!(wished(""), json!({}));
-        let off = json!({"spread_over": null, "manager_patience_secs": 0, "rebalance": false});
-        assert_eq!(wished("--spread off --manager-patience off --rebalance off"), off);
+        let off = json!({"spread_over": null, "manager_patience_secs": 0, "host_patience_secs": 0, "rebalance": false});
+        assert_eq!(wished("--spread off --manager-patience off --host-patience off --rebalance off"), off);
         let some = json!({"swarm_managers": 5, "spread_over": "zone", "rebalance": true});
         assert_eq!(wished("--managers 5 --spread zone --rebalance on"), some);
         let keys = json!({"autolock": true, "certificate_days": 30});

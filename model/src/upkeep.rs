@@ -20,6 +20,10 @@ pub struct Upkeep {
     /// How long a swarm manager may be down before another host takes its place; zero: for ever.
     #[serde(default = "manager_patience")]
     pub manager_patience_secs: u32,
+    /// How long a host that has a driver may be down before a new machine takes its place; zero: for ever. Machines cost
+    /// money, so nobody gets one unasked.
+    #[serde(default)]
+    pub host_patience_secs: u32,
     /// Are tasks moved to hosts that have joined?
     #[serde(default)]
     pub rebalance: bool,
@@ -31,8 +35,16 @@ fn manager_patience() -> u32 {
 
 impl Default for Upkeep {
     fn default() -> Upkeep {
-        Upkeep { manager_patience_secs: manager_patience(), rebalance: false }
+        Upkeep { manager_patience_secs: manager_patience(), host_patience_secs: 0, rebalance: false }
     }
+}
+
+/// Refuses a patience that is too short to tell anything, or too long to be meant; zero is for ever.
+pub(crate) fn patience(what: &'static str, secs: u32) -> Ruling<u32> {
+    if secs > 0 {
+        within(what, secs, PATIENCE_MAX_SECS)?;
+    }
+    Ok(secs)
 }
 
 /// Refuses a time that is too short to tell anything, or longer than `max_secs`.

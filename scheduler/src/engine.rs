@@ -25,6 +25,7 @@ use skep_model::ids::OperationId;
 use skep_model::operation::{self, Direction, Operation, Rest, State};
 use skep_model::{CLUSTER, Refusal, Ruling};
 
+use crate::plan::{self, Decision, Ids};
 use crate::slots::{Slot, Slots};
 use crate::workflow::{At, Late, Next, Step, Workflow};
 use crate::world::{EffectError, World};
@@ -404,8 +405,8 @@ impl Engine {
     }
 
     /// Starts what a planner has decided, unless its subject is in other hands by now.
-    pub async fn start(&self, decision: &crate::plan::Decision, id: OperationId) -> Result<(), Stop> {
-        self.write(|tx| crate::plan::begin(tx, decision, &id)).await
+    pub async fn start(&self, decision: &Decision, ids: &Ids) -> Result<(), Stop> {
+        self.write(|tx| plan::begin(tx, decision, ids)).await
     }
 
     /// Lets the records of operations go that have ended.

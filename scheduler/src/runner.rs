@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::engine::{Engine, Stop, Turned};
-use crate::plan::{self, Hosts, Picture};
+use crate::plan::{self, Hosts, Ids, Picture};
 use crate::world::World;
 
 /// A pass without any change: deadlines pass, and pauses after failures end.
@@ -116,7 +116,7 @@ async fn pass(engine: &Engine, history: &mut History, known: &mut Hosts) -> Resu
     *known = picture.known();
     for decision in plan::decide(&picture)? {
         tracing::info!(%decision, "a planner starts an operation");
-        engine.start(&decision, OperationId::new(Uuid::now_v7())).await?;
+        engine.start(&decision, &Ids::mint(Uuid::now_v7)).await?;
     }
     let rested = picture.rested();
     if !rested.is_empty() {

@@ -14,7 +14,7 @@ use skep_model::ids::{EnvironmentId, HostId, OperationId};
 use skep_model::operation::Operation;
 use skep_model::placement::Availability;
 use skep_model::{CLUSTER, Ruling};
-use skep_scheduler::plan::{self, Picture};
+use skep_scheduler::plan::{self, Ids, Picture};
 use skep_scheduler::{Effect, EffectError, Engine, Turned, World};
 use uuid::Uuid;
 
@@ -66,7 +66,7 @@ async fn settle(ledger: &Arc<MemoryLedger>, engine: &Engine) {
     for _ in 0..ROUNDS_MAX {
         let picture = Picture::of(ledger.view(), ledger.now()).expect("reads");
         for decision in plan::decide(&picture).expect("decides") {
-            engine.start(&decision, OperationId::new(Uuid::now_v7())).await.expect("starts");
+            engine.start(&decision, &Ids::mint(Uuid::now_v7)).await.expect("starts");
         }
         let operations = ledger.view().list::<Operation>(CLUSTER).expect("reads");
         let open: Vec<_> = operations.into_iter().filter(|operation| !operation.ended()).collect();

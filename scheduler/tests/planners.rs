@@ -16,7 +16,7 @@ use skep_model::sealed::Sealed;
 use skep_model::stack::{self, ServiceSeen, Stack, StackWish};
 use skep_model::testing::Swarm;
 use skep_model::{CLUSTER, swarm_keys};
-use skep_scheduler::plan::{self, Decision, Picture};
+use skep_scheduler::plan::{self, Decision, Ids, Picture};
 use uuid::Uuid;
 
 /// Four hosts in one swarm, three of them managers; the agent of one manager is gone.
@@ -29,6 +29,11 @@ async fn a_swarm_with_a_silent_manager() -> Swarm {
 fn decided(ledger: &MemoryLedger) -> Vec<Decision> {
     let picture = Picture::of(ledger.view(), ledger.now()).expect("reads");
     plan::decide(&picture).expect("decides")
+}
+
+fn ids(first: u128) -> Ids {
+    let mut next = first..;
+    Ids::mint(|| Uuid::from_u128(next.next().expect("there are enough")))
 }
 
 #[tokio::test]
@@ -108,9 +113,9 @@ async fn a_manager_that_was_lost_for_long_is_replaced_and_the_operation_says_why
     assert_eq!(decided[0].workflow, workflow::FORM_SWARM);
     let why = &decided[0].why;
     assert!(why.starts_with("host prod-2, a manager of the swarm, is unreachable since "), "{why}");
-    let id = OperationId::new(uuid::Uuid::from_u128(200));
-    swarm.change(|tx| plan::begin(tx, &decided[0], &id)).await;
-    let begun = swarm.ledger.view().get::<Operation>(skep_model::CLUSTER, id.as_str());
+    let ids = ids(200);
+    swarm.change(|tx| plan::begin(tx, &decided[0], &ids)).await;
+    let begun = swarm.ledger.view().get::<Operation>(skep_model::CLUSTER, ids.operation.as_str());
     assert_eq!(&begun.expect("reads").expect("was begun").reason, why);
 
     // The decision is of this absence: when the host has been back, it is to be decided anew.
@@ -240,9 +245,9 @@ async fn tasks_are_moved_once_for_a_host_that_has_joined_if_that_is_wished_and_a
         })
         .await;
 
-    let id = OperationId::new(uuid::Uuid::from_u128(200));
-    swarm.change(|tx| plan::begin(tx, &begun[0], &id)).await;
-    swarm.change(|tx| ended(tx, id.as_str())).await;
+    let ids = ids(200);
+    swarm.change(|tx| plan::begin(tx, &begun[0], &ids)).await;
+    swarm.change(|tx| ended(tx, ids.operation.as_str())).await;
     after(3_600);
     assert_eq!(decided(&swarm.ledger), [], "once is enough for one join");
 }
@@ -421,8 +426,7 @@ async fn managers_move_one_after_the_other_and_workers_when_they_have_all_moved(
     }
     assert_eq!(moved(&swarm), ["prod-1"]);
     let begin = decided(&swarm.ledger).remove(0);
-    let id = skep_model::ids::OperationId::new(uuid::Uuid::from_u128(77));
-    swarm.change(|tx| plan::begin(tx, &begin, &id)).await;
+    swarm.change(|tx| plan::begin(tx, &begin, &ids(77))).await;
     let known = Known {
         node: "node-1".into(),
         role: Role::Manager,
@@ -478,4 +482,86 @@ async fn the_place_of_a_manager_that_joins_anew_is_not_given_away() {
     let decided = decided(&swarm.ledger);
     assert_eq!(decided.len(), 1, "{decided:?}");
     assert_eq!(decided[0].why, "host prod-2 is ready and in no swarm", "prod-4 is not promoted");
+}
+
+fn replacements(swarm: &Swarm) -> Vec<Decision> {
+    let mut decided = decided(&swarm.ledger);
+    decided.retain(|decision| decision.workflow == workflow::REPLACE_HOST);
+    decided
+}
+
+/// Which hosts a planner would give a new machine.
+fn replaced(swarm: &Swarm) -> Vec<String> {
+    replacements(swarm).into_iter().map(|decision| decision.subject.name).collect()
+}
+
+/// Nobody works on them, and they are replaced when they are down for so long.
+async fn hosts_are_replaced_after(swarm: &Swarm, secs: u32) {
+    let environment = swarm.environment();
+    swarm
+        .change(|tx| {
+            let mut environment = environment.clone();
+            environment.upkeep.host_patience_secs = secs;
+            tx.put(&environment);
+            for active in tx.list::<Active>(CLUSTER)? {
+                tx.delete::<Active>(CLUSTER, &active.subject);
+            }
+            Ok(())
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_host_that_is_down_for_too_long_gets_a_new_machine_only_where_that_is_wished() {
+    let swarm = Swarm::of(3, 2).await;
+    swarm.silent(4).await;
+    let since = swarm.ledger.now();
+    let after = |secs| swarm.ledger.set_now(since + SignedDuration::from_secs(secs));
+    after(24 * 3_600);
+    assert_eq!(replaced(&swarm), Vec::<String>::new(), "nobody has wished for it");
+    hosts_are_replaced_after(&swarm, 600).await;
+    after(599);
+    assert_eq!(replaced(&swarm), Vec::<String>::new(), "it may come back");
+    after(600);
+    assert_eq!(replaced(&swarm), ["prod-4"]);
+
+    swarm.host_is(4, |host| host.driver = None).await;
+    assert_eq!(replaced(&swarm), Vec::<String>::new(), "nobody knows how to make a machine like it");
+    swarm.host_is(4, |host| host.driver = Some("local".into())).await;
+    swarm.host_is(4, |host| host.swarm_locked = true).await;
+    assert_eq!(replaced(&swarm), Vec::<String>::new(), "it waits for a key");
+    swarm.host_is(4, |host| host.swarm_locked = false).await;
+
+    let decision = replacements(&swarm).remove(0);
+    assert!(decision.why.starts_with("host prod-4 is unreachable since "), "{}", decision.why);
+    let ids = ids(500);
+    swarm.change(|tx| plan::begin(tx, &decision, &ids)).await;
+    let begun = swarm.operation(workflow::REPLACE_HOST, 4);
+    assert_eq!((&begun.id, &begun.reason), (&ids.operation, &decision.why));
+    let place = swarm.environment.as_str();
+    let new = swarm.ledger.view().get::<Host>(place, ids.successor.host.as_str()).expect("reads");
+    assert_eq!(new.expect("is being made").replaces.as_ref(), Some(&swarm.hosts[3]));
+
+    swarm.silent(5).await;
+    after(1_300);
+    assert_eq!(replaced(&swarm), Vec::<String>::new(), "one after the other");
+}
+
+/// More machines would not help hosts that are all cut off; and a decision that is late buys nothing.
+#[tokio::test]
+async fn no_machine_is_made_while_most_hosts_are_ill_or_for_one_that_is_back() {
+    let swarm = Swarm::of(1, 3).await;
+    hosts_are_replaced_after(&swarm, 10).await;
+    for number in [2, 3] {
+        swarm.silent(number).await;
+    }
+    swarm.ledger.set_now(swarm.ledger.now() + SignedDuration::from_secs(60));
+    assert_eq!(replaced(&swarm), Vec::<String>::new(), "half of them");
+    swarm.host_is(3, |host| host.agent.connected = true).await;
+    let decision = replacements(&swarm).remove(0);
+    assert_eq!(decision.subject.name, "prod-2");
+    swarm.host_is(2, |host| host.agent.connected = true).await;
+    swarm.change(|tx| plan::begin(tx, &decision, &ids(500))).await;
+    let hosts = swarm.ledger.view().list_all::<Host>().expect("reads");
+    assert_eq!(hosts.len(), 4, "it is back, and no host was made in its place");
 }

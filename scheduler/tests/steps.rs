@@ -1,15 +1,16 @@
 //! What single steps answer where the answer decides about a swarm, a machine or somebody's work.
 
-use skep_ledger::Ledger;
+use skep_ledger::{Ledger, Tx};
 use skep_model::fact::{self, Fact};
 use skep_model::host::moving::Standing;
-use skep_model::host::{self, Role};
+use skep_model::host::{self, Role, renewal};
 use skep_model::ids::OperationId;
 use skep_model::operation::{Active, Operation, workflow};
 use skep_model::placement::{self, Availability, Change};
 use skep_model::preflight::{Checked, Found};
 use skep_model::testing::Swarm;
 use skep_model::{CLUSTER, Refusal, environment};
+use skep_scheduler::plan::Ids;
 use skep_scheduler::workflows::WORKFLOWS;
 use skep_scheduler::{At, Effect, Next, Step};
 use uuid::Uuid;
@@ -308,4 +309,24 @@ async fn a_host_whose_address_another_one_has_as_well_stays_and_says_why() {
     swarm.host_is(3, |host| host.machine.as_mut().expect("has one").address = "10.90.7.7".into()).await;
     let at = moved(&swarm, 2).await;
     assert_eq!(moving("leave", &at), Next::Turn("prod-3 has the same address".into()));
+}
+
+/// Somebody who asks for a replacement has a reason; what was begun because the host was down has none any more.
+#[tokio::test]
+async fn a_replacement_that_nobody_asked_for_is_given_up_when_the_host_is_back() {
+    for (reason, is_given_up) in [("host prod-2 is unreachable", true), ("", false)] {
+        let swarm = Swarm::of(3, 0).await;
+        swarm.silent(2).await;
+        let ids = Ids::mint(Uuid::now_v7);
+        let (old, place) = (swarm.hosts[1].as_str(), swarm.environment());
+        let begin = |tx: &mut Tx<'_>| {
+            renewal::replace_lost(tx, &place, old, &ids.successor, ids.operation.clone(), reason).map(drop)
+        };
+        swarm.change(begin).await;
+        let waits = asked(&swarm, workflow::REPLACE_HOST, "new", 2);
+        assert!(matches!(waits, Next::Wait(_)), "{waits:?}");
+        swarm.host_is(2, |host| host.agent.connected = true).await;
+        let next = asked(&swarm, workflow::REPLACE_HOST, "new", 2);
+        assert_eq!(matches!(next, Next::Turn(why) if why == "prod-2 is back"), is_given_up, "{reason}");
+    }
 }

@@ -59,6 +59,8 @@ struct EnvironmentSpec {
     spread_over: Option<String>,
     /// For how many seconds a swarm manager may be down before another host takes its place; 0: for ever.
     manager_patience_secs: u32,
+    /// For how many seconds a host may be down before a new machine takes its place; 0: for ever.
+    host_patience_secs: u32,
     /// Are tasks moved to hosts that have joined?
     rebalance: bool,
     /// The largest packets between its hosts; null: what the narrowest of their links carries.
@@ -96,6 +98,8 @@ struct EnvironmentSpecPatch {
     spread_over: Option<Option<String>>,
     /// For how many seconds a swarm manager may be down before another host takes its place; 0: for ever.
     manager_patience_secs: Option<u32>,
+    /// For how many seconds a host may be down before a new machine takes its place; 0: for ever.
+    host_patience_secs: Option<u32>,
     /// Are tasks moved to hosts that have joined?
     rebalance: Option<bool>,
     /// The largest packets between its hosts; null: what the narrowest of their links carries.
@@ -131,6 +135,7 @@ impl From<EnvironmentSpecPatch> for environment::Change {
             swarm_managers: patch.swarm_managers,
             spread_over: patch.spread_over,
             manager_patience_secs: patch.manager_patience_secs,
+            host_patience_secs: patch.host_patience_secs,
             rebalance: patch.rebalance,
             mtu: patch.mtu,
             encrypted: patch.encrypted,
@@ -248,6 +253,7 @@ impl Environment {
                 swarm_managers: stored.swarm_managers,
                 spread_over: stored.spread_over.clone(),
                 manager_patience_secs: stored.upkeep.manager_patience_secs,
+                host_patience_secs: stored.upkeep.host_patience_secs,
                 rebalance: stored.upkeep.rebalance,
                 mtu: stored.mtu,
                 encrypted: stored.options.encrypted,

@@ -14,7 +14,7 @@ use crate::nfs::Nfs;
 use crate::operation::{self, Operation, workflow};
 use crate::options::{self, address_pool, mtu, swarm_managers};
 use crate::swarm_keys;
-use crate::upkeep::{self, PATIENCE_MAX_SECS};
+use crate::upkeep;
 use crate::{Refusal, Ruling, placement};
 
 /// Wishes for an environment; whatever is `None` stays as it is.
@@ -26,6 +26,8 @@ pub struct Change {
     pub spread_over: Option<Option<String>>,
     /// How long a swarm manager may be down before another host takes its place; zero: for ever.
     pub manager_patience_secs: Option<u32>,
+    /// How long a host may be down before a new machine takes its place; zero: for ever.
+    pub host_patience_secs: Option<u32>,
     /// Are tasks moved to hosts that have joined?
     pub rebalance: Option<bool>,
     /// What its networks' packets may have; `Some(None)`: what the hosts' links carry.
@@ -128,11 +130,12 @@ impl Change {
     /// Templates say nothing of it.
     fn apply_to_upkeep(&self, environment: &mut Environment, now: Timestamp) -> Ruling<()> {
         if let Some(secs) = self.manager_patience_secs {
-            if secs > 0 {
-                let what = "the patience with a swarm manager that is down";
-                upkeep::within(what, secs, PATIENCE_MAX_SECS)?;
-            }
-            environment.upkeep.manager_patience_secs = secs;
+            let what = "the patience with a swarm manager that is down";
+            environment.upkeep.manager_patience_secs = upkeep::patience(what, secs)?;
+        }
+        if let Some(secs) = self.host_patience_secs {
+            let what = "the patience with a host that is down";
+            environment.upkeep.host_patience_secs = upkeep::patience(what, secs)?;
         }
         if let Some(rebalance) = self.rebalance {
             // Whoever turns it on does not ask for the tasks of today to be restarted.

@@ -43,6 +43,11 @@ pub fn reprovision(
     operation::start(tx, id, workflow::REPROVISION_HOST, subject(&host), Some(environment), None)
 }
 
+/// What the replacement of a host is about: a host has an operation of its own meanwhile, and so has the new one.
+pub fn replacement(old: &Host) -> Subject {
+    Subject::new("replacement", &old.id, &old.name)
+}
+
 /// Asks for a new host of the same kind, role and labels, and for the removal of the old one once the new one is there.
 pub fn replace(
     tx: &mut Tx<'_>,
@@ -52,15 +57,43 @@ pub fn replace(
     id: OperationId,
 ) -> Ruling<Operation> {
     let old = staying(tx, environment, reference)?;
-    needs_driver(environment, &old)?;
-    let subject = Subject::new("replacement", &old.id, &old.name);
+    begin_replacement(tx, environment, &old, successor, id, "")
+}
+
+/// The same for a host that is down, which nobody has asked for; none if it is not down any more.
+pub fn replace_lost(
+    tx: &mut Tx<'_>,
+    environment: &Environment,
+    old: &str,
+    successor: &Successor,
+    id: OperationId,
+    reason: &str,
+) -> Ruling<Option<Operation>> {
+    match tx.get::<Host>(environment.id.as_str(), old)? {
+        Some(old) if old.down_since().is_some() => {
+            begin_replacement(tx, environment, &old, successor, id, reason).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+fn begin_replacement(
+    tx: &mut Tx<'_>,
+    environment: &Environment,
+    old: &Host,
+    successor: &Successor,
+    id: OperationId,
+    reason: &str,
+) -> Ruling<Operation> {
+    needs_driver(environment, old)?;
+    let subject = replacement(old);
     if let Some(active) = tx.get::<Active>(CLUSTER, &subject.index())? {
         let operation = active.operation.to_string();
         return Err(Refusal::OperationInProgress { subject: subject.to_string(), operation });
     }
     let name = match &successor.name {
         Some(name) => name.clone(),
-        None => next_name(tx, &old)?,
+        None => next_name(tx, old)?,
     };
     let host = Host {
         options: old.options.clone(),
@@ -70,7 +103,8 @@ pub fn replace(
         replaces: Some(old.id.clone()),
         ..new_host(tx, environment, successor.host.clone(), &name, old.driver.clone())?
     };
-    let operation = operation::start(tx, id, workflow::REPLACE_HOST, subject, Some(environment), None)?;
+    let workflow = workflow::REPLACE_HOST;
+    let operation = operation::start_because(tx, id, workflow, subject, Some(environment), reason)?;
     start(tx, environment, &host, successor.creation.clone(), Some(operation.id.clone()))?;
     Ok(operation)
 }

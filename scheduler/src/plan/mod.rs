@@ -11,6 +11,7 @@ mod pause;
 mod preflight;
 mod registry;
 mod removal;
+mod replacement;
 mod swarm;
 mod swarm_keys;
 
@@ -22,10 +23,12 @@ use jiff::{SignedDuration, Timestamp};
 use skep_ledger::{ReadError, Revision, Tx, View};
 use skep_model::environment::Environment;
 use skep_model::host::Host;
-use skep_model::ids::{EnvironmentId, OperationId};
+use skep_model::host::renewal::{self, Successor};
+use skep_model::ids::{EnvironmentId, HostId, OperationId};
 use skep_model::operation::{self, Active, Rest, Subject, workflow};
 use skep_model::resource::CloudResource;
 use skep_model::{CLUSTER, Ruling};
+use uuid::Uuid;
 
 /// After a failed operation nobody asked for, the next one is not started before; doubled each time where nothing has
 /// changed since.
@@ -53,6 +56,7 @@ pub const PLANNERS: &[Planner] = &[
     registry::plan,
     balance::plan,
     removal::plan,
+    replacement::plan,
     left_behind::plan,
     pause::plan,
 ];
@@ -186,8 +190,31 @@ pub fn decide(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
     Ok(decisions)
 }
 
+/// What a decision is known by once it is written down.
+#[derive(Debug, Clone)]
+pub struct Ids {
+    /// The operation.
+    pub operation: OperationId,
+    /// The host that it makes, if it makes one.
+    pub successor: Successor,
+}
+
+impl Ids {
+    /// Makes them of new UUIDs.
+    pub fn mint(mut uuid: impl FnMut() -> Uuid) -> Ids {
+        Ids {
+            operation: OperationId::new(uuid()),
+            successor: Successor {
+                host: HostId::new(uuid()),
+                creation: OperationId::new(uuid()),
+                name: None,
+            },
+        }
+    }
+}
+
 /// Writes a decision down, unless its subject is in the hands of another operation by now.
-pub fn begin(tx: &mut Tx<'_>, decision: &Decision, id: &OperationId) -> Ruling<()> {
+pub fn begin(tx: &mut Tx<'_>, decision: &Decision, ids: &Ids) -> Ruling<()> {
     let environment = tx.get::<Environment>(CLUSTER, decision.environment.as_str())?;
     if environment.is_none() && decision.workflow != workflow::RELEASE_MACHINE {
         return Ok(());
@@ -198,14 +225,19 @@ pub fn begin(tx: &mut Tx<'_>, decision: &Decision, id: &OperationId) -> Ruling<(
     match (decision.workflow, &environment) {
         (workflow::FORM_SWARM, Some(environment)) => swarm::give_up_lost_manager(tx, environment)?,
         (workflow::REBALANCE_SWARM, Some(environment)) => {
-            skep_model::balance::begin(tx, &environment.id, id)?;
+            skep_model::balance::begin(tx, &environment.id, &ids.operation)?;
+        }
+        (workflow::REPLACE_HOST, Some(environment)) => {
+            let (host, id) = (&decision.subject.id, ids.operation.clone());
+            renewal::replace_lost(tx, environment, host, &ids.successor, id, &decision.why)?;
+            return Ok(());
         }
         _ => {}
     }
     let subject = decision.subject.clone();
     operation::start_because(
         tx,
-        id.clone(),
+        ids.operation.clone(),
         decision.workflow,
         subject,
         environment.as_deref(),

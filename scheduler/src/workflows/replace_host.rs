@@ -2,6 +2,8 @@
 //!
 //! Making and removing are operations of their own. If the new host cannot be made, it is removed again and the old one stays
 //! as it was. Once the old one is on its way out, the new one stays whatever happens.
+//!
+//! Begun by itself, because the old one is down, it is given up if that one comes back before it is on its way out.
 
 use skep_model::host::Host;
 use skep_model::operation::workflow;
@@ -30,6 +32,9 @@ fn new(at: &At) -> Next {
     let Some(new) = successor(at) else {
         return Next::Turn("the new host is gone".into());
     };
+    if let Some(old) = back(at) {
+        return Next::Turn(format!("{} is back", old.name));
+    }
     if new.removal.is_some() {
         return Next::Turn(format!("the removal of {} was asked for", new.name));
     }
@@ -51,6 +56,7 @@ fn old(at: &At) -> Next {
             return Next::Wait(format!("{} is being removed", old.name));
         }
         (Some(_), None) => return Next::Turn("the new host is gone".into()),
+        (Some(old), _) if back(at).is_some() => return Next::Turn(format!("{} is back", old.name)),
         (Some(old), Some(new)) => (old, new),
     };
     match at.environment_goes() || new.removal.is_some() {
@@ -75,6 +81,11 @@ fn give_up(at: &At) -> Next {
 /// The host whose place is taken, unless it is gone.
 fn replaced(at: &At) -> Option<&Host> {
     at.host()
+}
+
+/// The host whose place is taken, if nobody has asked for that and it does its part again.
+fn back(at: &At) -> Option<&Host> {
+    replaced(at).filter(|old| !at.operation.reason.is_empty() && old.is_active())
 }
 
 /// The host that takes its place; of an earlier attempt another may still be on its way out.

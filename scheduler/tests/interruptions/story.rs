@@ -17,7 +17,7 @@ use skep_model::operation::{self, ITSELF, Operation, State};
 use skep_model::resource::CloudResource;
 use skep_model::stack::{Stack, StackWish};
 use skep_model::{CLUSTER, Ruling};
-use skep_scheduler::plan::{self, Picture};
+use skep_scheduler::plan::{self, Ids, Picture};
 use skep_scheduler::{Engine, Stop, Turned};
 use uuid::Uuid;
 
@@ -286,8 +286,8 @@ impl Story {
         let mut next = LOOK;
         let picture = Picture::of(self.ledger.view(), self.ledger.now()).expect("reads");
         for decision in plan::decide(&picture).expect("decides") {
-            let id = OperationId::new(self.mint());
-            match self.engine.start(&decision, id).await {
+            let ids = Ids::mint(|| self.mint());
+            match self.engine.start(&decision, &ids).await {
                 Ok(()) => moved = true,
                 Err(stop) => self.new_leader(&stop),
             }
