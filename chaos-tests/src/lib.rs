@@ -11,6 +11,7 @@ pub mod machine_part;
 pub mod managers;
 pub mod membership;
 pub mod process;
+pub mod registry;
 pub mod speed;
 pub mod steps;
 pub mod story;

@@ -203,7 +203,9 @@ async fn check(
         let asked = api.parts.hub.call(host.id.as_str(), None, "/auth", Some(body.clone().into_bytes()));
         match timeout(CHECK_MAX, asked).await {
             Ok(Ok(_)) => return Ok(()),
-            Ok(Err(DockerError::DockerResponseServerError { status_code: 401, .. })) => {
+            Ok(Err(DockerError::DockerResponseServerError { status_code, message }))
+                if is_refusal(status_code, &message) =>
+            {
                 let detail = format!("registry {server} does not let '{user}' in with this password");
                 return Err(Problem::new(DoorCode::LoginRefused, detail));
             }
@@ -219,4 +221,23 @@ async fn check(
     Err(Problem::new(DoorCode::RegistryUnreachable, detail).hinting(UNCHECKED_HINT))
 }
 
+/// Has the registry said no? Engines answer with its own status only for registries that give out tokens; for those that ask
+/// for user and password themselves, they fail and quote it.
+fn is_refusal(status: u16, message: &str) -> bool {
+    status == 401 || message.contains("failed with status: 401")
+}
+
 const UNCHECKED_HINT: &str = "to keep it without asking: skep registry login --no-check";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_that_lets_nobody_in_is_told_from_one_that_cannot_be_asked() {
+        let quoted = "login attempt to http://10.0.0.1:5000/v2/ failed with status: 401 Unauthorized";
+        assert!(is_refusal(500, quoted) && is_refusal(401, "unauthorized: incorrect username or password"));
+        assert!(!is_refusal(500, "Get \"http://10.0.0.1:5000/v2/\": connection refused"));
+        assert!(!is_refusal(500, "login attempt to http://10.0.0.1:5000/v2/ failed with status: 503"));
+    }
+}
