@@ -37,7 +37,9 @@ demo: build
 	@$(if $(AS_ROOT),echo 'The demo starts Docker engines in network namespaces: it runs as root.')
 	$(AS_ROOT) $(BIN)/skep-demo $(if $(ONCE),--once)
 
-test: build
+# With the features that tests select, or everything would be built a second time.
+test: setup
+	cargo build --workspace --all-targets --locked
 	@$(if $(AS_ROOT),echo 'Some tests run real hosts: the tests run as root.' && sudo -v)
 	$(RUNNER) cargo $(if $(shell cargo nextest --version 2>/dev/null),nextest run,test) --workspace --locked
 
