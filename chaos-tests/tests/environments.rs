@@ -189,5 +189,9 @@ fn other_engines(lab: &Lab, hosts: &BTreeMap<String, Value>) {
     let expected: BTreeMap<_, _> =
         order.iter().map(|name| (name.clone(), format!("{next} ready active"))).collect();
     wait_for_engines(lab, hosts, &expected);
-    assert_eq!(containers(lab, hosts).values().sum::<usize>(), 7);
+    lab.wait_for("all tasks to run", || {
+        let running = containers(lab, hosts).values().sum::<usize>();
+        Ok((running == 7).then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error:#}: {:?}", containers(lab, hosts)));
 }

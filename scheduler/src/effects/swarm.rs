@@ -29,8 +29,9 @@ use crate::world::EffectError;
 /// Docker's own port for the swarm's managers.
 pub(super) const SWARM_PORT: u16 = 2377;
 
-/// How long removing a node that was demoted is tried. Managers agree on it within a second or two, if they agree at all.
-const FORGET_MAX: Duration = Duration::from_secs(10);
+/// How long removing a node that was demoted is tried. Managers agree on it within a second or two; busy ones have needed more
+/// than ten.
+const FORGET_MAX: Duration = Duration::from_secs(30);
 
 /// Between two tries.
 const FORGET_PAUSE: Duration = Duration::from_millis(200);
@@ -193,17 +194,18 @@ async fn forget_ghosts(site: &Site, manager: &Reached, joins: &[(HostId, Name, R
 }
 
 /// Takes a node of no use out of the swarm, whatever the swarm still thinks of it. A manager is one for a moment longer after
-/// it was demoted, and cannot be removed for as long.
+/// it was demoted, and cannot be removed for as long. One that was to be a manager and never became one cannot be demoted
+/// ("can't find manager in raft memberlist"), and needs not be.
 async fn forget(manager: &Reached, node: &str) -> Result<(), EffectError> {
     let worker = |spec: &mut bollard::models::NodeSpec| {
         spec.role.replace(NodeSpecRoleEnum::WORKER) != Some(NodeSpecRoleEnum::WORKER)
     };
-    update(manager, node, worker).await?;
+    let demoted = update(manager, node, worker).await;
     let deadline = Instant::now() + FORGET_MAX;
     loop {
         match manager.delete_node(node, Some(DeleteNodeOptions { force: true })).await {
             Err(error) if not_found(&error) => return Ok(()),
-            Err(_) if Instant::now() < deadline => sleep(FORGET_PAUSE).await,
+            Err(_) if demoted.is_ok() && Instant::now() < deadline => sleep(FORGET_PAUSE).await,
             removed => return removed.map_err(manager.failed("removing a node that is gone")),
         }
     }
