@@ -401,7 +401,14 @@ pub(super) fn runs(task: &Task) -> bool {
 
 async fn leave_here(docker: &Reached) -> Result<(), EffectError> {
     let options = LeaveSwarmOptions { force: true };
-    docker.leave_swarm(Some(options)).await.map_err(docker.failed("leaving the swarm"))
+    docker.leave_swarm(Some(options)).await.map_err(docker.failed("leaving the swarm"))?;
+    // An engine that was about to give its node another part may begin it again.
+    match local_state(docker).await?.state {
+        LocalNodeState::INACTIVE => Ok(()),
+        state => {
+            Err(EffectError::passing(format!("the engine has left the swarm and is {state} in it again")))
+        }
+    }
 }
 
 /// What an engine believes of itself.
