@@ -1,5 +1,6 @@
-# Changes the version of this machine's Docker engine: $1 the version (none: starts it anew), $2 the machine's own program for it, $3 where the exit
-# code goes. Its standard input is the lock that says that it goes on, so nothing that is started here gets that.
+# Changes the version of this machine's Docker engine: $1 the version (none: starts it anew), $2 the machine's own program for
+# it, $3 where the exit code goes. Its standard input is the lock that says that it goes on, so nothing that is started here gets
+# that.
 
 fail() {
     echo "$1" >&2

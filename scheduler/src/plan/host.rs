@@ -1,7 +1,6 @@
 //! Starts `update-host` for nodes that do not have what is wished for them: they have joined since.
 
 use skep_ledger::ReadError;
-use skep_model::environment::Environment;
 use skep_model::host;
 use skep_model::operation::workflow;
 
@@ -9,8 +8,7 @@ use super::{Decision, Picture};
 
 pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
     let mut decisions = vec![];
-    let at_work = |environment: &&Environment| environment.removal.is_none() && environment.pause.is_none();
-    for environment in picture.environments.iter().filter(at_work) {
+    for environment in picture.at_work() {
         for host in picture.hosts(environment) {
             let subject = host::subject(host);
             if host.is_active() && host.outstanding() && picture.free_again(&subject) {

@@ -137,6 +137,12 @@ impl Picture {
         self.hosts.clone()
     }
 
+    /// Environments that neither rest nor go.
+    fn at_work(&self) -> impl Iterator<Item = &Environment> {
+        let is_it = |environment: &&Environment| environment.removal.is_none() && environment.pause.is_none();
+        self.environments.iter().filter(is_it)
+    }
+
     fn hosts(&self, environment: &Environment) -> &[Host] {
         self.hosts.0.get(&environment.id).map(|(_, hosts)| &**hosts).unwrap_or_default()
     }

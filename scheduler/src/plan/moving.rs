@@ -10,7 +10,7 @@ use super::{Decision, Picture};
 
 pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
     let mut decisions = vec![];
-    for environment in picture.environments.iter().filter(|environment| is_alive(environment)) {
+    for environment in picture.at_work().filter(|environment| has_quorum(environment)) {
         let hosts = picture.hosts(environment);
         let must = || hosts.iter().filter(|host| host.is_ready() && host.must_rejoin().is_some());
         let mut managers: Vec<&Host> =
@@ -38,10 +38,9 @@ pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
     Ok(decisions)
 }
 
-/// A swarm that has lost its quorum is rescued first: nobody can leave it. One that rests is left as it is.
-fn is_alive(environment: &Environment) -> bool {
-    let lost = environment.swarm.as_ref().is_none_or(|swarm| swarm.quorum_lost.is_some());
-    environment.removal.is_none() && environment.pause.is_none() && !lost
+/// A swarm that has lost its quorum is rescued first: nobody can leave it.
+fn has_quorum(environment: &Environment) -> bool {
+    environment.swarm.as_ref().is_some_and(|swarm| swarm.quorum_lost.is_none())
 }
 
 fn may_move(picture: &Picture, hosts: &[Host], host: &Host) -> bool {

@@ -1,7 +1,6 @@
 //! Starts `check-host` for hosts that are kept out of the swarm by the network between them, and are in nobody's hands.
 
 use skep_ledger::ReadError;
-use skep_model::environment::Environment;
 use skep_model::host;
 use skep_model::operation::workflow;
 
@@ -9,8 +8,7 @@ use super::{Decision, Picture};
 
 pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
     let mut decisions = vec![];
-    let at_work = |environment: &&Environment| environment.removal.is_none() && environment.pause.is_none();
-    for environment in picture.environments.iter().filter(at_work) {
+    for environment in picture.at_work() {
         let hosts = picture.hosts(environment);
         let has_members = hosts.iter().any(|host| host.membership.is_some());
         let kept_out = hosts

@@ -1,7 +1,6 @@
 //! Starts `give-logins` for stacks whose services have another login to a registry than they should.
 
 use skep_ledger::ReadError;
-use skep_model::environment::Environment;
 use skep_model::operation::workflow;
 use skep_model::registry::{RegistryLogin, logins_of};
 use skep_model::stack;
@@ -10,8 +9,7 @@ use super::{Decision, Picture};
 
 pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
     let mut decisions = vec![];
-    let at_work = |environment: &&Environment| environment.removal.is_none() && environment.pause.is_none();
-    for environment in picture.environments.iter().filter(at_work) {
+    for environment in picture.at_work() {
         let logins = picture.view.list::<RegistryLogin>(environment.id.as_str())?;
         for stack in picture.stacks(environment)? {
             let subject = stack::subject(&stack);

@@ -16,7 +16,8 @@ use crate::swarm_roles::most_are_well;
 
 pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
     let mut decisions = vec![];
-    for environment in picture.environments.iter().filter(|environment| wishes_for_it(environment)) {
+    let wishes_for_it = |environment: &&Environment| environment.upkeep.host_patience_secs > 0;
+    for environment in picture.at_work().filter(wishes_for_it) {
         let hosts = picture.hosts(environment);
         let under_way = hosts.iter().any(|host| !picture.is_free(&replacement(host)));
         if under_way || !environment.managers_agree(hosts) || !most_are_well(hosts) {
@@ -33,11 +34,6 @@ pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
         }
     }
     Ok(decisions)
-}
-
-fn wishes_for_it(environment: &Environment) -> bool {
-    let at_work = environment.removal.is_none() && environment.pause.is_none();
-    at_work && environment.upkeep.host_patience_secs > 0
 }
 
 /// One that waits for its unlock key is down as well, but another machine would not help it.
