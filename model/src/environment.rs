@@ -522,6 +522,7 @@ mod tests {
                 remembered: None,
                 moved_at: None,
                 join_error: String::new(),
+                parted: false,
                 evacuated: false,
                 node_since: None,
                 was_ready: true,

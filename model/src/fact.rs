@@ -183,11 +183,7 @@ pub fn record(tx: &mut Tx<'_>, fact: &Fact) -> Ruling<()> {
             let now = tx.now();
             with_host(tx, environment, id, |host| host.stands(standing, now))
         }
-        Fact::LeftSwarm(environment, id) => {
-            let now = tx.now();
-            with_host(tx, environment, id, |host| host.left_swarm(now))?;
-            count_members(tx, environment)
-        }
+        Fact::LeftSwarm(environment, id) => left_swarm(tx, environment, id),
         Fact::Evacuated(environment, id) => with_host(tx, environment, id, |host| host.evacuated = true),
         Fact::NodeUpdated(environment, id, generation, written) => with_host(tx, environment, id, |host| {
             host.placement.applied = *generation;
@@ -354,12 +350,28 @@ fn swarm_seen(
     nodes: &[(HostId, Membership)],
 ) -> Ruling<()> {
     let now = tx.now();
+    let known = tx.get::<Environment>(CLUSTER, environment.as_str())?.and_then(|known| known.record.swarm);
+    let is_another = known.is_none_or(|known| known.id != swarm);
     for stored in tx.list::<Host>(environment.as_str())? {
         let seen = nodes.iter().find(|(id, _)| *id == stored.id).map(|(_, membership)| membership.clone());
-        with_host(tx, environment, &stored.id, |host| host.seen_in_swarm(seen, now))?;
+        // Operations go on side by side: one may have looked before a host joined, and say so after another has seen that. Who
+        // is in the swarm no more is seen by whoever only looks (`crate::health`), with more care.
+        if seen.is_some() || is_another {
+            with_host(tx, environment, &stored.id, |host| host.seen_in_swarm(seen, now))?;
+        }
     }
     let swarm = Swarm::of(swarm, nodes);
     with_environment(tx, environment, |environment| environment.swarm = Some(swarm))
+}
+
+fn left_swarm(tx: &mut Tx<'_>, environment: &EnvironmentId, id: &HostId) -> Ruling<()> {
+    let now = tx.now();
+    let before = tx.get::<Host>(environment.as_str(), id.as_str())?;
+    with_host(tx, environment, id, |host| host.left_swarm(now))?;
+    match before.is_some_and(|host| host.membership.is_some()) {
+        true => count_members(tx, environment),
+        false => Ok(()),
+    }
 }
 
 /// A member less: what is known of the swarm is counted anew. Without members there is none any more.

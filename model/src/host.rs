@@ -102,6 +102,9 @@ pub struct Host {
     /// Why it could not be taken into the swarm when that was tried last; empty once it is in.
     #[serde(default)]
     pub join_error: String,
+    /// Its engine was in no swarm of ours when it was last asked to leave, and has not been seen in one since.
+    #[serde(default)]
+    pub parted: bool,
     /// No task of the swarm was left on it when it was last looked at.
     pub evacuated: bool,
     /// Since when the swarm sees its node as it does: ready, or not.
@@ -355,6 +358,7 @@ fn new_host(
         remembered: None,
         moved_at: None,
         join_error: String::new(),
+        parted: false,
         evacuated: false,
         node_since: None,
         was_ready: false,

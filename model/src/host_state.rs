@@ -273,6 +273,7 @@ mod tests {
             remembered: None,
             moved_at: None,
             join_error: String::new(),
+            parted: false,
             evacuated: false,
             node_since: Some(at(4)),
             was_ready: true,

@@ -26,7 +26,7 @@ use skep_model::operation::{self, Direction, Operation, Rest, State};
 use skep_model::{CLUSTER, Refusal, Ruling};
 
 use crate::plan::{self, Decision, Ids};
-use crate::slots::{Slot, Slots};
+use crate::slots::Slots;
 use crate::workflow::{At, Late, Next, Step, Workflow};
 use crate::world::{EffectError, World};
 use crate::{Effect, workflows};
@@ -225,7 +225,10 @@ impl Engine {
             // Cancelled, paused or moved meanwhile: nothing new is done.
             return Ok(Turned::Moved);
         }
-        self.bring_about(step, operation, &effect, slot).await
+        let turned = self.bring_about(step, operation, &effect).await;
+        // Whoever waits for the slot has to see what has come of it.
+        drop(slot);
+        turned
     }
 
     /// Writes down what is about to be tried. `false` if the operation is not as it was when this was decided.
@@ -241,18 +244,11 @@ impl Engine {
         .await
     }
 
-    async fn bring_about(
-        &self,
-        step: &Step,
-        operation: &Operation,
-        effect: &Effect,
-        slot: Slot,
-    ) -> Result<Turned, Stop> {
+    async fn bring_about(&self, step: &Step, operation: &Operation, effect: &Effect) -> Result<Turned, Stop> {
         let doing = effect.to_string();
         let view = self.ledger.view();
         let performed = self.world.perform(effect, &view, operation, self.term);
         let outcome = tokio::time::timeout(EFFECT_MAX, performed).await;
-        drop(slot);
         match outcome {
             Ok(Ok(facts)) => self.performed(step, operation, effect, &facts).await,
             Ok(Err(error)) => self.not_performed(step, operation, &doing, &error).await,

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use skep_model::ids::HostId;
 use tokio::sync::Notify;
 
 use crate::Effect;
@@ -23,6 +24,9 @@ pub const EFFECTS_IN_FLIGHT_PER_ENVIRONMENT_MAX: usize = 16;
 /// Checks of the network in one environment at once: two would find the agents of the members busy with the other.
 const CHECKS_IN_FLIGHT_PER_ENVIRONMENT_MAX: usize = 1;
 
+/// Whatever makes a host a node of its swarm or ends that: whoever takes it out must know whether it is in.
+const PARTS_IN_FLIGHT_PER_HOST_MAX: usize = 1;
+
 /// What is counted together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
@@ -30,18 +34,26 @@ enum Kind {
     Releasing(String),
     Checking(String),
     Environment(String),
+    Member(HostId),
 }
 
 impl Kind {
-    /// `None` for effects that happen in the ledger alone.
-    fn of(effect: &Effect) -> Option<Kind> {
+    /// Everything that the effect needs a slot of. Nothing for effects that happen in the ledger alone.
+    fn of(effect: &Effect) -> Vec<Kind> {
+        let within = effect.environment().map(|environment| Kind::Environment(environment.to_string()));
         match effect {
-            Effect::EnsureMachine { driver, .. } => Some(Kind::Making(driver.clone())),
-            Effect::ReleaseMachine { driver, .. } | Effect::LetMachineGo { driver, .. } => {
-                Some(Kind::Releasing(driver.clone()))
+            Effect::EnsureMachine { driver, .. } => vec![Kind::Making(driver.clone())],
+            Effect::ReleaseMachine { driver, host, .. } | Effect::LetMachineGo { driver, host, .. } => {
+                vec![Kind::Releasing(driver.clone()), Kind::Member(host.clone())]
             }
-            Effect::CheckNetwork { environment, .. } => Some(Kind::Checking(environment.to_string())),
-            other => other.environment().map(|environment| Kind::Environment(environment.to_string())),
+            Effect::CheckNetwork { environment, .. } => vec![Kind::Checking(environment.to_string())],
+            Effect::InitSwarm { host, .. } | Effect::LeaveSwarm { host, .. } => {
+                within.into_iter().chain([Kind::Member(host.clone())]).collect()
+            }
+            Effect::JoinSwarm { joins, .. } => {
+                within.into_iter().chain(joins.iter().map(|(host, ..)| Kind::Member(host.clone()))).collect()
+            }
+            _ => Vec::from_iter(within),
         }
     }
 
@@ -51,6 +63,7 @@ impl Kind {
             Kind::Releasing(_) => RELEASES_IN_FLIGHT_PER_DRIVER_MAX,
             Kind::Checking(_) => CHECKS_IN_FLIGHT_PER_ENVIRONMENT_MAX,
             Kind::Environment(_) => EFFECTS_IN_FLIGHT_PER_ENVIRONMENT_MAX,
+            Kind::Member(_) => PARTS_IN_FLIGHT_PER_HOST_MAX,
         }
     }
 
@@ -60,6 +73,7 @@ impl Kind {
             Kind::Releasing(driver) => format!("{} machines are being given back to {driver}", self.limit()),
             Kind::Checking(_) => "the network of other hosts is being checked".to_owned(),
             Kind::Environment(_) => format!("{} things are being done in the environment", self.limit()),
+            Kind::Member(_) => "the host is being taken into the swarm, or out of it".to_owned(),
         };
         format!("waits for a free slot: {what}")
     }
@@ -72,26 +86,27 @@ pub(crate) struct Slots {
     freed: Notify,
 }
 
-/// One effect's place; free again when dropped.
+/// One effect's places; free again when dropped.
 #[derive(Debug)]
 pub(crate) struct Slot {
     slots: Arc<Slots>,
-    kind: Option<Kind>,
+    kinds: Vec<Kind>,
 }
 
 impl Slots {
     /// A slot for the effect, or why there is none, in words.
     pub(crate) fn take(self: &Arc<Slots>, effect: &Effect) -> Result<Slot, String> {
-        let kind = Kind::of(effect);
-        if let Some(kind) = &kind {
-            let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = taken.entry(kind.clone()).or_default();
-            if *count >= kind.limit() {
-                return Err(kind.full());
-            }
-            *count += 1;
+        let kinds = Kind::of(effect);
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_full = |kind: &&Kind| taken.get(kind).is_some_and(|count| *count >= kind.limit());
+        if let Some(full) = kinds.iter().find(is_full) {
+            return Err(full.full());
         }
-        Ok(Slot { slots: self.clone(), kind })
+        for kind in &kinds {
+            *taken.entry(kind.clone()).or_default() += 1;
+        }
+        drop(taken);
+        Ok(Slot { slots: self.clone(), kinds })
     }
 
     /// Waits until any slot becomes free. What is freed between [`Slots::take`] and this call is not missed if the
@@ -103,12 +118,13 @@ impl Slots {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let Some(kind) = &self.kind else { return };
         let mut taken = self.slots.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(kind) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(kind);
+        for kind in &self.kinds {
+            if let Some(count) = taken.get_mut(kind) {
+                *count -= 1;
+                if *count == 0 {
+                    taken.remove(kind);
+                }
             }
         }
         drop(taken);
@@ -119,7 +135,8 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skep_model::ids::{EnvironmentId, HostId};
+    use skep_model::host::Role;
+    use skep_model::ids::EnvironmentId;
     use skep_model::name::Name;
     use uuid::Uuid;
 
@@ -142,6 +159,25 @@ mod tests {
         slots.take(&machine(9, "openstack")).expect("another driver has room");
         taken.pop();
         slots.take(&machine(9, "local")).expect("one has become free");
+    }
+
+    #[test]
+    fn a_host_is_taken_out_of_its_swarm_only_when_nobody_takes_it_in() {
+        let (slots, environment) = (Arc::new(Slots::default()), EnvironmentId::new(Uuid::nil()));
+        let host = |number| HostId::new(Uuid::from_u128(number));
+        let name = Name::parse("a host", "web-1").expect("is a name");
+        let joins = [1, 2].map(|number| (host(number), name.clone(), Role::Worker)).into();
+        let joining = slots.take(&Effect::JoinSwarm { environment: environment.clone(), joins });
+        let leave = |number| Effect::LeaveSwarm {
+            environment: environment.clone(),
+            host: host(number),
+            name: name.clone(),
+        };
+        let why = slots.take(&leave(2)).expect_err("it joins just now");
+        assert_eq!(why, "waits for a free slot: the host is being taken into the swarm, or out of it");
+        slots.take(&leave(3)).expect("another host can leave");
+        drop(joining);
+        slots.take(&leave(2)).expect("it has joined, or has not");
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use skep_ledger::{Ledger, Tx};
 use skep_model::fact::{self, Fact};
 use skep_model::host::moving::Standing;
-use skep_model::host::{self, Role, renewal};
+use skep_model::host::{self, Host, Role, renewal};
 use skep_model::ids::OperationId;
 use skep_model::operation::{Active, Operation, workflow};
 use skep_model::placement::{self, Availability, Change};
@@ -67,6 +67,41 @@ async fn a_dead_manager_leaves_without_being_asked() {
     assert!(matches!(leaves, Next::Do(Effect::LeaveSwarm { .. })), "{leaves:?}");
 }
 
+/// It may join in the hands of another operation while its removal is asked for.
+#[tokio::test]
+async fn a_host_that_nobody_has_seen_join_is_asked_before_it_goes() {
+    let swarm = Swarm::of(3, 0).await;
+    swarm.host_is(3, |host| host.membership = None).await;
+    removal_is_wished(&swarm, 3).await;
+    let asked_first = || asked(&swarm, workflow::REMOVE_HOST, "evacuate", 3);
+    assert!(matches!(asked_first(), Next::Do(Effect::LeaveSwarm { .. })), "{:?}", asked_first());
+
+    let left = Fact::LeftSwarm(swarm.environment.clone(), swarm.hosts[2].clone());
+    swarm.change(|tx| fact::record(tx, &left)).await;
+    assert_eq!(asked_first(), Next::Done);
+
+    let joined = Fact::SwarmSeen(swarm.environment.clone(), "swarm".into(), swarm.members(3));
+    swarm.change(|tx| fact::record(tx, &joined)).await;
+    assert!(matches!(asked_first(), Next::Do(Effect::DrainNode { .. })), "{:?}", asked_first());
+
+    swarm.host_is(3, |host| host.membership = None).await;
+    swarm.silent(3).await;
+    assert_eq!(asked_first(), Next::Done, "nobody can be asked");
+}
+
+#[tokio::test]
+async fn a_list_of_nodes_from_before_a_host_has_joined_takes_nothing_from_it() {
+    let swarm = Swarm::of(3, 0).await;
+    let still_member = async |id: &str| {
+        let seen = Fact::SwarmSeen(swarm.environment.clone(), id.into(), swarm.members(3)[..2].to_vec());
+        swarm.change(|tx| fact::record(tx, &seen)).await;
+        let host = swarm.ledger.view().get::<Host>(swarm.environment.as_str(), swarm.hosts[2].as_str());
+        host.expect("reads").expect("is there").membership.is_some()
+    };
+    assert!(still_member("swarm").await);
+    assert!(!still_member("another").await, "it is no node of a swarm that was begun since");
+}
+
 /// The swarm takes a moment to agree on one vote less; until then it is missed.
 #[tokio::test]
 async fn all_hosts_of_a_swarm_can_be_removed_one_after_the_other() {
@@ -99,6 +134,14 @@ async fn a_creation_that_goes_back_takes_the_host_out_of_the_swarm_before_its_ma
         assert!(matches!(undone(name), Next::Wait(_)), "{name}: nobody could demote it");
     }
     swarm.host_is(3, |host| host.membership = None).await;
+    for name in ["swarm", "machine"] {
+        let asked = undone(name);
+        assert!(
+            matches!(asked, Next::Do(Effect::LeaveSwarm { .. })),
+            "{name}: it may have joined: {asked:?}"
+        );
+    }
+    swarm.host_is(3, |host| host.parted = true).await;
     assert_eq!(undone("swarm"), Next::Done);
     assert!(matches!(undone("machine"), Next::Do(Effect::ReleaseMachine { .. })));
 }

@@ -149,6 +149,7 @@ impl Host {
             self.moved_at = Some(now);
         }
         self.seen_in_swarm(None, now);
+        self.parted = true;
     }
 
     /// Nothing has to be brought back any more.

@@ -44,6 +44,7 @@ impl Host {
         self.was_ready |= shown(&membership).is_some();
         if membership.is_some() {
             self.join_error.clear();
+            self.parted = false;
         }
         let node = |membership: &Option<Membership>| membership.as_ref().map(|node| node.node.clone());
         if node(&self.membership) != node(&membership) {
@@ -76,6 +77,7 @@ impl Host {
         self.nfs = None;
         self.preflight = None;
         self.membership = None;
+        self.parted = false;
         self.standing = None;
         self.remembered = None;
         self.join_error.clear();
@@ -94,6 +96,11 @@ impl Host {
     /// Does its agent say that its engine answers?
     pub fn answers(&self) -> bool {
         self.agent.connected && self.agent.engine_up
+    }
+
+    /// May it be a node of the swarm although nobody has seen that? It may have joined just now, in other hands.
+    pub fn may_have_joined(&self) -> bool {
+        self.membership.is_none() && self.answers() && !self.parted
     }
 
     /// Does its node take no tasks for a while, because Skep has drained it and gives it back afterwards?

@@ -8,6 +8,7 @@ use bollard::models::{LocalNodeState, Node, Service, Task};
 use bollard::query_parameters::{EventsOptions, ListServicesOptions, ListTasksOptions};
 use futures::StreamExt as _;
 use futures::stream::{FuturesUnordered, iter};
+use jiff::{SignedDuration, Timestamp};
 use skep_drivers::MachineState;
 use skep_hub::RollCall;
 use skep_ledger::{Term, View};
@@ -45,6 +46,10 @@ const ASKED_AT_ONCE_MAX: usize = 8;
 
 /// Engines that are asked about their own swarm during one look; the others are with the next.
 const ASKED_THEMSELVES_MAX: usize = 32;
+
+/// An engine that could not become its node tries again by itself: after 0.2 s, 0.4 s and so on. One that was made a manager
+/// may first turn to one that goes just now, and find another.
+const TRIES_BY_ITSELF_MAX: SignedDuration = SignedDuration::from_secs(5);
 
 /// Silent machines that a driver is asked about at the same time.
 const MACHINES_AT_ONCE_MAX: usize = 4;
@@ -206,13 +211,16 @@ async fn locked(site: &Site, listed: bool) -> Option<Vec<HostId>> {
 }
 
 /// Hosts that the swarm lists as down and whose engines say themselves that they are in no swarm, or in another: somebody
-/// has taken them out on the host. They are no members; they can be taken in again.
-fn is_astray(host: &HostId, node: &Membership, own_words: &[(HostId, Local)]) -> bool {
+/// has taken them out on the host. They are no members; they can be taken in again. So are those whose engines have tried
+/// `for_long` to be their nodes.
+fn is_astray(host: &HostId, node: &Membership, own_words: &[(HostId, Local)], for_long: bool) -> bool {
     let local = own_words.iter().find(|(id, _)| id == host).map(|(_, local)| local);
     let elsewhere = |local: &Local| match local.state {
         // It does not know before it is unlocked.
         LocalNodeState::LOCKED => false,
         LocalNodeState::INACTIVE => true,
+        // It does not know which node it is between two tries.
+        _ if local.node.is_empty() => for_long,
         _ => local.node != node.node,
     };
     !node.ready && local.is_some_and(elsewhere)
@@ -239,7 +247,10 @@ fn found(site: &Site, view: &View, listed: &Listed, own_words: &[(HostId, Local)
         return vec![];
     }
     let mut members = swarm::members(&site.hosts, nodes);
-    members.retain(|(host, node)| !is_astray(host, node, own_words));
+    let now = Timestamp::now();
+    let for_long = |host: &&Host| host.node_since.is_some_and(|since| since + TRIES_BY_ITSELF_MAX <= now);
+    let waited: BTreeSet<_> = site.hosts.iter().filter(for_long).map(|host| &host.id).collect();
+    members.retain(|(host, node)| !is_astray(host, node, own_words, waited.contains(host)));
     let managers = rejoin::manager_addresses(&site.hosts, nodes);
     let standings = standings(&members, &managers, own_words);
     let mut findings = vec![Finding::Swarm(swarm.clone(), members)];

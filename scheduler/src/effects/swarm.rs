@@ -186,10 +186,14 @@ async fn forget_ghosts(site: &Site, manager: &Reached, joins: &[(HostId, Name, R
             continue;
         };
         for ghost in ghosts(host, &site.hosts, &local, nodes) {
-            if let Err(error) = forget(manager, ghost).await {
-                tracing::info!(host.id = %host.id, ghost, %error, "a node that is gone could not be removed yet");
-            }
+            try_to_forget(manager, host, ghost).await;
         }
+    }
+}
+
+async fn try_to_forget(manager: &Reached, host: &Host, ghost: &str) {
+    if let Err(error) = forget(manager, ghost).await {
+        tracing::info!(host.id = %host.id, ghost, %error, "a node that is gone could not be removed yet");
     }
 }
 
@@ -217,9 +221,12 @@ async fn forget(manager: &Reached, node: &str) -> Result<(), EffectError> {
 fn ghosts<'a>(host: &Host, hosts: &[Host], local: &Local, nodes: &'a [Node]) -> Vec<&'a str> {
     let has_given_up = local.state == LocalNodeState::ERROR;
     let is_it = |id: &str| id == local.node && local.state == LocalNodeState::ACTIVE;
-    let is_own = |node: &&Node| has_address_of(node, host) && !is_anothers(node, host, hosts);
-    let own = nodes.iter().filter(is_own).filter(|node| has_given_up || !is_up(node));
+    let own = own_nodes(host, hosts, nodes).filter(|node| has_given_up || !is_up(node));
     own.filter_map(|node| node.id.as_deref()).filter(|id| !is_it(id)).collect()
+}
+
+fn own_nodes<'a>(host: &Host, hosts: &[Host], nodes: &'a [Node]) -> impl Iterator<Item = &'a Node> {
+    nodes.iter().filter(|node| has_address_of(node, host) && !is_anothers(node, host, hosts))
 }
 
 async fn join_one(
@@ -233,6 +240,9 @@ async fn join_one(
     let host = site.host(id)?;
     if let Some(why) = unfit(&site.environment, host) {
         return Err(EffectError::lasting(why));
+    }
+    if host.removal.is_some() {
+        return Err(EffectError::passing(format!("the removal of {} was asked for", host.name)));
     }
     let docker = site.docker(host);
     let local = local_state(&docker).await?;
@@ -374,6 +384,9 @@ pub(super) async fn observe_evacuation(site: &Site, host: &Host) -> Result<Vec<F
 /// Takes a host out of the swarm from both sides, as far as they can be reached. If the swarm goes as a whole, its managers
 /// have nothing to agree on any more.
 pub(super) async fn leave(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
+    if host.membership.is_none() {
+        return leave_unseen(site, host).await;
+    }
     if host.agent.connected && host.agent.engine_up {
         let docker = site.docker(host);
         if local_state(&docker).await?.state != LocalNodeState::INACTIVE {
@@ -388,6 +401,37 @@ pub(super) async fn leave(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectE
                 return Err(EffectError { retryable: true, ..manager.failed("removing the node")(error) });
             }
             _ => {}
+        }
+    }
+    Ok(vec![Fact::LeftSwarm(host.environment.clone(), host.id.clone())])
+}
+
+/// As [`leave`] for a host that nobody has seen in the swarm. If it is in it all the same, that is what is found out: there is
+/// more to do then than to leave. Whatever else its engine is part of is not ours to end.
+async fn leave_unseen(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
+    let docker = site.docker(host);
+    let local = local_state(&docker).await?;
+    let manager = site.manager(Some(host)).ok().filter(|_| site.environment.removal.is_none());
+    let (swarm, nodes) = match &manager {
+        Some(manager) => listed(manager).await?,
+        None => Default::default(),
+    };
+    let ids: Vec<_> = nodes.iter().filter_map(|node| node.id.clone()).collect();
+    let is_ours = was_ours(host, &local, manager.as_ref().map(|_| swarm.as_str()), &ids);
+    match stands(&local, is_ours, &ids) {
+        Stands::In => {
+            let members = members(&site.hosts, &nodes);
+            if members.iter().any(|(id, _)| *id == host.id) {
+                return Ok(vec![Fact::SwarmSeen(site.environment.id.clone(), swarm, members)]);
+            }
+            leave_here(&docker).await?;
+        }
+        Stands::Forgotten | Stands::StillJoining => leave_here(&docker).await?,
+        Stands::Elsewhere | Stands::Outside => {}
+    }
+    if let Some(manager) = manager.filter(|_| host.adopted.is_none()) {
+        for ghost in own_nodes(host, &site.hosts, &nodes).filter_map(|node| node.id.as_deref()) {
+            try_to_forget(&manager, host, ghost).await;
         }
     }
     Ok(vec![Fact::LeftSwarm(host.environment.clone(), host.id.clone())])

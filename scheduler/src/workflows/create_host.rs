@@ -9,7 +9,7 @@ use skep_model::host::Host;
 use skep_model::operation::workflow;
 
 use super::check_host::has_members;
-use super::parting::{demote, leave, must_stay};
+use super::parting::{demote, find_out, leave, must_stay};
 use crate::{At, Effect, Late, Next, Step, Workflow};
 
 /// From a machine that exists to an agent that reports; a slow cloud image boots in two or three minutes.
@@ -82,13 +82,12 @@ fn swarm(at: &At) -> Next {
 
 /// Out of the swarm, without costing it its quorum.
 fn part(at: &At) -> Next {
-    match demote(at) {
-        Next::Done => match must_stay(at) {
-            Some(why) => Next::Wait(why),
-            None => leave(at),
-        },
-        other => other,
-    }
+    let goodbye = |at: &At| match must_stay(at) {
+        Some(why) => Next::Wait(why),
+        None => leave(at),
+    };
+    let parts: [fn(&At) -> Next; 3] = [find_out, demote, goodbye];
+    parts.iter().map(|part| part(at)).find(|next| !matches!(next, Next::Done)).unwrap_or(Next::Done)
 }
 
 /// It may have joined just now, in the hands of another operation.

@@ -27,20 +27,35 @@ pub(super) fn demote(at: &At) -> Next {
     }
 }
 
+/// It is known whether the host is in the swarm. Nobody need have seen it join: another operation, or another leader, may have
+/// asked its engine to a moment ago.
+pub(super) fn find_out(at: &At) -> Next {
+    match at.host().filter(|host| host.may_have_joined() && is_told(at, host)) {
+        Some(host) => tell_to_leave(host),
+        None => Next::Done,
+    }
+}
+
 /// The host is in no swarm any more.
 pub(super) fn leave(at: &At) -> Next {
-    // A swarm that goes as a whole needs no goodbyes, and its last managers could not agree on them. Only a machine that
-    // stays is told, so that it can be a node elsewhere.
-    let stays = |host: &Host| host.keeps_machine || (host.driver.is_none() && host.answers());
-    let is_told = |host: &&Host| !at.environment_goes() || stays(host);
-    match at.host().filter(|host| host.membership.is_some()).filter(is_told) {
+    match at.host().filter(|host| host.membership.is_some() && is_told(at, host)) {
+        Some(host) => tell_to_leave(host),
         None => Next::Done,
-        Some(host) => Next::Do(Effect::LeaveSwarm {
-            environment: host.environment.clone(),
-            host: host.id.clone(),
-            name: host.name.clone(),
-        }),
     }
+}
+
+/// A swarm that goes as a whole needs no goodbyes, and its last managers could not agree on them. Only a machine that stays is
+/// told, so that it can be a node elsewhere.
+fn is_told(at: &At, host: &Host) -> bool {
+    !at.environment_goes() || host.keeps_machine || (host.driver.is_none() && host.answers())
+}
+
+fn tell_to_leave(host: &Host) -> Next {
+    Next::Do(Effect::LeaveSwarm {
+        environment: host.environment.clone(),
+        host: host.id.clone(),
+        name: host.name.clone(),
+    })
 }
 
 /// Why the host must not leave its swarm as it is now; `None` if it may.

@@ -44,6 +44,13 @@ pub(super) const WORKFLOW: Workflow = Workflow {
 };
 
 pub(super) fn evacuate(at: &At) -> Next {
+    match parting::find_out(at) {
+        Next::Done => move_tasks_away(at),
+        other => other,
+    }
+}
+
+fn move_tasks_away(at: &At) -> Next {
     let Some(host) = at.host().filter(|host| !at.environment_goes() && !host.evacuated) else {
         return Next::Done;
     };
