@@ -52,7 +52,9 @@ impl Ledger for Replica {
                     Err(_) => {}
                 }
             }
-            let _ = timeout(RETRY_PAUSE, leadership.changed()).await;
+            if let Ok(Err(_)) = timeout(RETRY_PAUSE, leadership.changed()).await {
+                break; // This replica has stopped: nothing changes any more.
+            }
         }
         Err(failure)
     }
@@ -73,7 +75,9 @@ impl Ledger for Replica {
                 }
                 Err(error) => failure = error,
             }
-            let _ = timeout(RETRY_PAUSE, leadership.changed()).await;
+            if let Ok(Err(_)) = timeout(RETRY_PAUSE, leadership.changed()).await {
+                break; // This replica has stopped: nothing changes any more.
+            }
         }
         Err(Unavailable::NotStarted(failure))
     }
