@@ -48,8 +48,8 @@ const LEFT_ALONE_MAX: Duration = Duration::from_secs(60);
 /// Whatever takes longer does not come.
 const ALL_LINKED_MAX: Duration = Duration::from_secs(300);
 
-/// Each agent is a file here and one at its manager; while it reconnects, two.
-const FILES_PER_AGENT: u64 = 2;
+/// Each agent is a file here and one at its manager; while it reconnects, two. They do not all do so at the same moment.
+const FILES_PER_TWO_AGENTS: u64 = 3;
 const FILES_BESIDES: u64 = 2_000;
 
 const KIB: f64 = 1024.0;
@@ -124,7 +124,7 @@ pub(crate) async fn storm(cluster: &mut Cluster<Skep>, effort: Effort) -> Result
 
 /// Both ends of every link are files, here and in the managers, which inherit the limit.
 fn raise_file_limit(agents: u64) -> Result<()> {
-    let wanted = agents * FILES_PER_AGENT + FILES_BESIDES;
+    let wanted = agents * FILES_PER_TWO_AGENTS / 2 + FILES_BESIDES;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("reading the limit of open files")?;
     if soft >= wanted {
         return Ok(());
