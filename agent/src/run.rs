@@ -15,6 +15,7 @@ use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use rustix::termios;
+use skep_wire::frames::CONTENT_BYTES_MAX;
 use skep_wire::mux::MuxStream;
 use skep_wire::proto::agent::{LogSource, LogsRequest, RunRequest};
 use tokio::fs::File;
@@ -23,7 +24,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
 use crate::Entrance;
-use frames::{CONTENT_BYTES_MAX, FromClient, ToClient};
+use frames::{FromClient, ToClient};
 
 /// Outputs that wait for the way to the client: a slow client slows the command, it does not fill the host's memory.
 const OUTPUTS_WAITING_MAX: usize = 4;

@@ -34,4 +34,5 @@ pub use error::{BackupError, Result};
 pub use format::{FORMAT, Header, Secrets, Totals};
 pub use key::{Recipient, RecoveryKey};
 pub use reader::{Reader, TableRows, recipients_of};
+pub use seal::{open, seal};
 pub use writer::Writer;

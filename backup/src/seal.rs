@@ -60,6 +60,26 @@ pub(crate) struct SealReader<R: Read> {
     ended: bool,
 }
 
+/// Encrypts something small as a whole, for anybody with one of these keys. `age -d` opens it, and so does [`open`].
+///
+/// # Errors
+/// If there is no recipient.
+pub fn seal(content: &[u8], recipients: &[Recipient]) -> Result<Vec<u8>> {
+    let mut writer = SealWriter::begin(vec![], recipients)?;
+    writer.write_all(content)?;
+    writer.finish()
+}
+
+/// Decrypts what [`seal`] has encrypted.
+///
+/// # Errors
+/// A variant of its own for each reason: not encrypted like this, for another key, damaged.
+pub fn open(sealed: &[u8], key: &RecoveryKey) -> Result<Vec<u8>> {
+    let mut content = vec![];
+    SealReader::open(sealed, key)?.read_to_end(&mut content)?;
+    Ok(content)
+}
+
 impl<W: Write> SealWriter<W> {
     pub(crate) fn begin(mut output: W, recipients: &[Recipient]) -> Result<SealWriter<W>> {
         if recipients.is_empty() {

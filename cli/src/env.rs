@@ -11,11 +11,11 @@ use crate::noun::{Noun, Verbs};
 use crate::options;
 use crate::plan::{self, Apply, Plan};
 use crate::session::{Session, Started};
-use crate::swarm_keys;
 use crate::table::{Column, Show};
 use crate::upgrade::{self, EngineWish};
 use crate::value::{items, text_at};
 use crate::wishes::Wishes;
+use crate::{swarm_keys, swarm_state};
 
 pub(crate) const ENV: Noun = Noun {
     word: "env",
@@ -155,6 +155,26 @@ pub enum Verb {
         #[arg(long, value_name = "HOST")]
         from: String,
     },
+    /// Save what the managers of a swarm know: services, networks, secrets, configs, keys
+    #[command(
+        long_about = "Save what the managers of a swarm know: services, networks, secrets, configs, keys\n\nFor the day on which \
+                      all of them are lost and none is left to rescue the swarm. Encrypted to the recovery keys of the \
+                      cluster. Volumes and images are not in it. The engine that it is read from stands still for a moment; \
+                      its containers do not.",
+        before_long_help = "Examples:\n  skep env backup prod prod.swarm\n  skep env backup prod prod.swarm --from prod-2",
+        after_long_help = exit::help(exit::READS)
+    )]
+    Backup(swarm_state::Backup),
+    /// Begin a swarm anew from a backup, on a host that is ready
+    #[command(
+        long_about = "Begin a swarm anew from a backup, on a host that is ready\n\nFor when all managers of the swarm are lost; if \
+                      one is left, 'skep env rescue' keeps more. Services, networks, secrets and configs are as they were \
+                      when the backup was made. Hosts that were part of the swarm join it anew, and tasks on them begin \
+                      anew. The backup is decrypted here; the recovery key is sent nowhere.",
+        before_long_help = "Examples:\n  skep env restore prod prod.swarm --to prod-4 --recovery-key-file recovery-key\n  skep env restore prod prod.swarm --to prod-4 --recovery-key-file recovery-key --confirm prod     in scripts",
+        after_long_help = exit::help(exit::WAITS)
+    )]
+    Restore(swarm_state::Restore),
     /// Let an environment rest: its hosts take no tasks until it is resumed
     #[command(
         visible_alias = "deactivate",
@@ -253,6 +273,8 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
         Verb::UnlockKey { name } => swarm_keys::show_unlock_key(&name, session).await,
         Verb::Unlock(wish) => swarm_keys::unlock(wish, session).await,
         Verb::Rescue { name, from } => rescue(ENV.named(&name)?, &from, session).await,
+        Verb::Backup(wish) => swarm_state::back_up(&wish, session).await,
+        Verb::Restore(wish) => swarm_state::restore(&wish, session).await,
         Verb::Pause { name } => pause(ENV.named(&name)?, session).await,
         Verb::Resume { name } => resume(ENV.named(&name)?, session).await,
         Verb::Upgrade { name, wish } => upgrade::run(&ENV, &[name], &wish, session).await,

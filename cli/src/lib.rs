@@ -39,6 +39,7 @@ mod sse;
 mod stack;
 mod statistics;
 mod swarm_keys;
+mod swarm_state;
 mod table;
 mod targets;
 mod task;

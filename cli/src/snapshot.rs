@@ -132,7 +132,7 @@ pub struct Save {
 #[derive(Debug, Args)]
 pub struct LocalFile {
     /// The backup
-    file: PathBuf,
+    pub(crate) file: PathBuf,
     /// The file with the recovery key [env: SKEP_RECOVERY_KEY_FILE]
     #[arg(long, value_name = "FILE")]
     recovery_key_file: Option<PathBuf>,
@@ -404,10 +404,7 @@ fn inspect(wish: &LocalFile, session: &Session) -> Result<(), Failure> {
 }
 
 fn verify(wish: &LocalFile, session: &Session) -> Result<(), Failure> {
-    let key = key_file(wish, session).ok_or_else(|| {
-        Failure::usage("the backup is encrypted", "name the recovery key's file with --recovery-key-file")
-    })?;
-    let (header, totals, rows) = restored(&wish.file, &read_key(&key)?)?;
+    let (header, totals, rows) = restored(&wish.file, &required_key(wish, session)?)?;
     if rows.len() as u64 != totals.rows {
         return Err(unusable(&wish.file, &BackupError::Damaged("rows have the same key".into())));
     }
@@ -470,6 +467,14 @@ fn key_file(wish: &LocalFile, session: &Session) -> Option<PathBuf> {
     wish.recovery_key_file.clone().or_else(|| session.settings.recovery_key_file.clone())
 }
 
+/// The key without which nothing can be done.
+pub(crate) fn required_key(wish: &LocalFile, session: &Session) -> Result<RecoveryKey, Failure> {
+    let file = key_file(wish, session).ok_or_else(|| {
+        Failure::usage("the backup is encrypted", "name the recovery key's file with --recovery-key-file")
+    })?;
+    read_key(&file)
+}
+
 fn read_key(path: &Path) -> Result<RecoveryKey, Failure> {
     let text = fs::read_to_string(path)
         .map_err(|source| Failure::File { doing: format!("read {}", path.display()), source })?;
@@ -480,19 +485,19 @@ fn opened(path: &Path) -> Result<File, Failure> {
     File::open(path).map_err(|source| Failure::File { doing: format!("read {}", path.display()), source })
 }
 
-fn unusable(path: &Path, error: &BackupError) -> Failure {
+pub(crate) fn unusable(path: &Path, error: &BackupError) -> Failure {
     let fix = match error {
         BackupError::WrongKey => "use the key that was in use when the backup was taken",
         BackupError::NewerFormat { .. } => "use the version of skep that wrote it, or a newer one",
         BackupError::Damaged(_) => "use another backup: skep snapshot ls",
         BackupError::InvalidKey { .. } => "give the file that 'skep init' or 'skep snapshot new-key' wrote",
-        _ => "give a file that 'skep snapshot save' or the schedule wrote",
+        _ => "give a file that 'skep snapshot save', the schedule or 'skep env backup' wrote",
     };
     let code = error.code().unwrap_or("SKP-3404");
     Failure::BadFile { code, what: format!("{}: {error}", path.display()), fix }
 }
 
-fn refuse_existing(file: &Path) -> Result<(), Failure> {
+pub(crate) fn refuse_existing(file: &Path) -> Result<(), Failure> {
     match file.symlink_metadata() {
         Ok(_) => Err(Failure::usage(
             format!("{} exists already; it is not overwritten", file.display()),
@@ -503,13 +508,13 @@ fn refuse_existing(file: &Path) -> Result<(), Failure> {
 }
 
 /// A file that gets its name when it is complete.
-struct Part {
-    file: File,
+pub(crate) struct Part {
+    pub(crate) file: File,
     path: PathBuf,
 }
 
 impl Part {
-    fn beside(file: &Path) -> io::Result<Part> {
+    pub(crate) fn beside(file: &Path) -> io::Result<Part> {
         let name = file.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| io::Error::other("it is not a name of a file"))?;
         let path = file.with_file_name(format!(".{name}.part-{}", std::process::id()));
@@ -518,7 +523,7 @@ impl Part {
     }
 
     /// Linked and not renamed: a link does not replace a file that has come meanwhile.
-    fn keep(self, file: &Path) -> io::Result<()> {
+    pub(crate) fn keep(self, file: &Path) -> io::Result<()> {
         self.file.sync_all()?;
         fs::hard_link(&self.path, file)?;
         let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

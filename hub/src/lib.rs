@@ -21,6 +21,7 @@ mod roll_call;
 mod session;
 mod statistics;
 mod stream;
+mod swarm_state;
 mod tunnel;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub use request::{AskError, Shown};
 pub use roll_call::RollCall;
 pub use statistics::{ContainerSeries, HostSeries, Series, Statistics};
 pub use stream::HostStream;
+pub use swarm_state::{Restoring, SWARM_STATE_BYTES_MAX, SwarmStateError};
 pub use tunnel::TunnelService;
 
 use session::Sessions;

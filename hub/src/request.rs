@@ -87,11 +87,21 @@ impl Hub {
     /// Runs a command on the host, or shows one of its logs. On the stream are the frames that the agent and the client
     /// exchange about it.
     pub async fn run(&self, host: &str, what: Shown) -> Result<HostStream, AskError> {
+        self.run_as(host, None, what).await
+    }
+
+    /// As [`Hub::run`]. With a term, the host refuses if it has obeyed a higher one.
+    pub(crate) async fn run_as(
+        &self,
+        host: &str,
+        term: Option<u64>,
+        what: Shown,
+    ) -> Result<HostStream, AskError> {
         let request = match what {
             Shown::Command(run) => Request::Run(run),
             Shown::Log(logs) => Request::Logs(logs),
         };
-        let mut asked = self.ask(host, request).await?;
+        let mut asked = Asked::on(self.agent(host, term).await?, request).await?;
         let started = timeout(START_MAX, asked.reply()).await;
         match started.map_err(|_| AskError::Silent { seconds: START_MAX.as_secs() })?? {
             Reply::Started(_) => Ok(asked.stream),

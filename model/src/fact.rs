@@ -23,7 +23,7 @@ use crate::resource::CloudResource;
 use crate::sealed::Sealed;
 use crate::stack::{ServiceSeen, Stack};
 use crate::swarm_keys::{Certificates, Noted, SwarmKey, SwarmKeys};
-use crate::{CLUSTER, Ruling, balance, environment, host, operation, resource, stack, upgrade};
+use crate::{CLUSTER, Ruling, balance, environment, host, operation, resource, stack, swarm_state, upgrade};
 
 /// One thing that an effect found or brought about.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +53,8 @@ pub enum Fact {
     StackVolumesChecked(EnvironmentId, Name, u64),
     /// The swarm's managers can agree again, thanks to this operation.
     SwarmRescued(EnvironmentId, OperationId),
+    /// The swarm is that of a backup, thanks to this operation; who is in it is told next.
+    SwarmRestored(EnvironmentId, OperationId),
     /// The swarm has the settings of this generation, and this unlock key, if it has one.
     SwarmSettingsApplied(EnvironmentId, u64, Option<Sealed>),
     /// What an operation is about to replace in the swarm.
@@ -168,6 +170,7 @@ pub fn record(tx: &mut Tx<'_>, fact: &Fact) -> Ruling<()> {
         Fact::SwarmRescued(id, operation) => {
             with_environment(tx, id, |environment| environment.rescued_by = Some(operation.clone()))
         }
+        Fact::SwarmRestored(id, operation) => swarm_state::restored(tx, id, operation),
         Fact::SwarmSettingsApplied(id, ..)
         | Fact::KeyNoted(id, ..)
         | Fact::KeyRotated(id, ..)

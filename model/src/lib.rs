@@ -34,6 +34,7 @@ pub mod snapshot;
 pub mod stack;
 pub mod subnet;
 pub mod swarm_keys;
+pub mod swarm_state;
 pub mod template;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

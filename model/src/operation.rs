@@ -66,6 +66,8 @@ pub mod workflow {
     pub const FORM_SWARM: &str = "form-swarm";
     /// Begins a swarm that has lost its quorum anew on one of its managers.
     pub const RESCUE_SWARM: &str = "rescue-swarm";
+    /// Begins a swarm anew from a backup of its state.
+    pub const RESTORE_SWARM: &str = "restore-swarm";
     /// Moves tasks to hosts that have joined.
     pub const REBALANCE_SWARM: &str = "rebalance-swarm";
     /// Brings what is wished for a swarm's keys and certificates into it.

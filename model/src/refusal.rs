@@ -131,6 +131,28 @@ pub enum Refusal {
         /// Hosts that can.
         candidates: Vec<String>,
     },
+    /// Managers of the swarm that is to be restored can be reached.
+    #[error("managers of the swarm of environment '{environment}' can be reached: {}", .managers.join(", "))]
+    SwarmIsThere {
+        /// The environment.
+        environment: String,
+        /// Their names.
+        managers: Vec<String>,
+    },
+    /// Docker could not begin the swarm anew from its backup.
+    #[error("the managers of environment '{environment}' are locked, and Docker restores no locked swarm")]
+    SwarmIsLocked {
+        /// The environment.
+        environment: String,
+    },
+    /// A swarm can be restored only on a host whose engine answers.
+    #[error("the swarm cannot be restored on host '{host}': {why}")]
+    CannotRestore {
+        /// The host.
+        host: String,
+        /// What is missing.
+        why: String,
+    },
     /// Something was wished for a swarm that is still to be formed.
     #[error("environment '{environment}' has no swarm yet: there is nothing to rotate")]
     NoSwarm {
@@ -319,6 +341,9 @@ impl Refusal {
         ("SKP-1331", "NO_SWARM"),
         ("SKP-1332", "NOT_AUTOLOCKED"),
         ("SKP-1333", "NOTHING_LOCKED"),
+        ("SKP-1334", "SWARM_IS_THERE"),
+        ("SKP-1335", "CANNOT_RESTORE"),
+        ("SKP-1336", "SWARM_IS_LOCKED"),
         ("SKP-1341", "HOSTS_UNFIT"),
         ("SKP-1342", "BUILT_IN"),
         ("SKP-1343", "OUTDATED"),
@@ -361,6 +386,9 @@ impl Refusal {
             Refusal::NoSwarm { .. } => "SKP-1331",
             Refusal::NotAutolocked { .. } => "SKP-1332",
             Refusal::NothingLocked { .. } => "SKP-1333",
+            Refusal::SwarmIsThere { .. } => "SKP-1334",
+            Refusal::CannotRestore { .. } => "SKP-1335",
+            Refusal::SwarmIsLocked { .. } => "SKP-1336",
             Refusal::HostsUnfit { .. } => "SKP-1341",
             Refusal::BuiltIn { .. } => "SKP-1342",
             Refusal::Outdated { .. } => "SKP-1343",
@@ -429,23 +457,6 @@ impl Refusal {
                 Some(format!("add one: skep host create host-1 --driver local -e {environment}"))
             }
             Refusal::HostPortTaken { .. } => Some("publish another port, or remove the other stack".into()),
-            Refusal::NoSwarm { environment } => {
-                Some(format!("wait until its first host is ready: skep host ls -e {environment}"))
-            }
-            Refusal::NotAutolocked { environment } => Some(format!(
-                "lock them: skep env update {environment} --autolock on; if somebody has locked them by other means, give \
-                 the key: skep env unlock {environment} --key-file FILE"
-            )),
-            Refusal::NothingLocked { environment } => {
-                Some(format!("see what its hosts lack: skep host ls -e {environment}"))
-            }
-            Refusal::HasQuorum { environment, .. } => {
-                Some(format!("see what its hosts lack: skep host ls -e {environment}"))
-            }
-            Refusal::CannotRescue { candidates, .. } if candidates.is_empty() => {
-                Some("start the machine of one of the swarm's managers first".into())
-            }
-            Refusal::CannotRescue { candidates, .. } => Some(format!("these can: {}", candidates.join(", "))),
             Refusal::OperationInProgress { operation, .. } | Refusal::QueueFull { operation, .. } => Some(
                 format!("wait for it: skep op watch {operation}; or give it up: skep op cancel {operation}"),
             ),
@@ -473,6 +484,41 @@ impl Refusal {
                 Some(format!("export it, give it another name, import that: skep template export {name}"))
             }
             Refusal::Outdated { .. } => Some("look at it again, then decide anew".into()),
+            _ => self.hint_about_a_swarm(),
+        }
+    }
+
+    fn hint_about_a_swarm(&self) -> Option<String> {
+        match self {
+            Refusal::NoSwarm { environment } => {
+                Some(format!("wait until its first host is ready: skep host ls -e {environment}"))
+            }
+            Refusal::NotAutolocked { environment } => Some(format!(
+                "lock them: skep env update {environment} --autolock on; if somebody has locked them by other means, give \
+                 the key: skep env unlock {environment} --key-file FILE"
+            )),
+            Refusal::NothingLocked { environment } => {
+                Some(format!("see what its hosts lack: skep host ls -e {environment}"))
+            }
+            Refusal::HasQuorum { environment, .. } => {
+                Some(format!("see what its hosts lack: skep host ls -e {environment}"))
+            }
+            Refusal::SwarmIsThere { environment, managers } => Some(format!(
+                "if they have lost their quorum, they know more than any backup: skep env rescue {environment} --from {}; to \
+                 go back to the backup all the same: --replace",
+                managers.first().map_or("HOST", String::as_str)
+            )),
+            Refusal::SwarmIsLocked { environment } => Some(format!(
+                "the backup is encrypted by itself: unlock the managers for it, and lock them again afterwards: skep env update \
+                 {environment} --autolock off"
+            )),
+            Refusal::CannotRestore { .. } => {
+                Some("name a host that is ready; a new one, if need be: skep host create".into())
+            }
+            Refusal::CannotRescue { candidates, .. } if candidates.is_empty() => {
+                Some("start the machine of one of the swarm's managers first".into())
+            }
+            Refusal::CannotRescue { candidates, .. } => Some(format!("these can: {}", candidates.join(", "))),
             _ => None,
         }
     }

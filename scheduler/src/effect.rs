@@ -91,6 +91,15 @@ pub enum Effect {
         /// Its name.
         name: Name,
     },
+    /// The environment's swarm is that of the backup that was brought to a host, which is its only manager that can decide.
+    RestoreSwarm {
+        /// Of which environment.
+        environment: EnvironmentId,
+        /// Which host.
+        host: HostId,
+        /// Its name.
+        name: Name,
+    },
     /// What does the swarm know of a node that is about to leave and join anew?
     RememberNode {
         /// Of which environment.
@@ -409,6 +418,7 @@ impl Effect {
             | Effect::ObserveEngine { environment, .. }
             | Effect::VerifyEngine { environment, .. }
             | Effect::RescueSwarm { environment, .. }
+            | Effect::RestoreSwarm { environment, .. }
             | Effect::ObserveEvacuation { environment, .. }
             | Effect::ApplySwarmSettings { environment, .. }
             | Effect::NoteKey { environment, .. }
@@ -450,6 +460,7 @@ impl Effect {
             | Effect::ObserveEngine { name, .. }
             | Effect::VerifyEngine { name, .. }
             | Effect::RescueSwarm { name, .. }
+            | Effect::RestoreSwarm { name, .. }
             | Effect::RememberNode { name, .. }
             | Effect::AdvertiseManager { name, .. }
             | Effect::ObserveEvacuation { name, .. }
@@ -493,9 +504,8 @@ impl fmt::Display for Effect {
             Effect::InitSwarm { name, .. } => write!(f, "begin the swarm on {name}"),
             Effect::AdoptSwarm { name, .. } => write!(f, "take over the swarm of {name} as it is"),
             Effect::SetNetworks { made_for, .. } => write!(f, "make the swarm's networks for {made_for}"),
-            Effect::RescueSwarm { name, .. } => {
-                write!(f, "begin the swarm anew on {name} with what it knows")
-            }
+            Effect::RescueSwarm { name, .. } => write!(f, "begin the swarm anew on {name} as it knows it"),
+            Effect::RestoreSwarm { name, .. } => write!(f, "begin the swarm anew on {name} from the backup"),
             Effect::RememberNode { name, .. } => {
                 write!(f, "look up role, labels and availability of {name}")
             }

@@ -47,7 +47,9 @@ impl Kind {
                 vec![Kind::Releasing(driver.clone()), Kind::Member(host.clone())]
             }
             Effect::CheckNetwork { environment, .. } => vec![Kind::Checking(environment.to_string())],
-            Effect::InitSwarm { host, .. } | Effect::LeaveSwarm { host, .. } => {
+            Effect::InitSwarm { host, .. }
+            | Effect::RestoreSwarm { host, .. }
+            | Effect::LeaveSwarm { host, .. } => {
                 within.into_iter().chain([Kind::Member(host.clone())]).collect()
             }
             Effect::JoinSwarm { joins, .. } => {

@@ -43,6 +43,16 @@ async fn a_silent_manager_is_still_a_manager_and_starts_nothing() {
 }
 
 /// `form-swarm` would wait for it in vain, again and again. What is seen of the swarm tells when it is back.
+/// Whoever rescues or restores the swarm need not wait for attempts that lead nowhere.
+#[tokio::test]
+async fn nothing_is_begun_while_no_manager_of_the_swarm_answers() {
+    let swarm = Swarm::of(1, 2).await;
+    swarm.host_is(3, |host| (host.membership, host.skip_preflight) = (None, true)).await;
+    assert_eq!(decided(&swarm.ledger)[0].workflow, workflow::FORM_SWARM);
+    swarm.silent(1).await;
+    assert_eq!(decided(&swarm.ledger), []);
+}
+
 #[tokio::test]
 async fn a_node_that_was_ready_and_is_down_starts_nothing() {
     let swarm = a_swarm_with_a_silent_manager().await;

@@ -8,6 +8,7 @@ use skep_model::ids::OperationId;
 use skep_model::operation::{Active, Operation, workflow};
 use skep_model::placement::{self, Availability, Change};
 use skep_model::preflight::{Checked, Found};
+use skep_model::swarm_state::{self, RestoreWish};
 use skep_model::testing::Swarm;
 use skep_model::{CLUSTER, Refusal, environment};
 use skep_scheduler::plan::Ids;
@@ -371,5 +372,56 @@ async fn a_replacement_that_nobody_asked_for_is_given_up_when_the_host_is_back()
         swarm.host_is(2, |host| host.agent.connected = true).await;
         let next = asked(&swarm, workflow::REPLACE_HOST, "new", 2);
         assert_eq!(matches!(next, Next::Turn(why) if why == "prod-2 is back"), is_given_up, "{reason}");
+    }
+}
+
+/// Hosts that look for managers that are gone join anew, workers as well; whoever finds the new one stays.
+#[tokio::test]
+async fn a_restored_swarm_parts_with_the_nodes_that_are_lost_to_it_and_takes_their_hosts_in_again() {
+    let swarm = Swarm::of(2, 2).await;
+    swarm.silent(1).await;
+    swarm.silent(2).await;
+    let id = OperationId::new(Uuid::from_u128(200));
+    let wish = RestoreWish { environment: "prod", to: "prod-4", replace: false };
+    swarm.change(|tx| swarm_state::restore(tx, &wish, id.clone()).map(drop)).await;
+    let asked = |name: &str| {
+        let stored = swarm.ledger.view().get::<Operation>(skep_model::CLUSTER, id.as_str());
+        let operation = stored.expect("reads").expect("is there").record;
+        (step(workflow::RESTORE_SWARM, name).next)(&at(&swarm, operation))
+    };
+    assert!(matches!(asked("restore"), Next::Do(Effect::RestoreSwarm { .. })), "{:?}", asked("restore"));
+    swarm.engine_down(4).await;
+    assert!(matches!(asked("restore"), Next::Do(Effect::RestoreSwarm { .. })), "its engine starts anew");
+
+    swarm.host_is(4, |host| host.agent.engine_up = true).await;
+    let mut seen = swarm.members(2);
+    seen.retain(|(host, _)| *host != swarm.hosts[0]);
+    for (number, (host, node)) in seen.iter_mut().enumerate() {
+        node.ready = *host == swarm.hosts[3];
+        node.role = if node.ready { Role::Manager } else { Role::Worker };
+        node.node = format!("restored-{number}");
+    }
+    let facts = [
+        Fact::SwarmRestored(swarm.environment.clone(), id.clone()),
+        Fact::SwarmSeen(swarm.environment.clone(), "swarm".into(), seen),
+    ];
+    swarm.change(|tx| facts.iter().try_for_each(|fact| fact::record(tx, fact))).await;
+    assert_eq!(asked("restore"), Next::Done);
+    for number in [2, 3] {
+        match asked("part") {
+            Next::Do(Effect::LeaveSwarm { name, .. }) => assert_eq!(name.as_str(), format!("prod-{number}")),
+            other => panic!("{other:?}"),
+        }
+        let left = Fact::LeftSwarm(swarm.environment.clone(), swarm.hosts[number - 1].clone());
+        swarm.change(|tx| fact::record(tx, &left)).await;
+    }
+    assert_eq!(asked("part"), Next::Done);
+    swarm.host_is(3, |host| host.skip_preflight = true).await;
+    match asked("join") {
+        Next::Do(Effect::JoinSwarm { joins, .. }) => {
+            let names: Vec<_> = joins.iter().map(|(_, name, _)| name.as_str()).collect();
+            assert_eq!(names, ["prod-3"], "the others do not answer");
+        }
+        other => panic!("{other:?}"),
     }
 }

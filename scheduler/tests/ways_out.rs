@@ -119,6 +119,7 @@ impl Place {
             workflow::UNLOCK_SWARM => Subject::new("swarm-lock", &self.environment, "prod"),
             workflow::FORM_SWARM
             | workflow::RESCUE_SWARM
+            | workflow::RESTORE_SWARM
             | workflow::UPDATE_ENVIRONMENT
             | workflow::UPDATE_SWARM
             | workflow::ROTATE_TOKENS

@@ -6,6 +6,7 @@
 
 pub mod accept;
 pub mod channels;
+pub mod frames;
 pub mod framing;
 pub mod mux;
 pub mod pki;

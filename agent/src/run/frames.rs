@@ -1,16 +1,9 @@
-//! The frames of a command that runs on this host, between the agent and the client: managers pass them on unread.
-//!
-//! ```text
-//!   kind: 1 byte │ length of the content: 4 bytes, big-endian │ content
-//! ```
-//! The kinds are a part of the API (`docs/reference/terminal.md`).
+//! The frames of a command that runs on this host, as the agent reads and writes them (`skep_wire::frames`).
 
 use std::io;
 
+use skep_wire::frames::{CONTENT_BYTES_MAX, ERROR, EXIT, INPUT, OUTPUT, SIZE};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-
-/// Of one frame; larger outputs are several.
-pub(super) const CONTENT_BYTES_MAX: usize = 32 * 1024;
 
 /// What the client sends.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,12 +29,6 @@ pub(super) enum ToClient<'a> {
     /// The last frame: the exit code, or 128 and the signal.
     Exit(i32),
 }
-
-const INPUT: u8 = 0;
-const OUTPUT: u8 = 1;
-const ERROR: u8 = 2;
-const EXIT: u8 = 3;
-const SIZE: u8 = 4;
 
 /// The next frame; nothing when the client has gone.
 pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<FromClient>> {

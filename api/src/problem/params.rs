@@ -21,6 +21,11 @@ pub(super) fn params(refusal: &Refusal) -> Vec<(&'static str, Value)> {
                 ("managers", json!(managers)),
             ]
         }
+        Refusal::SwarmIsThere { environment, managers } => {
+            vec![("environment", json!(environment)), ("managers", json!(managers))]
+        }
+        Refusal::SwarmIsLocked { environment } => vec![("environment", json!(environment))],
+        Refusal::CannotRestore { host, .. } => vec![("host", json!(host))],
         Refusal::CannotRescue { host, candidates, .. } => {
             vec![("host", json!(host)), ("candidates", json!(candidates))]
         }

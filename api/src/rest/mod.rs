@@ -22,6 +22,7 @@ mod snapshot;
 pub(crate) mod stack;
 mod statistics;
 pub(crate) mod swarm_keys;
+mod swarm_state;
 pub(crate) mod task;
 pub(crate) mod template;
 mod terminal;
@@ -76,6 +77,11 @@ pub(crate) const RESOURCES: &[Resource] = &[
         name: "swarm-key",
         about: "Join tokens, authority and unlock key of an environment's swarm.",
         routes: swarm_keys::routes,
+    },
+    Resource {
+        name: "swarm-state",
+        about: "Backups of the state of an environment's swarm.",
+        routes: swarm_state::routes,
     },
     Resource { name: "host", about: "Machines of an environment.", routes: host::routes },
     Resource {

@@ -389,6 +389,7 @@ fn wish_again(tx: &mut Tx<'_>, ended: &Operation, environment: &Environment) -> 
         | workflow::UPGRADE_ENVIRONMENT
         | workflow::FORM_SWARM
         | workflow::RESCUE_SWARM
+        | workflow::RESTORE_SWARM
         | workflow::REBALANCE_SWARM => {}
         _ => return refused("this version does not know the workflow"),
     }

@@ -54,7 +54,7 @@ impl RealWorld {
     /// Starts the host's engine anew if it takes no part in the gossip; `begun`: its swarm was begun anew just now.
     ///
     /// The engine is on its way then, and whether that has helped is seen with the next try.
-    async fn ensure_gossip(
+    pub(super) async fn ensure_gossip(
         &self,
         site: &Site,
         host: &Host,
@@ -68,14 +68,7 @@ impl RealWorld {
         tracing::info!(host.name = %host.name, "its engine takes no part in the gossip and is started anew");
         let why =
             format!("the engine of {} starts anew: the swarm's gossip does not work without", host.name);
-        if let Some(driver) = &host.driver {
-            let restarted = self.driver(driver)?.restart_engine(&self.key(&host.id)).await;
-            if restarted.map_err(machine::failed)? {
-                return Err(EffectError::passing(why));
-            }
-        }
-        let asked = site.hub.restart_engine(host.id.as_str(), site.term, operation.id.as_str()).await;
-        match asked.map_err(|error| not_asked(host, "to start its engine anew", &error))? {
+        match self.start_anew(site, host, operation.id.as_str()).await? {
             EngineChange::Running => Err(EffectError::passing(why)),
             EngineChange::Done { .. } => Err(EffectError::lasting(format!(
                 "the engine of {} was started anew, and still nothing listens at its port {GOSSIP_PORT}",
@@ -87,6 +80,23 @@ impl RealWorld {
                 host.name
             ))),
         }
+    }
+
+    /// Has the host's engine started anew, or says what has become of that; by an agent, once for each key.
+    pub(super) async fn start_anew(
+        &self,
+        site: &Site,
+        host: &Host,
+        key: &str,
+    ) -> Result<EngineChange, EffectError> {
+        if let Some(driver) = &host.driver {
+            let restarted = self.driver(driver)?.restart_engine(&self.key(&host.id)).await;
+            if restarted.map_err(machine::failed)? {
+                return Ok(EngineChange::Running);
+            }
+        }
+        let asked = site.hub.restart_engine(host.id.as_str(), site.term, key).await;
+        asked.map_err(|error| not_asked(host, "to start its engine anew", &error))
     }
 }
 

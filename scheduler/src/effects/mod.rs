@@ -10,11 +10,13 @@ mod machine;
 mod network;
 mod networks;
 mod nfs;
+mod parting;
 mod placement;
 mod reached;
 mod registry;
 mod rejoin;
 mod rest;
+mod restore;
 mod seen;
 mod spec;
 mod stack;
@@ -141,17 +143,15 @@ impl RealWorld {
             Effect::SetNetworks { environment, made_for } => {
                 networks::set(&site(environment)?, &operation.id, *made_for).await
             }
-            Effect::RescueSwarm { environment, host, .. } => {
-                let site = site(environment)?;
-                self.rescue_swarm(&site, site.host(host)?, operation).await
-            }
             Effect::RememberNode { environment, host, .. } => {
                 let site = site(environment)?;
                 rejoin::remember(&site, site.host(host)?).await
             }
-            Effect::AdvertiseManager { environment, host, .. } => {
+            Effect::RescueSwarm { environment, host, .. }
+            | Effect::RestoreSwarm { environment, host, .. }
+            | Effect::AdvertiseManager { environment, host, .. } => {
                 let site = site(environment)?;
-                self.advertise_manager(&site, site.host(host)?, operation).await
+                self.begin_swarm_anew(effect, &site, site.host(host)?, operation).await
             }
             Effect::JoinSwarm { environment, joins } => swarm::join(&site(environment)?, joins).await,
             Effect::SetRole { environment, host, role, .. } => {
@@ -195,7 +195,7 @@ impl RealWorld {
             }
             Effect::LeaveSwarm { environment, host, .. } => {
                 let site = site(environment)?;
-                swarm::leave(&site, site.host(host)?).await
+                parting::leave(&site, site.host(host)?).await
             }
             Effect::ObserveNfs { environment } => Ok(nfs::observe(&site(environment)?, &operation.id).await),
             Effect::EnsureVolumes { environment, stack, generation } => {
@@ -249,6 +249,21 @@ impl RealWorld {
             Effect::ObserveCertificates { .. } => swarm_keys::observe_certificates(site, operation).await,
             Effect::UnlockEngines { hosts, .. } => swarm_keys::unlock(site, hosts, &self.sealing).await,
             decision => Ok(decided(decision, operation)),
+        }
+    }
+
+    /// On one manager, with what it knows or is given.
+    async fn begin_swarm_anew(
+        &self,
+        effect: &Effect,
+        site: &Site,
+        host: &Host,
+        operation: &Operation,
+    ) -> Result<Vec<Fact>, EffectError> {
+        match effect {
+            Effect::RestoreSwarm { .. } => self.restore_swarm(site, host, operation).await,
+            Effect::RescueSwarm { .. } => self.rescue_swarm(site, host, operation).await,
+            _ => self.advertise_manager(site, host, operation).await,
         }
     }
 

@@ -37,6 +37,7 @@ pub(super) async fn advertise(site: &Site, host: &Host) -> Result<bool, EffectEr
     if swarm::local_state(&docker).await?.address == swarm::address(host)? {
         return Ok(false);
     }
+    swarm::must_not_be_locked(site)?;
     swarm::begin_anew(&docker, host).await.map(|()| true)
 }
 

@@ -85,9 +85,23 @@ pub(super) async fn rescue(site: &Site, host: &Host) -> Result<bool, EffectError
     match agree_on_something(&docker).await? {
         Ok(()) => Ok(false),
         Err(DockerError::DockerResponseServerError { message, .. }) if has_no_leader(&message) => {
+            must_not_be_locked(site)?;
             begin_anew(&docker, host).await.map(|()| true)
         }
         Err(error) => Err(docker.failed("asking the swarm's managers to agree on something")(error)),
+    }
+}
+
+/// Docker does not begin a locked swarm anew: it asks for the unlock key then, takes none, and the engine is in no swarm until
+/// it is started again.
+pub(super) fn must_not_be_locked(site: &Site) -> Result<(), EffectError> {
+    match &site.environment.keys.unlock_key {
+        None => Ok(()),
+        Some(_) => Err(EffectError::lasting(format!(
+            "the managers of the swarm are locked, and Docker begins no locked swarm anew. While they can agree, unlock them: \
+             skep env update {} --autolock off. Otherwise bring most of them back, or go back to a backup: skep env restore",
+            site.environment.name
+        ))),
     }
 }
 
@@ -191,7 +205,7 @@ async fn forget_ghosts(site: &Site, manager: &Reached, joins: &[(HostId, Name, R
     }
 }
 
-async fn try_to_forget(manager: &Reached, host: &Host, ghost: &str) {
+pub(super) async fn try_to_forget(manager: &Reached, host: &Host, ghost: &str) {
     if let Err(error) = forget(manager, ghost).await {
         tracing::info!(host.id = %host.id, ghost, %error, "a node that is gone could not be removed yet");
     }
@@ -225,7 +239,11 @@ fn ghosts<'a>(host: &Host, hosts: &[Host], local: &Local, nodes: &'a [Node]) -> 
     own.filter_map(|node| node.id.as_deref()).filter(|id| !is_it(id)).collect()
 }
 
-fn own_nodes<'a>(host: &Host, hosts: &[Host], nodes: &'a [Node]) -> impl Iterator<Item = &'a Node> {
+pub(super) fn own_nodes<'a>(
+    host: &Host,
+    hosts: &[Host],
+    nodes: &'a [Node],
+) -> impl Iterator<Item = &'a Node> {
     nodes.iter().filter(|node| has_address_of(node, host) && !is_anothers(node, host, hosts))
 }
 
@@ -278,7 +296,7 @@ async fn join_one(
 
 /// Where an engine stands that is to join a swarm.
 #[derive(Debug, PartialEq, Eq)]
-enum Stands {
+pub(super) enum Stands {
     /// It is a node of it.
     In,
     /// It is a node of another one.
@@ -293,7 +311,7 @@ enum Stands {
     Outside,
 }
 
-fn stands(local: &Local, was_ours: bool, members: &[String]) -> Stands {
+pub(super) fn stands(local: &Local, was_ours: bool, members: &[String]) -> Stands {
     match local.state {
         LocalNodeState::ACTIVE if members.contains(&local.node) => Stands::In,
         LocalNodeState::ACTIVE if !was_ours => Stands::Elsewhere,
@@ -304,7 +322,7 @@ fn stands(local: &Local, was_ours: bool, members: &[String]) -> Stands {
 }
 
 /// Is an engine that is an active node, though not one that is listed, one of this swarm all the same?
-fn was_ours(host: &Host, local: &Local, swarm: Option<&str>, members: &[String]) -> bool {
+pub(super) fn was_ours(host: &Host, local: &Local, swarm: Option<&str>, members: &[String]) -> bool {
     match &local.swarm {
         Some(found) => Some(found.as_str()) == swarm,
         None => host.was_ready || local.managers.iter().any(|manager| members.contains(manager)),
@@ -381,69 +399,13 @@ pub(super) async fn observe_evacuation(site: &Site, host: &Host) -> Result<Vec<F
     }
 }
 
-/// Takes a host out of the swarm from both sides, as far as they can be reached. If the swarm goes as a whole, its managers
-/// have nothing to agree on any more.
-pub(super) async fn leave(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
-    if host.membership.is_none() {
-        return leave_unseen(site, host).await;
-    }
-    if host.agent.connected && host.agent.engine_up {
-        let docker = site.docker(host);
-        if local_state(&docker).await?.state != LocalNodeState::INACTIVE {
-            leave_here(&docker).await?;
-        }
-    }
-    if site.environment.removal.is_none() && !site.managers(Some(host)).is_empty() {
-        let manager = site.manager(Some(host))?;
-        match manager.delete_node(node(host)?, Some(DeleteNodeOptions { force: true })).await {
-            // Passing, also where the engine calls it a bad request: a manager that is down goes once it is demoted.
-            Err(error) if !not_found(&error) => {
-                return Err(EffectError { retryable: true, ..manager.failed("removing the node")(error) });
-            }
-            _ => {}
-        }
-    }
-    Ok(vec![Fact::LeftSwarm(host.environment.clone(), host.id.clone())])
-}
-
-/// As [`leave`] for a host that nobody has seen in the swarm. If it is in it all the same, that is what is found out: there is
-/// more to do then than to leave. Whatever else its engine is part of is not ours to end.
-async fn leave_unseen(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
-    let docker = site.docker(host);
-    let local = local_state(&docker).await?;
-    let manager = site.manager(Some(host)).ok().filter(|_| site.environment.removal.is_none());
-    let (swarm, nodes) = match &manager {
-        Some(manager) => listed(manager).await?,
-        None => Default::default(),
-    };
-    let ids: Vec<_> = nodes.iter().filter_map(|node| node.id.clone()).collect();
-    let is_ours = was_ours(host, &local, manager.as_ref().map(|_| swarm.as_str()), &ids);
-    match stands(&local, is_ours, &ids) {
-        Stands::In => {
-            let members = members(&site.hosts, &nodes);
-            if members.iter().any(|(id, _)| *id == host.id) {
-                return Ok(vec![Fact::SwarmSeen(site.environment.id.clone(), swarm, members)]);
-            }
-            leave_here(&docker).await?;
-        }
-        Stands::Forgotten | Stands::StillJoining => leave_here(&docker).await?,
-        Stands::Elsewhere | Stands::Outside => {}
-    }
-    if let Some(manager) = manager.filter(|_| host.adopted.is_none()) {
-        for ghost in own_nodes(host, &site.hosts, &nodes).filter_map(|node| node.id.as_deref()) {
-            try_to_forget(&manager, host, ghost).await;
-        }
-    }
-    Ok(vec![Fact::LeftSwarm(host.environment.clone(), host.id.clone())])
-}
-
 /// Is there a process of it, or will there be one in a moment?
 pub(super) fn runs(task: &Task) -> bool {
     let state = task.status.as_ref().and_then(|status| status.state);
     matches!(state, Some(TaskState::RUNNING | TaskState::STARTING | TaskState::PREPARING))
 }
 
-async fn leave_here(docker: &Reached) -> Result<(), EffectError> {
+pub(super) async fn leave_here(docker: &Reached) -> Result<(), EffectError> {
     let options = LeaveSwarmOptions { force: true };
     docker.leave_swarm(Some(options)).await.map_err(docker.failed("leaving the swarm"))?;
     // An engine that was about to give its node another part may begin it again.

@@ -17,6 +17,13 @@ pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
             continue;
         }
         let hosts = picture.hosts(environment);
+        let is_member = |host: &Host| host.membership.is_some();
+        let is_voice = |host: &Host| host.is_swarm_manager() && host.answers();
+        // Nothing can be done through managers none of whom answers, and whoever rescues or restores the swarm need not wait for
+        // attempts.
+        if hosts.iter().any(is_member) && !hosts.iter().any(is_voice) {
+            continue;
+        }
         // Only hosts that were on their way before are still taken into an environment that rests.
         if environment.pause.is_some() && hosts.iter().all(|host| host.was_ready) {
             continue;

@@ -17,6 +17,7 @@ mod remove_stack;
 mod replace_host;
 mod reprovision_host;
 mod rescue_swarm;
+mod restore_swarm;
 mod resume_environment;
 mod rotate_keys;
 mod suspension;
@@ -38,6 +39,7 @@ pub const WORKFLOWS: &[Workflow] = &[
     create_host::WORKFLOW,
     form_swarm::WORKFLOW,
     rescue_swarm::WORKFLOW,
+    restore_swarm::WORKFLOW,
     check_host::WORKFLOW,
     move_host::WORKFLOW,
     rebalance_swarm::WORKFLOW,

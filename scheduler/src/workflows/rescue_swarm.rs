@@ -10,10 +10,10 @@ use super::form_swarm;
 use crate::{At, Effect, Late, Next, Step, Workflow};
 
 /// Time to part with one lost manager after the other; one that cannot be parted with is left to `form-swarm`.
-const PART_MAX_SECS: i64 = 300;
+pub(super) const PART_MAX_SECS: i64 = 300;
 
 /// Time for machines that are on their way back.
-const REJOIN_MAX_SECS: i64 = 300;
+pub(super) const REJOIN_MAX_SECS: i64 = 300;
 
 pub(super) const WORKFLOW: Workflow = Workflow {
     name: workflow::RESCUE_SWARM,
@@ -55,9 +55,14 @@ fn rescue(at: &At) -> Next {
 }
 
 fn part(at: &At) -> Next {
+    part_with_lost(at, Host::is_swarm_manager)
+}
+
+/// The swarm is rid of the nodes that are not ready, one after the other, of those hosts that are asked for.
+pub(super) fn part_with_lost(at: &At, is_meant: impl Fn(&Host) -> bool) -> Next {
     let lost = |host: &&Host| {
         let is_rescuer = rescuer(at).is_some_and(|rescuer| rescuer.id == host.id);
-        !is_rescuer && host.is_swarm_manager() && host.membership.as_ref().is_some_and(|node| !node.ready)
+        !is_rescuer && is_meant(host) && host.membership.as_ref().is_some_and(|node| !node.ready)
     };
     match at.hosts.iter().find(lost) {
         None => Next::Done,
@@ -69,7 +74,8 @@ fn part(at: &At) -> Next {
     }
 }
 
-fn rescuer(at: &At) -> Option<&Host> {
+/// The host on which the swarm is begun anew.
+pub(super) fn rescuer(at: &At) -> Option<&Host> {
     let seed = at.environment.as_ref()?.seed.as_ref()?;
     at.hosts.iter().find(|host| host.id == *seed)
 }

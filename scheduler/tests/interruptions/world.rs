@@ -231,6 +231,16 @@ impl SimulatedWorld {
                 state.votes.insert(environment.clone(), [(host.clone(), true)].into());
                 vec![state.seen(environment), Fact::SwarmRescued(environment.clone(), operation.id.clone())]
             }
+            Effect::RestoreSwarm { environment, host, .. } => {
+                let nodes = state.swarms.entry(environment.clone()).or_default();
+                nodes.remove(host);
+                nodes.values_mut().for_each(|node| (node.leader, node.ready) = (false, false));
+                state.enter(environment, host, Role::Manager);
+                state.change(environment, host, |node| node.leader = true);
+                state.votes.insert(environment.clone(), [(host.clone(), true)].into());
+                let restored = Fact::SwarmRestored(environment.clone(), operation.id.clone());
+                vec![restored, state.seen(environment)]
+            }
             Effect::JoinSwarm { environment, joins } => {
                 for (host, _, role) in joins {
                     state.enter(environment, host, *role);

@@ -12,6 +12,7 @@ use skep_model::registry::{self, LoginWish};
 use skep_model::sealed::Sealed;
 use skep_model::stack;
 use skep_model::swarm_keys::{self, SwarmKey};
+use skep_model::swarm_state::{self, RestoreWish};
 use skep_model::{Refusal, upgrade};
 
 use super::{Interruption, Story};
@@ -169,6 +170,12 @@ impl Story {
         .await;
         self.engines(Ok(())).await;
         self.chapter("the lost managers are back", |_| Ok(())).await;
+        let restore = OperationId::new(self.mint());
+        let wish = RestoreWish { environment: "prod", to: "prod-2", replace: true };
+        self.chapter("the swarm restored from a backup", |tx| {
+            swarm_state::restore(tx, &wish, restore.clone()).map(drop)
+        })
+        .await;
         self.a_manager_is_lost_for_long().await;
     }
 

@@ -1,0 +1,200 @@
+//! What a manager of a swarm keeps of it on its disk: read while it goes on, brought to another machine, put in place there.
+//!
+//! Why by a script and not by the agent: agents of earlier versions can run one. The archive is a `tar` with `gzip`, so that
+//! people get at it without Skep.
+
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use skep_wire::frames::{CONTENT_BYTES_MAX, ERROR, EXIT, INPUT, OUTPUT};
+use skep_wire::framing::FramingError;
+use skep_wire::proto::agent::RunRequest;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::{AskError, HostStream, Hub, Shown};
+
+/// Does it on the host.
+const SCRIPT: &str = include_str!("swarm_state.sh");
+
+/// The largest archive. Most of what a manager keeps is empty space, and small once it is packed.
+pub const SWARM_STATE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// As much of a complaint as an error can show.
+const COMPLAINT_BYTES_MAX: usize = 1_000;
+
+/// A slow disk and a slow line.
+const DONE_MAX: Duration = Duration::from_secs(120);
+
+/// Why nothing came of it.
+#[derive(Debug, thiserror::Error)]
+pub enum SwarmStateError {
+    /// The host's agent did not do it.
+    #[error(transparent)]
+    Agent(#[from] AskError),
+    /// The host itself says so.
+    #[error("{said} (exit code {code})")]
+    Failed {
+        /// The program's exit code.
+        code: i32,
+        /// What it has said.
+        said: String,
+    },
+    /// Larger than anybody has seen.
+    #[error("the state of the swarm is larger than {} MiB", SWARM_STATE_BYTES_MAX / 1024 / 1024)]
+    TooLarge,
+    /// It did not come to its end.
+    #[error("it was not done within {} s", DONE_MAX.as_secs())]
+    Late,
+}
+
+/// How far a restore is on a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Restoring {
+    /// Nothing was brought.
+    No,
+    /// The state was brought, and is not in place yet.
+    Brought,
+    /// The state is in place; the swarm was not begun anew with it yet.
+    Placed,
+    /// The swarm that the engine is in was restored for this key.
+    Done(String),
+}
+
+impl Hub {
+    /// The archive of what the engine with this data folder keeps as a manager of its swarm, with `notes` written down in it.
+    /// The engine stands still while that is copied, for less than 5 s; its containers do not.
+    pub async fn read_swarm_state(
+        &self,
+        host: &str,
+        root: &str,
+        notes: &[u8],
+    ) -> Result<Vec<u8>, SwarmStateError> {
+        self.swarm_state(host, None, &["read", root], notes).await
+    }
+
+    /// Brings an archive to a host, where it replaces what was brought before. Answers with the notes in it.
+    pub async fn bring_swarm_state(
+        &self,
+        host: &str,
+        root: &str,
+        archive: &[u8],
+    ) -> Result<Vec<u8>, SwarmStateError> {
+        self.swarm_state(host, None, &["bring", root], archive).await
+    }
+
+    /// The notes of what was brought to a host.
+    pub async fn swarm_state_notes(&self, host: &str, root: &str) -> Result<Vec<u8>, SwarmStateError> {
+        self.swarm_state(host, None, &["notes", root], &[]).await
+    }
+
+    /// How far the restore is.
+    pub async fn restoring(&self, host: &str, term: u64, root: &str) -> Result<Restoring, SwarmStateError> {
+        let said = self.swarm_state(host, Some(term), &["stands", root], &[]).await?;
+        let said = String::from_utf8_lossy(&said);
+        match said.split_whitespace().collect::<Vec<_>>()[..] {
+            ["brought"] => Ok(Restoring::Brought),
+            ["placed"] => Ok(Restoring::Placed),
+            ["none"] => Ok(Restoring::No),
+            ["done", key] => Ok(Restoring::Done(key.to_owned())),
+            _ => Err(AskError::OutOfPlace.into()),
+        }
+    }
+
+    /// Puts what was brought where the engine finds it when it starts. The engine must be in no swarm.
+    pub async fn put_swarm_state(&self, host: &str, term: u64, root: &str) -> Result<(), SwarmStateError> {
+        self.swarm_state(host, Some(term), &["put", root], &[]).await.map(drop)
+    }
+
+    /// Removes what was only needed on the way, and remembers that it was done for this key.
+    pub async fn finish_swarm_state(
+        &self,
+        host: &str,
+        term: u64,
+        root: &str,
+        key: &str,
+    ) -> Result<(), SwarmStateError> {
+        self.swarm_state(host, Some(term), &["finish", root, key], &[]).await.map(drop)
+    }
+
+    async fn swarm_state(
+        &self,
+        host: &str,
+        term: Option<u64>,
+        what: &[&str],
+        input: &[u8],
+    ) -> Result<Vec<u8>, SwarmStateError> {
+        let words = ["sh", "-c", SCRIPT, "skep-swarm-state"].into_iter().chain(what.iter().copied());
+        let command = words.map(str::to_owned).collect();
+        let request = RunRequest { command, ..RunRequest::default() };
+        let stream = self.run_as(host, term, Shown::Command(request)).await?;
+        timeout(DONE_MAX, to_its_end(stream, input)).await.map_err(|_| SwarmStateError::Late)?
+    }
+}
+
+/// Gives a command its input and waits for its end: what it says, unless it fails.
+async fn to_its_end(stream: HostStream, input: &[u8]) -> Result<Vec<u8>, SwarmStateError> {
+    let (mut reading, mut writing) = tokio::io::split(stream);
+    let send = async {
+        for part in input.chunks(CONTENT_BYTES_MAX).chain([&[][..]]) {
+            // A command that does not want it says why, if it still can.
+            if send(&mut writing, part).await.is_err() {
+                break;
+            }
+        }
+    };
+    let mut answer = pin!(answer(&mut reading));
+    // The way to the command stays open until it has ended: it would be killed otherwise.
+    tokio::select! {
+        answer = &mut answer => answer,
+        () = send => answer.await,
+    }
+}
+
+async fn answer(reading: &mut (impl AsyncReadExt + Unpin)) -> Result<Vec<u8>, SwarmStateError> {
+    let (mut output, mut complaint) = (vec![], vec![]);
+    loop {
+        let (kind, content) = receive(reading).await?;
+        match (kind, content.as_slice()) {
+            (OUTPUT, bytes) if output.len() + bytes.len() > SWARM_STATE_BYTES_MAX => {
+                return Err(SwarmStateError::TooLarge);
+            }
+            (OUTPUT, bytes) => output.extend_from_slice(bytes),
+            (ERROR, bytes) => {
+                complaint.extend_from_slice(bytes);
+                complaint.truncate(COMPLAINT_BYTES_MAX);
+            }
+            (EXIT, [0, 0, 0, 0]) => return Ok(output),
+            (EXIT, [a, b, c, d]) => {
+                let code = i32::from_be_bytes([*a, *b, *c, *d]);
+                let said = String::from_utf8_lossy(&complaint).trim().replace('\n', "; ");
+                return Err(SwarmStateError::Failed { code, said });
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn send(writing: &mut (impl AsyncWriteExt + Unpin), content: &[u8]) -> io::Result<()> {
+    writing.write_u8(INPUT).await?;
+    writing.write_u32(u32::try_from(content.len()).unwrap_or(u32::MAX)).await?;
+    writing.write_all(content).await?;
+    writing.flush().await
+}
+
+async fn receive(reading: &mut (impl AsyncReadExt + Unpin)) -> Result<(u8, Vec<u8>), AskError> {
+    let kind = reading.read_u8().await.map_err(broken)?;
+    let length = reading.read_u32().await.map_err(broken)?;
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    if length > CONTENT_BYTES_MAX {
+        return Err(AskError::OutOfPlace);
+    }
+    let mut content = vec![0; length];
+    reading.read_exact(&mut content).await.map_err(broken)?;
+    Ok((kind, content))
+}
+
+fn broken(error: io::Error) -> AskError {
+    AskError::Broken(FramingError::from(error))
+}

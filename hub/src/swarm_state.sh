@@ -1,0 +1,99 @@
+# What a manager of a swarm keeps of it on its disk: $1 what to do, $2 the engine's data folder.
+#
+#   $2/swarm            the engine's; `skep-restored` in it names who has restored it
+#   $2/swarm.restoring  what was brought here to be restored: what was written down of it, and the state until that is in place
+#   $2/swarm.before     what the engine had before that
+
+umask 077
+place=$2/swarm.restoring
+
+fail() {
+    echo "$2" >&2
+    exit "$1"
+}
+
+# The engine of this machine, and not of one that shares its processes with it.
+engine() {
+    here=$(readlink /proc/self/ns/net)
+    found=
+    for process in /proc/[0-9]*; do
+        [ "$(cat "$process/comm" 2>/dev/null)" = dockerd ] || continue
+        [ "$(readlink "$process/ns/net")" = "$here" ] && found="$found ${process#/proc/}"
+    done
+    set -- $found
+    [ $# = 1 ] || fail 66 "there should be one dockerd here; there are $#"
+    echo "$1"
+}
+
+# Standard input is written down beside the state. What is copied is of one moment, as after a power cut: the engine stands still
+# meanwhile, containers do not. Whatever becomes of this program, the engine goes on after 5 s.
+read_state() {
+    [ -d "$2/swarm/raft" ] || fail 65 "no state of a swarm's manager is in $2/swarm"
+    copy=$(mktemp -d "$2/swarm.copy.XXXXXX") || exit 1
+    trap 'rm -rf "$copy"' EXIT
+    cat >"$copy/skep-swarm.json" || exit 1
+    engine=$(engine) || exit
+    mkdir "$copy/swarm" "$copy/awake" || exit 1
+    setsid sh -c 'sleep 5; rmdir "$2" 2>/dev/null; kill -CONT "$1"' sh "$engine" "$copy/awake" </dev/null >/dev/null 2>&1 &
+    waker=$!
+    kill -STOP "$engine" || fail 1 "dockerd cannot be stopped for a moment"
+    # What its own tasks were is nothing to whoever is restored from this.
+    (cd "$2/swarm" && for part in * ; do [ "$part" = worker ] || cp -a "$part" "$copy/swarm/" || exit 1; done)
+    copied=$?
+    kill -CONT "$engine"
+    # Whoever woke it has taken the folder away first.
+    rmdir "$copy/awake" 2>/dev/null || fail 75 "copying $2/swarm took longer than 5 s, so that it is not of one moment"
+    kill "$waker" 2>/dev/null
+    [ "$copied" = 0 ] || fail 1 "$2/swarm cannot be copied"
+    tar -C "$copy" -czf - skep-swarm.json swarm
+}
+
+# Standard input is what `read` has said. Says what was written down of it.
+bring() {
+    rm -rf "$place.new"
+    mkdir -p "$place.new" && tar -C "$place.new" -xzf - || fail 65 "what was brought here is no archive of a swarm's state"
+    [ -f "$place.new/skep-swarm.json" ] && [ -d "$place.new/swarm/raft" ] || fail 65 "there is no state of a swarm's manager in it"
+    rm -rf "$place" && mv "$place.new" "$place" || exit 1
+    cat "$place/skep-swarm.json"
+}
+
+notes() {
+    cat "$place/skep-swarm.json" 2>/dev/null || fail 65 "nothing was brought here to be restored"
+}
+
+# `brought` and not in place yet, `placed` and not begun anew yet, `done` and for whom, or `none`.
+stands() {
+    if [ -d "$place/swarm" ]; then
+        echo brought
+    elif [ -d "$place" ]; then
+        echo placed
+    elif [ -f "$2/swarm/skep-restored" ]; then
+        echo "done $(cat "$2/swarm/skep-restored")"
+    else
+        echo none
+    fi
+}
+
+# The engine is in no swarm, so it does not look there before it starts again.
+put() {
+    [ -d "$place/swarm" ] || exit 0
+    rm -rf "$2/swarm.before"
+    [ ! -e "$2/swarm" ] || mv "$2/swarm" "$2/swarm.before" || exit 1
+    mv "$place/swarm" "$2/swarm"
+}
+
+# $3: for whom.
+finish() {
+    echo "$3" >"$2/swarm/skep-restored" || exit 1
+    rm -rf "$place" "$2/swarm.before"
+}
+
+case $1 in
+read) read_state "$@" ;;
+bring) bring "$@" ;;
+notes) notes ;;
+stands) stands "$@" ;;
+put) put "$@" ;;
+finish) finish "$@" ;;
+*) fail 64 "$1 is nothing that can be done" ;;
+esac
