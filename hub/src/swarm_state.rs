@@ -198,3 +198,90 @@ async fn receive(reading: &mut (impl AsyncReadExt + Unpin)) -> Result<(u8, Vec<u
 fn broken(error: io::Error) -> AskError {
     AskError::Broken(FramingError::from(error))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write as _;
+    use std::path::Path;
+    use std::process::{Command, Output, Stdio};
+
+    use super::*;
+
+    /// What the host would do, with a folder of this test as the engine's.
+    fn done(root: &Path, what: &[&str], input: &[u8]) -> Output {
+        let mut command = Command::new("sh");
+        command.args(["-c", SCRIPT, "skep-swarm-state", what[0]]).arg(root).args(&what[1..]);
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = pipes.spawn().expect("there is a shell");
+        // What it does not want it does not read.
+        let _ = child.stdin.take().expect("a pipe").write_all(input);
+        child.wait_with_output().expect("it ends")
+    }
+
+    fn said(output: &Output) -> &str {
+        std::str::from_utf8(&output.stdout).expect("text").trim()
+    }
+
+    /// As `read` packs it.
+    fn archive(content: &str) -> Vec<u8> {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir_all(folder.path().join("swarm/raft")).expect("a folder");
+        fs::write(folder.path().join("swarm/docker-state.json"), content).expect("a file");
+        fs::write(folder.path().join("skep-swarm.json"), format!("notes of {content}")).expect("a file");
+        let packed = Command::new("tar")
+            .arg("-C")
+            .arg(folder.path())
+            .args(["-czf", "-", "skep-swarm.json", "swarm"])
+            .output()
+            .expect("there is tar");
+        packed.stdout
+    }
+
+    #[test]
+    fn what_is_brought_is_put_in_place_once_and_who_has_done_so_is_remembered() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (root, state) = (folder.path(), folder.path().join("swarm/docker-state.json"));
+        fs::create_dir_all(root.join("swarm")).expect("a folder");
+        fs::write(&state, "before").expect("a file");
+        assert_eq!(said(&done(root, &["stands"], b"")), "none");
+        assert_eq!(done(root, &["notes"], b"").status.code(), Some(65), "nothing was brought");
+
+        assert_eq!(said(&done(root, &["bring"], &archive("first"))), "notes of first");
+        assert_eq!(
+            said(&done(root, &["bring"], &archive("second"))),
+            "notes of second",
+            "it replaces the first"
+        );
+        let refused = done(root, &["bring"], b"no archive");
+        assert_eq!(refused.status.code(), Some(65), "{refused:?}");
+        assert_eq!(said(&done(root, &["notes"], b"")), "notes of second", "and what was there stays");
+        assert_eq!(said(&done(root, &["stands"], b"")), "brought");
+        assert_eq!(
+            fs::read_to_string(&state).expect("is there"),
+            "before",
+            "the engine's own is not touched"
+        );
+
+        for _ in 0..2 {
+            assert!(done(root, &["put"], b"").status.success());
+            assert_eq!(fs::read_to_string(&state).expect("is there"), "second");
+            assert_eq!(said(&done(root, &["stands"], b"")), "placed");
+        }
+        for _ in 0..2 {
+            assert!(done(root, &["finish", "op_1"], b"").status.success());
+            assert_eq!(said(&done(root, &["stands"], b"")), "done op_1");
+        }
+        let left: Vec<_> =
+            fs::read_dir(root).expect("reads").map(|entry| entry.expect("reads").file_name()).collect();
+        assert_eq!(left, ["swarm"], "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_host_that_is_no_manager_of_a_swarm_has_no_state_to_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let refused = done(folder.path(), &["read"], b"notes");
+        assert_eq!(refused.status.code(), Some(65), "{refused:?}");
+        assert_eq!(fs::read_dir(folder.path()).expect("reads").count(), 0, "and nothing is left");
+    }
+}

@@ -51,6 +51,7 @@ read_state() {
 # Standard input is what `read` has said. Says what was written down of it.
 bring() {
     rm -rf "$place.new"
+    trap 'rm -rf "$place.new"' EXIT
     mkdir -p "$place.new" && tar -C "$place.new" -xzf - || fail 65 "what was brought here is no archive of a swarm's state"
     [ -f "$place.new/skep-swarm.json" ] && [ -d "$place.new/swarm/raft" ] || fail 65 "there is no state of a swarm's manager in it"
     rm -rf "$place" && mv "$place.new" "$place" || exit 1
