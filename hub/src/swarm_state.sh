@@ -29,12 +29,15 @@ engine() {
 # meanwhile, containers do not. Whatever becomes of this program, the engine goes on after 5 s.
 read_state() {
     [ -d "$2/swarm/raft" ] || fail 65 "no state of a swarm's manager is in $2/swarm"
+    # Another one would wake the engine in the middle of this.
+    exec 9<"$2/swarm"
+    flock -n 9 || fail 75 "the state of the swarm is being read already"
     copy=$(mktemp -d "$2/swarm.copy.XXXXXX") || exit 1
     trap 'rm -rf "$copy"' EXIT
     cat >"$copy/skep-swarm.json" || exit 1
     engine=$(engine) || exit
     mkdir "$copy/swarm" "$copy/awake" || exit 1
-    setsid sh -c 'sleep 5; rmdir "$2" 2>/dev/null; kill -CONT "$1"' sh "$engine" "$copy/awake" </dev/null >/dev/null 2>&1 &
+    setsid sh -c 'sleep 5; rmdir "$2" 2>/dev/null; kill -CONT "$1"' sh "$engine" "$copy/awake" </dev/null >/dev/null 2>&1 9<&- &
     waker=$!
     kill -STOP "$engine" || fail 1 "dockerd cannot be stopped for a moment"
     # What its own tasks were is nothing to whoever is restored from this.

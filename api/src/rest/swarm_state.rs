@@ -116,7 +116,7 @@ async fn back_up(
         taken_at: api.ledger().now(),
     };
     let notes = serde_json::to_vec(&notes).map_err(|error| unreadable(&host, &error.to_string()))?;
-    let root = info.docker_root_dir.unwrap_or_default();
+    let root = root_of(&host, info.docker_root_dir)?;
     let read = api.parts.hub.read_swarm_state(host.id.as_str(), &root, &notes).await;
     let archive = read.map_err(|error| not_done(&host, &error))?;
     let encrypted = skep_backup::seal(&archive, &recipients);
@@ -254,7 +254,15 @@ async fn data_root(api: &Api, host: &Host) -> Reply<String> {
         let detail = format!("host '{}': {error}", host.name);
         Problem::new(DoorCode::EngineUnreachable, detail)
     })?;
-    Ok(info.docker_root_dir.unwrap_or_default())
+    root_of(host, info.docker_root_dir)
+}
+
+/// Where the engine says that its data are.
+fn root_of(host: &Host, said: Option<String>) -> Reply<String> {
+    said.filter(|root| root.starts_with('/')).ok_or_else(|| {
+        let detail = format!("the engine of host '{}' does not say where its data are", host.name);
+        Problem::new(DoorCode::NotStarted, detail)
+    })
 }
 
 fn understood(notes: &[u8]) -> Reply<Notes> {
