@@ -263,3 +263,44 @@ fn found(site: &Site, view: &View, listed: &Listed, own_words: &[(HostId, Local)
     }
     findings
 }
+
+#[cfg(test)]
+mod tests {
+    use skep_model::host::Role;
+    use skep_model::placement::Availability;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn an_engine_that_tries_again_by_itself_has_time_for_that_and_one_that_has_left_is_no_member_at_once() {
+        let host = HostId::new(Uuid::nil());
+        let node = Membership {
+            node: "node-1".into(),
+            role: Role::Manager,
+            leader: false,
+            ready: false,
+            availability: Availability::Active,
+            reachable: true,
+        };
+        let astray = |state, own: &str, for_long| {
+            let local = Local {
+                state,
+                node: own.into(),
+                address: String::new(),
+                swarm: None,
+                managers: vec![],
+                managers_at: vec![],
+            };
+            is_astray(&host, &node, &[(host.clone(), local)], for_long)
+        };
+        for between_two_tries in [LocalNodeState::ERROR, LocalNodeState::PENDING] {
+            assert!(!astray(between_two_tries, "", false), "{between_two_tries:?}");
+            assert!(astray(between_two_tries, "", true), "{between_two_tries:?}");
+        }
+        assert!(astray(LocalNodeState::INACTIVE, "", false));
+        assert!(astray(LocalNodeState::ACTIVE, "node-2", false), "it is another node");
+        assert!(!astray(LocalNodeState::ACTIVE, "node-1", true));
+        assert!(!astray(LocalNodeState::LOCKED, "", true), "it does not know before it is unlocked");
+    }
+}
