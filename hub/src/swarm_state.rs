@@ -33,6 +33,12 @@ pub enum SwarmStateError {
     /// The host's agent did not do it.
     #[error(transparent)]
     Agent(#[from] AskError),
+    /// The host's engine does not answer.
+    #[error(transparent)]
+    Engine(#[from] bollard::errors::Error),
+    /// The host's engine answers something else.
+    #[error("the engine does not say where its data are")]
+    NoRoot,
     /// The host itself says so.
     #[error("{said} (exit code {code})")]
     Failed {
@@ -63,35 +69,25 @@ pub enum Restoring {
 }
 
 impl Hub {
-    /// The archive of what the engine with this data folder keeps as a manager of its swarm, with `notes` written down in it.
+    /// The archive of what the engine keeps as a manager of its swarm, with `notes` written down in it.
     /// The engine stands still while that is copied, for less than 5 s; its containers do not.
-    pub async fn read_swarm_state(
-        &self,
-        host: &str,
-        root: &str,
-        notes: &[u8],
-    ) -> Result<Vec<u8>, SwarmStateError> {
-        self.swarm_state(host, None, &["read", root], notes).await
+    pub async fn read_swarm_state(&self, host: &str, notes: &[u8]) -> Result<Vec<u8>, SwarmStateError> {
+        self.swarm_state(host, None, &["read"], notes).await
     }
 
     /// Brings an archive to a host, where it replaces what was brought before. Answers with the notes in it.
-    pub async fn bring_swarm_state(
-        &self,
-        host: &str,
-        root: &str,
-        archive: &[u8],
-    ) -> Result<Vec<u8>, SwarmStateError> {
-        self.swarm_state(host, None, &["bring", root], archive).await
+    pub async fn bring_swarm_state(&self, host: &str, archive: &[u8]) -> Result<Vec<u8>, SwarmStateError> {
+        self.swarm_state(host, None, &["bring"], archive).await
     }
 
     /// The notes of what was brought to a host.
-    pub async fn swarm_state_notes(&self, host: &str, root: &str) -> Result<Vec<u8>, SwarmStateError> {
-        self.swarm_state(host, None, &["notes", root], &[]).await
+    pub async fn swarm_state_notes(&self, host: &str) -> Result<Vec<u8>, SwarmStateError> {
+        self.swarm_state(host, None, &["notes"], &[]).await
     }
 
     /// How far the restore is.
-    pub async fn restoring(&self, host: &str, term: u64, root: &str) -> Result<Restoring, SwarmStateError> {
-        let said = self.swarm_state(host, Some(term), &["stands", root], &[]).await?;
+    pub async fn restoring(&self, host: &str, term: u64) -> Result<Restoring, SwarmStateError> {
+        let said = self.swarm_state(host, Some(term), &["stands"], &[]).await?;
         let said = String::from_utf8_lossy(&said);
         match said.split_whitespace().collect::<Vec<_>>()[..] {
             ["brought"] => Ok(Restoring::Brought),
@@ -103,19 +99,13 @@ impl Hub {
     }
 
     /// Puts what was brought where the engine finds it when it starts. The engine must be in no swarm.
-    pub async fn put_swarm_state(&self, host: &str, term: u64, root: &str) -> Result<(), SwarmStateError> {
-        self.swarm_state(host, Some(term), &["put", root], &[]).await.map(drop)
+    pub async fn put_swarm_state(&self, host: &str, term: u64) -> Result<(), SwarmStateError> {
+        self.swarm_state(host, Some(term), &["put"], &[]).await.map(drop)
     }
 
     /// Removes what was only needed on the way, and remembers that it was done for this key.
-    pub async fn finish_swarm_state(
-        &self,
-        host: &str,
-        term: u64,
-        root: &str,
-        key: &str,
-    ) -> Result<(), SwarmStateError> {
-        self.swarm_state(host, Some(term), &["finish", root, key], &[]).await.map(drop)
+    pub async fn finish_swarm_state(&self, host: &str, term: u64, key: &str) -> Result<(), SwarmStateError> {
+        self.swarm_state(host, Some(term), &["finish", key], &[]).await.map(drop)
     }
 
     async fn swarm_state(
@@ -125,7 +115,10 @@ impl Hub {
         what: &[&str],
         input: &[u8],
     ) -> Result<Vec<u8>, SwarmStateError> {
-        let words = ["sh", "-c", SCRIPT, "skep-swarm-state"].into_iter().chain(what.iter().copied());
+        let info = self.docker(host, term).info().await?;
+        let root =
+            info.docker_root_dir.filter(|root| root.starts_with('/')).ok_or(SwarmStateError::NoRoot)?;
+        let words = ["sh", "-c", SCRIPT, "skep-swarm-state", &root].into_iter().chain(what.iter().copied());
         let command = words.map(str::to_owned).collect();
         let request = RunRequest { command, ..RunRequest::default() };
         let stream = self.run_as(host, term, Shown::Command(request)).await?;
@@ -211,7 +204,7 @@ mod tests {
     /// What the host would do, with a folder of this test as the engine's.
     fn done(root: &Path, what: &[&str], input: &[u8]) -> Output {
         let mut command = Command::new("sh");
-        command.args(["-c", SCRIPT, "skep-swarm-state", what[0]]).arg(root).args(&what[1..]);
+        command.args(["-c", SCRIPT, "skep-swarm-state"]).arg(root).args(what);
         let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = pipes.spawn().expect("there is a shell");
         // What it does not want it does not read.

@@ -1,11 +1,11 @@
-# What a manager of a swarm keeps of it on its disk: $1 what to do, $2 the engine's data folder.
+# What a manager of a swarm keeps of it on its disk: $1 the engine's data folder, $2 what to do.
 #
-#   $2/swarm            the engine's; `skep-restored` in it names who has restored it
-#   $2/swarm.restoring  what was brought here to be restored: what was written down of it, and the state until that is in place
-#   $2/swarm.before     what the engine had before that
+#   $1/swarm            the engine's; `skep-restored` in it names who has restored it
+#   $1/swarm.restoring  what was brought here to be restored: what was written down of it, and the state until that is in place
+#   $1/swarm.before     what the engine had before that
 
 umask 077
-place=$2/swarm.restoring
+place=$1/swarm.restoring
 
 fail() {
     echo "$2" >&2
@@ -28,11 +28,11 @@ engine() {
 # Standard input is written down beside the state. What is copied is of one moment, as after a power cut: the engine stands still
 # meanwhile, containers do not. Whatever becomes of this program, the engine goes on after 5 s.
 read_state() {
-    [ -d "$2/swarm/raft" ] || fail 65 "no state of a swarm's manager is in $2/swarm"
+    [ -d "$1/swarm/raft" ] || fail 65 "no state of a swarm's manager is in $1/swarm"
     # Another one would wake the engine in the middle of this.
-    exec 9<"$2/swarm"
+    exec 9<"$1/swarm"
     flock -n 9 || fail 75 "the state of the swarm is being read already"
-    copy=$(mktemp -d "$2/swarm.copy.XXXXXX") || exit 1
+    copy=$(mktemp -d "$1/swarm.copy.XXXXXX") || exit 1
     trap 'rm -rf "$copy"' EXIT
     cat >"$copy/skep-swarm.json" || exit 1
     engine=$(engine) || exit
@@ -41,13 +41,13 @@ read_state() {
     waker=$!
     kill -STOP "$engine" || fail 1 "dockerd cannot be stopped for a moment"
     # What its own tasks were is nothing to whoever is restored from this.
-    (cd "$2/swarm" && for part in * ; do [ "$part" = worker ] || cp -a "$part" "$copy/swarm/" || exit 1; done)
+    (cd "$1/swarm" && for part in * ; do [ "$part" = worker ] || cp -a "$part" "$copy/swarm/" || exit 1; done)
     copied=$?
     kill -CONT "$engine"
     # Whoever woke it has taken the folder away first.
-    rmdir "$copy/awake" 2>/dev/null || fail 75 "copying $2/swarm took longer than 5 s, so that it is not of one moment"
+    rmdir "$copy/awake" 2>/dev/null || fail 75 "copying $1/swarm took longer than 5 s, so that it is not of one moment"
     kill "$waker" 2>/dev/null
-    [ "$copied" = 0 ] || fail 1 "$2/swarm cannot be copied"
+    [ "$copied" = 0 ] || fail 1 "$1/swarm cannot be copied"
     tar -C "$copy" -czf - skep-swarm.json swarm
 }
 
@@ -71,8 +71,8 @@ stands() {
         echo brought
     elif [ -d "$place" ]; then
         echo placed
-    elif [ -f "$2/swarm/skep-restored" ]; then
-        echo "done $(cat "$2/swarm/skep-restored")"
+    elif [ -f "$1/swarm/skep-restored" ]; then
+        echo "done $(cat "$1/swarm/skep-restored")"
     else
         echo none
     fi
@@ -81,23 +81,23 @@ stands() {
 # The engine is in no swarm, so it does not look there before it starts again.
 put() {
     [ -d "$place/swarm" ] || exit 0
-    rm -rf "$2/swarm.before"
-    [ ! -e "$2/swarm" ] || mv "$2/swarm" "$2/swarm.before" || exit 1
-    mv "$place/swarm" "$2/swarm"
+    rm -rf "$1/swarm.before"
+    [ ! -e "$1/swarm" ] || mv "$1/swarm" "$1/swarm.before" || exit 1
+    mv "$place/swarm" "$1/swarm"
 }
 
 # $3: for whom.
 finish() {
-    echo "$3" >"$2/swarm/skep-restored" || exit 1
-    rm -rf "$place" "$2/swarm.before"
+    echo "$3" >"$1/swarm/skep-restored" || exit 1
+    rm -rf "$place" "$1/swarm.before"
 }
 
-case $1 in
+case $2 in
 read) read_state "$@" ;;
 bring) bring "$@" ;;
 notes) notes ;;
 stands) stands "$@" ;;
 put) put "$@" ;;
 finish) finish "$@" ;;
-*) fail 64 "$1 is nothing that can be done" ;;
+*) fail 64 "$2 is nothing that can be done" ;;
 esac

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use skep_ledger::Tx;
-use skep_model::host::Role;
+use skep_model::host::{Role, moving};
 use skep_model::ids::{EnvironmentId, HostId};
 use skep_model::name::Name;
 use skep_model::networks::MadeFor;
@@ -481,6 +481,9 @@ impl Effect {
                 resource::intend(tx, host, environment, driver)
             }
             Effect::InitSwarm { environment, host, .. } => environment::plant(tx, environment, host),
+            Effect::JoinSwarm { environment, joins } => {
+                joins.iter().try_for_each(|(host, ..)| moving::joins(tx, environment, host))
+            }
             Effect::SuspendNodes { environment, hosts } => {
                 hosts.iter().try_for_each(|(host, _)| placement::keep(tx, environment, host))
             }

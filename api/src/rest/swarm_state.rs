@@ -31,6 +31,7 @@ use crate::auth::Principal;
 use crate::change::{Asked, Begun, Changing, Keyed};
 use crate::extract::{Params, Place, Reference, Within};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::snapshots::SnapshotFailure;
 
 /// What the notes look like. Raise it when earlier versions could misread them.
 const FORMAT: u32 = 1;
@@ -116,8 +117,7 @@ async fn back_up(
         taken_at: api.ledger().now(),
     };
     let notes = serde_json::to_vec(&notes).map_err(|error| unreadable(&host, &error.to_string()))?;
-    let root = root_of(&host, info.docker_root_dir)?;
-    let read = api.parts.hub.read_swarm_state(host.id.as_str(), &root, &notes).await;
+    let read = api.parts.hub.read_swarm_state(host.id.as_str(), &notes).await;
     let archive = read.map_err(|error| not_done(&host, &error))?;
     let encrypted = skep_backup::seal(&archive, &recipients);
     let encrypted = encrypted.map_err(|error| unreadable(&host, &error.to_string()))?;
@@ -130,14 +130,12 @@ async fn back_up(
 }
 
 fn recipients(schedule: &snapshot::Schedule) -> Reply<Vec<Recipient>> {
-    let known: Vec<Recipient> = schedule.recipients.iter().filter_map(|key| key.parse().ok()).collect();
-    match known.is_empty() {
-        false => Ok(known),
-        true => Err(Problem::new(
-            DoorCode::NoRecoveryKey,
-            "the cluster has no recovery key, so nobody could read a backup",
-        )
-        .hinting("make one and keep it safe: skep snapshot new-key FILE")),
+    let known: Result<Vec<Recipient>, _> = schedule.recipients.iter().map(|key| key.parse()).collect();
+    match known {
+        Ok(known) if !known.is_empty() => Ok(known),
+        Ok(_) => Err(SnapshotFailure::NoRecoveryKey.into()),
+        // Left out, somebody could not read a backup who counts on it.
+        Err(error) => Err(SnapshotFailure::Failed(format!("a recovery key of the cluster: {error}")).into()),
     }
 }
 
@@ -186,8 +184,7 @@ async fn bring(
     let environment = environment::find(&view, &environment)?.record;
     let host = host::find(&view, &environment, &host)?.record;
     let archive = received(body).await?;
-    let root = data_root(&api, &host).await?;
-    let brought = api.parts.hub.bring_swarm_state(host.id.as_str(), &root, &archive).await;
+    let brought = api.parts.hub.bring_swarm_state(host.id.as_str(), &archive).await;
     let notes = understood(&brought.map_err(|error| not_done(&host, &error))?)?;
     Ok(Json(SwarmState {
         kind: "SwarmState",
@@ -224,8 +221,7 @@ async fn restore(
     let view = api.ledger().fresh_view().await?;
     let environment = environment::find(&view, &reference)?.record;
     let host = host::find(&view, &environment, &wish.to)?.record;
-    let root = data_root(&api, &host).await?;
-    let brought = api.parts.hub.swarm_state_notes(host.id.as_str(), &root).await;
+    let brought = api.parts.hub.swarm_state_notes(host.id.as_str()).await;
     understood(&brought.map_err(|error| not_done(&host, &error))?)?;
     let wish = RestoreWish { environment: &reference, to: &wish.to, replace: wish.replace };
     let id = OperationId::new(Uuid::now_v7());
@@ -248,23 +244,6 @@ async fn received(body: Body) -> Reply<Vec<u8>> {
     Ok(archive)
 }
 
-async fn data_root(api: &Api, host: &Host) -> Reply<String> {
-    let info = api.parts.hub.docker(host.id.as_str(), None).info().await;
-    let info = info.map_err(|error| {
-        let detail = format!("host '{}': {error}", host.name);
-        Problem::new(DoorCode::EngineUnreachable, detail)
-    })?;
-    root_of(host, info.docker_root_dir)
-}
-
-/// Where the engine says that its data are.
-fn root_of(host: &Host, said: Option<String>) -> Reply<String> {
-    said.filter(|root| root.starts_with('/')).ok_or_else(|| {
-        let detail = format!("the engine of host '{}' does not say where its data are", host.name);
-        Problem::new(DoorCode::NotStarted, detail)
-    })
-}
-
 fn understood(notes: &[u8]) -> Reply<Notes> {
     let unknown = |why: &str| {
         Problem::new(
@@ -283,8 +262,12 @@ fn understood(notes: &[u8]) -> Reply<Notes> {
 fn not_done(host: &Host, error: &SwarmStateError) -> Box<Problem> {
     let code = match error {
         SwarmStateError::Agent(error) if error.is_its_answer() => DoorCode::NotStarted,
-        SwarmStateError::Agent(_) | SwarmStateError::Late => DoorCode::EngineUnreachable,
-        SwarmStateError::Failed { .. } | SwarmStateError::TooLarge => DoorCode::NotStarted,
+        SwarmStateError::Agent(_) | SwarmStateError::Engine(_) | SwarmStateError::Late => {
+            DoorCode::EngineUnreachable
+        }
+        SwarmStateError::Failed { .. } | SwarmStateError::NoRoot | SwarmStateError::TooLarge => {
+            DoorCode::NotStarted
+        }
     };
     Problem::new(code, format!("host '{}': {error}", host.name))
         .hinting(format!("see how it is: skep host inspect {}", host.name))

@@ -12,8 +12,11 @@ use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use skep_ledger::Tx;
 
 use super::{Host, Role};
+use crate::Ruling;
+use crate::ids::{EnvironmentId, HostId};
 use crate::placement::Availability;
 
 /// Between two times that one node leaves its swarm for another address: every time costs its tasks, and an address that comes and
@@ -169,6 +172,15 @@ impl Host {
             self.remembered = None;
         }
     }
+}
+
+/// It is about to join. One that has left before may be in the swarm from now on, whether or not anybody lives to see that.
+pub fn joins(tx: &mut Tx<'_>, environment: &EnvironmentId, host: &HostId) -> Ruling<()> {
+    let stored = tx.get::<Host>(environment.as_str(), host.as_str())?;
+    if let Some(stored) = stored.filter(|host| host.parted) {
+        tx.put(&Host { parted: false, ..stored.record });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

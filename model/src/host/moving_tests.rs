@@ -121,3 +121,12 @@ async fn two_hosts_that_are_there_cannot_have_one_address() {
     let hosts: Vec<Host> = (1..=3).map(|number| swarm.host(number)).collect();
     assert_eq!(hosts[1].shares_address_with(&hosts), None, "who is away has no address");
 }
+
+#[tokio::test]
+async fn a_host_that_has_left_and_joins_anew_is_asked_again_before_it_goes() {
+    let swarm = Swarm::of(2, 0).await;
+    swarm.host_is(2, |host| (host.membership, host.parted) = (None, true)).await;
+    assert!(!swarm.host(2).may_have_joined());
+    swarm.change(|tx| joins(tx, &swarm.environment, &swarm.hosts[1])).await;
+    assert!(swarm.host(2).may_have_joined(), "its removal must not take it for one that is out");
+}

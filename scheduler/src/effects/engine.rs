@@ -9,7 +9,8 @@ use skep_model::fact::Fact;
 use skep_model::host::Host;
 use skep_model::operation::Operation;
 
-use super::swarm::{listed, local_state, members};
+use super::own_words::{local_state, members_confirmed};
+use super::swarm::listed;
 use super::{RealWorld, Site};
 use crate::world::EffectError;
 
@@ -32,6 +33,26 @@ impl RealWorld {
         let mut facts = self.observe_engine(site, host, version, operation).await?;
         facts.push(Fact::EngineChangeBegun(environment, id, operation.id.clone()));
         Ok(facts)
+    }
+
+    /// Has the host's engine started anew. `false` if that was done for this key already; drivers do not remember keys.
+    pub(super) async fn start_anew(&self, site: &Site, host: &Host, key: &str) -> Result<bool, EffectError> {
+        if let Some(driver) = &host.driver {
+            let restarted = self.driver(driver)?.restart_engine(&self.key(&host.id)).await;
+            if restarted.map_err(super::machine::failed)? {
+                return Ok(true);
+            }
+        }
+        let asked = site.hub.restart_engine(host.id.as_str(), site.term, key).await;
+        match asked.map_err(|error| not_asked(host, "to start its engine anew", &error))? {
+            EngineChange::Running => Ok(true),
+            EngineChange::Done { .. } => Ok(false),
+            EngineChange::Failed { code, said } => Err(EffectError::lasting(format!(
+                "the engine of {} has to be started anew, and that has ended with {code}: {said}. On that host: systemctl \
+                 restart docker",
+                host.name
+            ))),
+        }
     }
 
     /// Asks the host's agent how far it is.
@@ -80,7 +101,7 @@ pub(super) async fn verify(site: &Site, host: &Host, version: &str) -> Result<Ve
         return Ok(vec![verified]);
     }
     let (swarm, nodes) = listed(&site.manager(None)?).await?;
-    let members = members(&site.hosts, &nodes);
+    let members = members_confirmed(site, &nodes).await;
     let is_ready = members.iter().any(|(member, node)| *member == id && node.ready);
     let mut facts = vec![Fact::SwarmSeen(environment, swarm, members)];
     facts.extend(is_ready.then_some(verified));

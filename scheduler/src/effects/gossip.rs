@@ -6,14 +6,13 @@
 
 use std::time::Duration;
 
-use skep_hub::EngineChange;
 use skep_model::fact::Fact;
 use skep_model::host::Host;
 use skep_model::operation::Operation;
 use tokio::time::{Instant, sleep};
 
 use super::engine::not_asked;
-use super::{RealWorld, Site, machine, rejoin, swarm};
+use super::{RealWorld, Site, rejoin, swarm};
 use crate::world::EffectError;
 
 /// Where nodes tell each other about networks, over TCP and UDP.
@@ -68,35 +67,13 @@ impl RealWorld {
         tracing::info!(host.name = %host.name, "its engine takes no part in the gossip and is started anew");
         let why =
             format!("the engine of {} starts anew: the swarm's gossip does not work without", host.name);
-        match self.start_anew(site, host, operation.id.as_str()).await? {
-            EngineChange::Running => Err(EffectError::passing(why)),
-            EngineChange::Done { .. } => Err(EffectError::lasting(format!(
+        Err(match self.start_anew(site, host, operation.id.as_str()).await? {
+            true => EffectError::passing(why),
+            false => EffectError::lasting(format!(
                 "the engine of {} was started anew, and still nothing listens at its port {GOSSIP_PORT}",
                 host.name
-            ))),
-            EngineChange::Failed { code, said } => Err(EffectError::lasting(format!(
-                "the engine of {} takes no part in the swarm's gossip and has to be started anew, and that has ended with \
-                 {code}: {said}. On that host: systemctl restart docker",
-                host.name
-            ))),
-        }
-    }
-
-    /// Has the host's engine started anew, or says what has become of that; by an agent, once for each key.
-    pub(super) async fn start_anew(
-        &self,
-        site: &Site,
-        host: &Host,
-        key: &str,
-    ) -> Result<EngineChange, EffectError> {
-        if let Some(driver) = &host.driver {
-            let restarted = self.driver(driver)?.restart_engine(&self.key(&host.id)).await;
-            if restarted.map_err(machine::failed)? {
-                return Ok(EngineChange::Running);
-            }
-        }
-        let asked = site.hub.restart_engine(host.id.as_str(), site.term, key).await;
-        asked.map_err(|error| not_asked(host, "to start its engine anew", &error))
+            )),
+        })
     }
 }
 

@@ -18,9 +18,11 @@ use skep_model::ids::{EnvironmentId, HostId};
 use skep_model::stack::Stack;
 use tokio::time::timeout;
 
+use super::own_words::{
+    ASKED_AT_ONCE_MAX, LOCAL_MAX, Local, correct, is_astray, is_news, local_state, own_words,
+};
 use super::reached::{Reached, has_no_leader};
 use super::spec::OWNER_LABEL;
-use super::swarm::Local;
 use super::{RealWorld, Site, rejoin, seen, swarm};
 use crate::health::{Look, Lookout};
 use crate::world::EffectError;
@@ -37,15 +39,6 @@ const NEXT_ASKED_AFTER: Duration = Duration::from_secs(2);
 
 /// A driver that does not know by then what has become of a machine is asked with the next look.
 const DRIVER_MAX: Duration = Duration::from_secs(10);
-
-/// An engine says what it thinks of its own swarm without asking anybody.
-const LOCAL_MAX: Duration = Duration::from_secs(5);
-
-/// Engines that are asked about their own swarm at the same time.
-const ASKED_AT_ONCE_MAX: usize = 8;
-
-/// Engines that are asked about their own swarm during one look; the others are with the next.
-const ASKED_THEMSELVES_MAX: usize = 32;
 
 /// An engine that could not become its node tries again by itself: after 0.2 s, 0.4 s and so on. One that was made a manager
 /// may first turn to one that goes just now, and find another.
@@ -77,7 +70,7 @@ impl Lookout for RealWorld {
         look.findings.extend(locked(&site, asked.is_ok()).await.map(Finding::Locked));
         match asked {
             Ok(listed) => {
-                let own_words = own_words(&site, &listed).await;
+                let own_words = asked_themselves(&site, &listed).await;
                 look.findings.extend(found(&site, view, &listed, &own_words));
             }
             Err(leaderless) => look.leaderless = leaderless,
@@ -170,22 +163,14 @@ async fn list(manager: &Reached) -> Result<Listed, EffectError> {
     Ok(Listed { swarm, nodes, services, tasks })
 }
 
-/// What engines say themselves, where it is not known how their nodes stand, or where that may have changed.
-async fn own_words(site: &Site, listed: &Listed) -> Vec<(HostId, Local)> {
+/// What engines say themselves, where the list is news, where it is not known how their nodes stand, or where that may have
+/// changed.
+async fn asked_themselves(site: &Site, listed: &Listed) -> Vec<(HostId, Local)> {
     let members = swarm::members(&site.hosts, &listed.nodes);
-    let mut asked = vec![];
-    for host in site.hosts.iter().filter(|host| host.is_ready() && host.was_ready) {
-        let node = members.iter().find(|(member, _)| *member == host.id).map(|(_, node)| node);
-        if node.is_some_and(|node| !node.ready || host.stands_unknown()) {
-            let docker = site.docker(host);
-            asked.push(async move {
-                let local = timeout(LOCAL_MAX, swarm::local_state(&docker)).await.ok()?.ok()?;
-                Some((host.id.clone(), local))
-            });
-        }
-    }
-    asked.truncate(ASKED_THEMSELVES_MAX);
-    iter(asked).buffer_unordered(ASKED_AT_ONCE_MAX).filter_map(std::future::ready).collect().await
+    let in_question = |host: &Host, node: &Membership| {
+        is_news(host, node) || (host.was_ready && (!node.ready || host.stands_unknown()))
+    };
+    own_words(site, &members, in_question).await
 }
 
 /// Managers whose engines wait for the unlock key. Every one is asked if the swarm is known to be locked or nobody has
@@ -200,7 +185,7 @@ async fn locked(site: &Site, listed: bool) -> Option<Vec<HostId>> {
     for host in site.hosts.iter().filter(in_question) {
         let docker = site.docker(host);
         asked.push(async move {
-            let local = timeout(LOCAL_MAX, swarm::local_state(&docker)).await;
+            let local = timeout(LOCAL_MAX, local_state(&docker)).await;
             matches!(local, Ok(Ok(local)) if local.state == LocalNodeState::LOCKED).then(|| host.id.clone())
         });
     }
@@ -208,22 +193,6 @@ async fn locked(site: &Site, listed: bool) -> Option<Vec<HostId>> {
         return None;
     }
     Some(iter(asked).buffer_unordered(ASKED_AT_ONCE_MAX).filter_map(std::future::ready).collect().await)
-}
-
-/// Hosts that the swarm lists as down and whose engines say themselves that they are in no swarm, or in another: somebody
-/// has taken them out on the host. They are no members; they can be taken in again. So are those whose engines have tried
-/// `for_long` to be their nodes.
-fn is_astray(host: &HostId, node: &Membership, own_words: &[(HostId, Local)], for_long: bool) -> bool {
-    let local = own_words.iter().find(|(id, _)| id == host).map(|(_, local)| local);
-    let elsewhere = |local: &Local| match local.state {
-        // It does not know before it is unlocked.
-        LocalNodeState::LOCKED => false,
-        LocalNodeState::INACTIVE => true,
-        // It does not know which node it is between two tries.
-        _ if local.node.is_empty() => for_long,
-        _ => local.node != node.node,
-    };
-    !node.ready && local.is_some_and(elsewhere)
 }
 
 /// How the nodes stand whose engines were asked.
@@ -251,6 +220,7 @@ fn found(site: &Site, view: &View, listed: &Listed, own_words: &[(HostId, Local)
     let for_long = |host: &&Host| host.node_since.is_some_and(|since| since + TRIES_BY_ITSELF_MAX <= now);
     let waited: BTreeSet<_> = site.hosts.iter().filter(for_long).map(|host| &host.id).collect();
     members.retain(|(host, node)| !is_astray(host, node, own_words, waited.contains(host)));
+    correct(&mut members, own_words);
     let managers = rejoin::manager_addresses(&site.hosts, nodes);
     let standings = standings(&members, &managers, own_words);
     let mut findings = vec![Finding::Swarm(swarm.clone(), members)];
@@ -262,45 +232,4 @@ fn found(site: &Site, view: &View, listed: &Listed, own_words: &[(HostId, Local)
         findings.push(Finding::Stack(stack.name.clone(), stack.generation, seen));
     }
     findings
-}
-
-#[cfg(test)]
-mod tests {
-    use skep_model::host::Role;
-    use skep_model::placement::Availability;
-    use uuid::Uuid;
-
-    use super::*;
-
-    #[test]
-    fn an_engine_that_tries_again_by_itself_has_time_for_that_and_one_that_has_left_is_no_member_at_once() {
-        let host = HostId::new(Uuid::nil());
-        let node = Membership {
-            node: "node-1".into(),
-            role: Role::Manager,
-            leader: false,
-            ready: false,
-            availability: Availability::Active,
-            reachable: true,
-        };
-        let astray = |state, own: &str, for_long| {
-            let local = Local {
-                state,
-                node: own.into(),
-                address: String::new(),
-                swarm: None,
-                managers: vec![],
-                managers_at: vec![],
-            };
-            is_astray(&host, &node, &[(host.clone(), local)], for_long)
-        };
-        for between_two_tries in [LocalNodeState::ERROR, LocalNodeState::PENDING] {
-            assert!(!astray(between_two_tries, "", false), "{between_two_tries:?}");
-            assert!(astray(between_two_tries, "", true), "{between_two_tries:?}");
-        }
-        assert!(astray(LocalNodeState::INACTIVE, "", false));
-        assert!(astray(LocalNodeState::ACTIVE, "node-2", false), "it is another node");
-        assert!(!astray(LocalNodeState::ACTIVE, "node-1", true));
-        assert!(!astray(LocalNodeState::LOCKED, "", true), "it does not know before it is unlocked");
-    }
 }

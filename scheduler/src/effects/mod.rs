@@ -10,6 +10,7 @@ mod machine;
 mod network;
 mod networks;
 mod nfs;
+mod own_words;
 mod parting;
 mod placement;
 mod reached;

@@ -5,9 +5,8 @@ use bollard::query_parameters::DeleteNodeOptions;
 use skep_model::fact::Fact;
 use skep_model::host::Host;
 
-use super::swarm::{
-    Stands, leave_here, listed, local_state, members, node, own_nodes, stands, try_to_forget, was_ours,
-};
+use super::own_words::local_state;
+use super::swarm::{Stands, leave_here, listed, members, node, own_nodes, stands, try_to_forget, was_ours};
 use super::{Site, not_found};
 use crate::world::EffectError;
 

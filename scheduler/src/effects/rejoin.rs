@@ -9,7 +9,8 @@ use skep_model::host::moving::{Known, Standing};
 use skep_model::placement::Availability;
 
 use super::Site;
-use super::swarm::{self, Local};
+use super::own_words::{Local, local_state};
+use super::swarm;
 use crate::world::EffectError;
 
 /// What the swarm knows of the host's node and Skep does not: others can set labels and availability too.
@@ -34,7 +35,7 @@ pub(super) async fn remember(site: &Site, host: &Host) -> Result<Vec<Fact>, Effe
 /// than to begin the swarm anew; nodes that look for it at the old address have to join anew.
 pub(super) async fn advertise(site: &Site, host: &Host) -> Result<bool, EffectError> {
     let docker = site.docker(host);
-    if swarm::local_state(&docker).await?.address == swarm::address(host)? {
+    if local_state(&docker).await?.address == swarm::address(host)? {
         return Ok(false);
     }
     swarm::must_not_be_locked(site)?;
@@ -45,7 +46,7 @@ pub(super) async fn advertise(site: &Site, host: &Host) -> Result<bool, EffectEr
 pub(super) async fn advertised(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectError> {
     let docker = site.docker(host);
     let mut facts = swarm::observe_through(site, &docker).await?;
-    let local = swarm::local_state(&docker).await?;
+    let local = local_state(&docker).await?;
     facts.push(Fact::NodeStands(
         host.environment.clone(),
         host.id.clone(),

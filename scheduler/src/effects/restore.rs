@@ -7,14 +7,15 @@
 //! How far it is stands on the host, so whoever goes on with it finds that out there.
 
 use bollard::models::LocalNodeState;
-use skep_hub::{EngineChange, Restoring, SwarmStateError};
+use skep_hub::{Restoring, SwarmStateError};
 use skep_model::fact::Fact;
 use skep_model::host::{Host, Membership, Role};
 use skep_model::operation::Operation;
 use skep_model::placement::Availability;
 
+use super::own_words::local_state;
 use super::reached::Reached;
-use super::swarm::{self, leave_here, listed, local_state};
+use super::swarm::{self, leave_here, listed};
 use super::{RealWorld, Site};
 use crate::world::EffectError;
 
@@ -26,11 +27,10 @@ impl RealWorld {
         operation: &Operation,
     ) -> Result<Vec<Fact>, EffectError> {
         let docker = site.docker(host);
-        let root = data_root(&docker, host).await?;
         let (id, term, key) = (host.id.as_str(), site.term, operation.id.as_str());
         let failed = |error| failed(host, &error);
         let mut begun = false;
-        match site.hub.restoring(id, term, &root).await.map_err(failed)? {
+        match site.hub.restoring(id, term).await.map_err(failed)? {
             Restoring::Done(by) if by == key => {}
             Restoring::No | Restoring::Done(_) => {
                 return Err(EffectError::lasting(format!(
@@ -42,15 +42,15 @@ impl RealWorld {
                 if local_state(&docker).await?.state != LocalNodeState::INACTIVE {
                     leave_here(&docker).await?;
                 }
-                site.hub.put_swarm_state(id, term, &root).await.map_err(failed)?;
-                return Err(self.start_with_it(site, host, operation).await?);
+                site.hub.put_swarm_state(id, term).await.map_err(failed)?;
+                return self.start_with_it(site, host, operation).await;
             }
             Restoring::Placed => {
                 if local_state(&docker).await?.state == LocalNodeState::INACTIVE {
-                    return Err(self.start_with_it(site, host, operation).await?);
+                    return self.start_with_it(site, host, operation).await;
                 }
                 swarm::begin_anew(&docker, host).await?;
-                site.hub.finish_swarm_state(id, term, &root, key).await.map_err(failed)?;
+                site.hub.finish_swarm_state(id, term, key).await.map_err(failed)?;
                 begun = true;
             }
         }
@@ -60,25 +60,21 @@ impl RealWorld {
         Ok(facts)
     }
 
-    /// Has the engine started anew, and says so: the next try finds it with the state, or finds that it has not taken it.
+    /// Has the engine started anew: the next try finds it with the state, or finds that it has not taken it.
     async fn start_with_it(
         &self,
         site: &Site,
         host: &Host,
         operation: &Operation,
-    ) -> Result<EffectError, EffectError> {
+    ) -> Result<Vec<Fact>, EffectError> {
         let name = &host.name;
-        Ok(match self.start_anew(site, host, &format!("{}-restore", operation.id)).await? {
-            EngineChange::Running => {
+        Err(match self.start_anew(site, host, &format!("{}-restore", operation.id)).await? {
+            true => {
                 EffectError::passing(format!("the engine of {name} starts anew with the state of the backup"))
             }
-            EngineChange::Done { .. } => EffectError::lasting(format!(
+            false => EffectError::lasting(format!(
                 "the engine of {name} was started anew and has not taken the state of the backup. On that host: journalctl \
                  -u docker"
-            )),
-            EngineChange::Failed { code, said } => EffectError::lasting(format!(
-                "the engine of {name} has to be started anew, and that has ended with {code}: {said}. On that host: systemctl \
-                 restart docker"
             )),
         })
     }
@@ -103,18 +99,11 @@ async fn seen(site: &Site, docker: &Reached, host: &Host) -> Result<Fact, Effect
     Ok(Fact::SwarmSeen(site.environment.id.clone(), swarm, swarm::members(&hosts, &nodes)))
 }
 
-async fn data_root(docker: &Reached, host: &Host) -> Result<String, EffectError> {
-    let info = docker.info().await.map_err(docker.failed("asking the engine where its data are"))?;
-    let unsaid =
-        || EffectError::lasting(format!("the engine of {} does not say where its data are", host.name));
-    info.docker_root_dir.ok_or_else(unsaid)
-}
-
 fn failed(host: &Host, error: &SwarmStateError) -> EffectError {
     let said = format!("restoring the swarm on {}: {error}", host.name);
     match error {
         SwarmStateError::Agent(error) if error.may_pass() => EffectError::passing(said),
-        SwarmStateError::Late => EffectError::passing(said),
+        SwarmStateError::Engine(_) | SwarmStateError::Late => EffectError::passing(said),
         _ => EffectError::lasting(said),
     }
 }

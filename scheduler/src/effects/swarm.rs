@@ -21,6 +21,7 @@ use skep_model::operation::Operation;
 use skep_model::placement::Availability;
 use tokio::time::{Instant, sleep};
 
+use super::own_words::{Local, local_state, members_confirmed};
 use super::reached::{Reached, has_no_leader};
 use super::rejoin::availability;
 use super::{Site, networks, not_found};
@@ -163,7 +164,7 @@ pub(super) async fn join(site: &Site, joins: &[(HostId, Name, Role)]) -> Result<
     });
     let joined = join_all(joined).await;
     let (swarm, nodes) = listed(&manager).await?;
-    let members = members(&site.hosts, &nodes);
+    let members = members_confirmed(site, &nodes).await;
     let is_in = |id: &HostId| members.iter().any(|(member, _)| member == id);
     let mut failed: Vec<EffectError> = joins
         .iter()
@@ -417,38 +418,9 @@ pub(super) async fn leave_here(docker: &Reached) -> Result<(), EffectError> {
     }
 }
 
-/// What an engine believes of itself.
-pub(super) struct Local {
-    pub(super) state: LocalNodeState,
-    /// Its node's id, empty without one.
-    pub(super) node: String,
-    /// The address that its node gives to the others, empty without one.
-    pub(super) address: String,
-    /// Only managers know it.
-    pub(super) swarm: Option<String>,
-    /// The nodes of the managers that it knows.
-    pub(super) managers: Vec<String>,
-    /// Where it looks for them: addresses with port.
-    pub(super) managers_at: Vec<String>,
-}
-
-pub(super) async fn local_state(docker: &Reached) -> Result<Local, EffectError> {
-    let info = docker.info().await.map_err(docker.failed("asking the engine about its swarm"))?;
-    let swarm = info.swarm.unwrap_or_default();
-    let managers = swarm.remote_managers.unwrap_or_default();
-    Ok(Local {
-        state: swarm.local_node_state.unwrap_or(LocalNodeState::INACTIVE),
-        node: swarm.node_id.unwrap_or_default(),
-        address: swarm.node_addr.unwrap_or_default(),
-        swarm: swarm.cluster.and_then(|cluster| cluster.id).filter(|id| !id.is_empty()),
-        managers: managers.iter().filter_map(|manager| manager.node_id.clone()).collect(),
-        managers_at: managers.into_iter().filter_map(|manager| manager.addr).collect(),
-    })
-}
-
 pub(super) async fn observe_through(site: &Site, manager: &Reached) -> Result<Vec<Fact>, EffectError> {
     let (swarm, nodes) = listed(manager).await?;
-    Ok(vec![Fact::SwarmSeen(site.environment.id.clone(), swarm, members(&site.hosts, &nodes))])
+    Ok(vec![Fact::SwarmSeen(site.environment.id.clone(), swarm, members_confirmed(site, &nodes).await)])
 }
 
 /// The swarm's id and its nodes as a manager lists them.
@@ -458,7 +430,7 @@ pub(super) async fn listed(manager: &Reached) -> Result<(String, Vec<Node>), Eff
     Ok((swarm.id.unwrap_or_default(), nodes))
 }
 
-/// The nodes that are hosts of ours.
+/// The nodes that are hosts of ours, as they are listed; see also `own_words`.
 pub(super) fn members(hosts: &[Host], nodes: &[Node]) -> Vec<(HostId, Membership)> {
     hosts.iter().filter_map(|host| Some((host.id.clone(), membership(host, hosts, nodes)?))).collect()
 }

@@ -18,8 +18,9 @@ use skep_model::swarm_keys::{CERTIFICATE_DAYS_USUAL, Certificates, Noted, SwarmK
 use skep_sealing::{SealingKey, Secret};
 use tokio::time::timeout;
 
+use super::Site;
+use super::own_words::local_state;
 use super::reached::Reached;
-use super::{Site, swarm};
 use crate::world::EffectError;
 
 /// An engine that has not answered by then has taken the key or does not answer at all; it is asked which.
@@ -170,7 +171,7 @@ async fn unlock_one(site: &Site, id: &HostId, sealing: &SealingKey) -> Result<Fa
     let host = site.host(id)?;
     let docker = site.docker(host);
     let is_locked = async || {
-        let local = swarm::local_state(&docker).await?;
+        let local = local_state(&docker).await?;
         Ok::<bool, EffectError>(local.state == LocalNodeState::LOCKED)
     };
     if is_locked().await? {

@@ -13,7 +13,7 @@ use crate::{At, Effect, Late, Next, Step, Workflow};
 pub(super) const PART_MAX_SECS: i64 = 300;
 
 /// Time for machines that are on their way back.
-pub(super) const REJOIN_MAX_SECS: i64 = 300;
+const REJOIN_MAX_SECS: i64 = 300;
 
 pub(super) const WORKFLOW: Workflow = Workflow {
     name: workflow::RESCUE_SWARM,
@@ -22,15 +22,21 @@ pub(super) const WORKFLOW: Workflow = Workflow {
         Step::new("part", part)
             .leaving("managers that were taken out join again once the swarm is formed anew")
             .within(PART_MAX_SECS, Late::GoOn),
-        Step::new("join", form_swarm::join)
-            .leaving("hosts that have joined stay in the swarm")
-            .within(REJOIN_MAX_SECS, Late::GoOn),
-        Step::new("roles", form_swarm::roles)
-            .leaving("hosts keep the roles that they have got")
-            .within(REJOIN_MAX_SECS, Late::GoOn),
-        Step::new("verify", form_swarm::verify).within(REJOIN_MAX_SECS, Late::GoOn),
+        JOIN,
+        ROLES,
+        VERIFY,
     ],
 };
+
+pub(super) const JOIN: Step = Step::new("join", form_swarm::join)
+    .leaving("hosts that have joined stay in the swarm")
+    .within(REJOIN_MAX_SECS, Late::GoOn);
+
+pub(super) const ROLES: Step = Step::new("roles", form_swarm::roles)
+    .leaving("hosts keep the roles that they have got")
+    .within(REJOIN_MAX_SECS, Late::GoOn);
+
+pub(super) const VERIFY: Step = Step::new("verify", form_swarm::verify).within(REJOIN_MAX_SECS, Late::GoOn);
 
 fn rescue(at: &At) -> Next {
     let Some(environment) = at.environment.as_ref().filter(|_| !at.environment_goes()) else {

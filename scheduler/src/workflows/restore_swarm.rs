@@ -5,8 +5,7 @@
 
 use skep_model::operation::workflow;
 
-use super::form_swarm;
-use super::rescue_swarm::{PART_MAX_SECS, REJOIN_MAX_SECS, part_with_lost, rescuer};
+use super::rescue_swarm::{JOIN, PART_MAX_SECS, ROLES, VERIFY, part_with_lost, rescuer};
 use crate::{At, Effect, Late, Next, Step, Workflow};
 
 /// Starting the engine twice, and once on a slow machine.
@@ -21,13 +20,9 @@ pub(super) const WORKFLOW: Workflow = Workflow {
         Step::new("part", |at| part_with_lost(at, |_| true))
             .leaving("hosts that were taken out join again once the swarm is formed anew")
             .within(PART_MAX_SECS, Late::GoOn),
-        Step::new("join", form_swarm::join)
-            .leaving("hosts that have joined stay in the swarm")
-            .within(REJOIN_MAX_SECS, Late::GoOn),
-        Step::new("roles", form_swarm::roles)
-            .leaving("hosts keep the roles that they have got")
-            .within(REJOIN_MAX_SECS, Late::GoOn),
-        Step::new("verify", form_swarm::verify).within(REJOIN_MAX_SECS, Late::GoOn),
+        JOIN,
+        ROLES,
+        VERIFY,
     ],
 };
 
