@@ -58,9 +58,11 @@ impl Requests {
                 reply(stream, Reply::Facts(facts)).await?;
             }
             Some(Request::Listen(listen)) => match self.probes.listen(&listen) {
-                Ok((ears, _alone)) => {
+                Ok((ears, alone)) => {
                     reply(stream, Reply::Listening(Listening {})).await?;
                     let heard = ears.hear_until(ended(stream)).await;
+                    // Whoever has the answer may ask again at once.
+                    drop(alone);
                     reply(stream, Reply::Heard(heard)).await?;
                 }
                 Err(NotProbed { kind, message }) => reply(stream, failure(kind, message)).await?,

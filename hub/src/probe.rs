@@ -6,6 +6,8 @@
 //!   3  send           ─► sent         every host that takes part, to others that do
 //!   4  (end)          ─► heard
 //! ```
+//! 2 to 4 are done quickly first. Where everything has arrived, that was it; otherwise they are done again, with patience for
+//! what is late or gets lost on good lines too.
 //!
 //! A host that does not answer is an observation, not an error. What the observations mean is decided elsewhere.
 
@@ -15,7 +17,8 @@ use futures::stream::{self, StreamExt};
 use skep_wire::proto::agent::agent_reply::Reply;
 use skep_wire::proto::agent::agent_request::Request;
 use skep_wire::proto::agent::{
-    FactsRequest, Heard, HostFacts, ListenRequest, ProbePeer, SendRequest, Sent, TcpAttempt, TcpOutcome,
+    FactsRequest, Heard, HostFacts, ListenRequest, ProbePeer, ProbeProtocol, SendRequest, Sent, SentTo,
+    TcpAttempt, TcpOutcome,
 };
 use skep_wire::random;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -80,6 +83,9 @@ pub struct HostProbed {
     pub sent: Result<Sent, AskError>,
 }
 
+/// What has arrived at a host, and what became of what it sent.
+type NetworkProbed = (Result<Heard, AskError>, Result<Sent, AskError>);
+
 /// How a host is, and what its clock said.
 #[derive(Debug)]
 pub struct HostFactsAt {
@@ -92,9 +98,17 @@ pub struct HostFactsAt {
 }
 
 impl Hub {
-    /// Makes the check. Takes a few seconds; about as long for many hosts as for two.
+    /// Makes the check. Takes less than a second where nothing is wrong, otherwise a few; about as long for many hosts as for
+    /// two.
     pub async fn probe(&self, plan: &ProbePlan) -> Vec<HostProbed> {
-        let (facts, network) = tokio::join!(self.facts(plan), self.probe_network(plan));
+        let network = async {
+            let quickly = self.probe_network(plan, true).await;
+            match misses_something(plan, &quickly) {
+                false => quickly,
+                true => self.probe_network(plan, false).await,
+            }
+        };
+        let (facts, network) = tokio::join!(self.facts(plan), network);
         let pairs = facts.into_iter().zip(network);
         pairs.map(|(facts, (heard, sent))| HostProbed { facts, heard, sent }).collect()
     }
@@ -103,7 +117,8 @@ impl Hub {
     pub async fn connects(&self, host: &str, address: &str, port: u16) -> Result<bool, AskError> {
         let peer =
             ProbePeer { address: address.to_owned(), tcp_ports: wide(&[port]), ..ProbePeer::default() };
-        let request = SendRequest { run: random::bytes::<8>().into(), sender: 0, peers: vec![peer] };
+        let request =
+            SendRequest { run: random::bytes::<8>().into(), peers: vec![peer], ..SendRequest::default() };
         let deadline = Instant::now() + SENT_MAX;
         let sent = by(deadline, SENT_MAX, self.send_probes(host, Some(request))).await?;
         let connected = |attempt: &TcpAttempt| attempt.outcome() == TcpOutcome::Connected;
@@ -127,13 +142,10 @@ impl Hub {
         }
     }
 
-    async fn probe_network(
-        &self,
-        plan: &ProbePlan,
-    ) -> Vec<(Result<Heard, AskError>, Result<Sent, AskError>)> {
+    async fn probe_network(&self, plan: &ProbePlan, quick: bool) -> Vec<NetworkProbed> {
         let run = random::bytes::<8>();
         let deadline = Instant::now() + LISTENING_MAX;
-        let listen = listen_request(plan, run);
+        let listen = listen_request(plan, run, quick);
         let listening =
             plan.hosts.iter().map(|host| by(deadline, LISTENING_MAX, self.listen(&host.id, &listen)));
         let ears = all(listening.collect()).await;
@@ -141,7 +153,7 @@ impl Hub {
 
         let deadline = Instant::now() + SENT_MAX;
         let sending = plan.hosts.iter().enumerate().map(|(at, host)| {
-            let request = takes_part[at].then(|| send_request(plan, run, at, &takes_part));
+            let request = takes_part[at].then(|| send_request(plan, run, at, &takes_part, quick));
             by(deadline, SENT_MAX, self.send_probes(&host.id, request))
         });
         let sent = all(sending.collect()).await;
@@ -191,7 +203,7 @@ fn takes_part(ear: &Result<Asked, AskError>) -> bool {
     }
 }
 
-fn listen_request(plan: &ProbePlan, run: [u8; 8]) -> ListenRequest {
+fn listen_request(plan: &ProbePlan, run: [u8; 8], quick: bool) -> ListenRequest {
     let mut tcp_ports: Vec<u16> = plan.hosts.iter().flat_map(|host| host.tcp_ports.clone()).collect();
     tcp_ports.sort_unstable();
     tcp_ports.dedup();
@@ -200,10 +212,17 @@ fn listen_request(plan: &ProbePlan, run: [u8; 8]) -> ListenRequest {
         udp_ports: wide(&plan.udp_ports),
         tcp_ports: wide(&tcp_ports),
         duration_ms: LISTEN_FOR.as_millis() as u32,
+        quick,
     }
 }
 
-fn send_request(plan: &ProbePlan, run: [u8; 8], sender: usize, takes_part: &[bool]) -> SendRequest {
+fn send_request(
+    plan: &ProbePlan,
+    run: [u8; 8],
+    sender: usize,
+    takes_part: &[bool],
+    quick: bool,
+) -> SendRequest {
     let targets = plan.hosts[sender].targets.iter().copied();
     let peers = targets.filter(|target| takes_part[*target]).map(|target| {
         let host = &plan.hosts[target];
@@ -216,7 +235,36 @@ fn send_request(plan: &ProbePlan, run: [u8; 8], sender: usize, takes_part: &[boo
             sizes: plan.sizes.clone(),
         }
     });
-    SendRequest { run: run.into(), sender: sender as u32, peers: peers.collect() }
+    SendRequest { run: run.into(), sender: sender as u32, peers: peers.collect(), quick }
+}
+
+/// Is there a way on which anything was sent that did not arrive, as far as both ends tell?
+fn misses_something(plan: &ProbePlan, probed: &[NetworkProbed]) -> bool {
+    probed.iter().enumerate().any(|(from, (_, sent))| {
+        sent.iter().flat_map(|sent| &sent.peers).any(|sent| {
+            let there = probed.get(sent.peer as usize);
+            there
+                .and_then(|(heard, _)| heard.as_ref().ok())
+                .is_some_and(|heard| lacks(plan, from, sent, heard))
+        })
+    })
+}
+
+fn lacks(plan: &ProbePlan, from: usize, sent: &SentTo, heard: &Heard) -> bool {
+    let largest = |port: u16| {
+        let of_it = heard.packets.iter().filter(|packet| {
+            packet.protocol() == ProbeProtocol::Udp
+                && packet.sender as usize == from
+                && packet.port == u32::from(port)
+        });
+        of_it.flat_map(|packet| &packet.sizes).max().copied()
+    };
+    let answered =
+        |attempt: &TcpAttempt| matches!(attempt.outcome(), TcpOutcome::Connected | TcpOutcome::Refused);
+    !sent.datagram_error.is_empty()
+        || !sent.connections.iter().all(answered)
+        || plan.udp_ports.iter().any(|port| largest(*port).is_none())
+        || largest(plan.sizes_port).unwrap_or_default() < sent.largest_sent
 }
 
 fn wide(ports: &[u16]) -> Vec<u32> {
@@ -252,7 +300,55 @@ fn silent(patience: Duration) -> AskError {
 
 #[cfg(test)]
 mod tests {
+    use skep_wire::proto::agent::HeardPackets;
+
     use super::*;
+
+    #[test]
+    fn a_second_probe_is_made_if_anything_that_was_sent_has_not_arrived() {
+        let host =
+            |targets| ProbeHost { id: String::new(), address: String::new(), tcp_ports: vec![], targets };
+        let plan = ProbePlan {
+            hosts: vec![host(vec![1]), host(vec![])],
+            udp_ports: vec![4789, 7946],
+            sizes_port: 4789,
+            sizes: vec![1400, 1500],
+        };
+        let missed = |change: &dyn Fn(&mut SentTo, &mut Vec<HeardPackets>)| {
+            let attempt =
+                TcpAttempt { port: 7946, outcome: TcpOutcome::Refused.into(), ..TcpAttempt::default() };
+            let mut sent =
+                SentTo { peer: 1, connections: vec![attempt], largest_sent: 1500, ..SentTo::default() };
+            let arrived = |port: u32, sizes: &[u32]| HeardPackets {
+                protocol: ProbeProtocol::Udp.into(),
+                port,
+                sizes: sizes.into(),
+                ..HeardPackets::default()
+            };
+            let mut packets = vec![arrived(4789, &[1400, 1500]), arrived(7946, &[48])];
+            change(&mut sent, &mut packets);
+            let probed = [
+                (Ok(Heard::default()), Ok(Sent { peers: vec![sent] })),
+                (Ok(Heard { packets }), Ok(Sent::default())),
+            ];
+            misses_something(&plan, &probed)
+        };
+        assert!(!missed(&|_, _| {}));
+        assert!(missed(&|sent, _| sent.connections[0].outcome = TcpOutcome::TimedOut.into()));
+        assert!(missed(&|sent, _| sent.datagram_error = "no way".into()));
+        assert!(missed(&|_, packets| drop(packets.pop())), "nothing has arrived at one of the ports");
+        assert!(
+            missed(&|_, packets| packets[0].sizes = vec![1400]),
+            "a smaller packet than the largest sent"
+        );
+        assert!(missed(&|_, packets| packets[0].sender = 1), "it was somebody else's");
+        let silent = || Err(AskError::OutOfPlace);
+        let deaf = [
+            (Ok(Heard::default()), Ok(Sent { peers: vec![SentTo { peer: 1, ..SentTo::default() }] })),
+            (silent(), Ok(Sent::default())),
+        ];
+        assert!(!misses_something(&plan, &deaf), "who does not tell would not tell the second time");
+    }
 
     #[test]
     fn clocks_are_compared_without_the_time_that_the_agent_took() {

@@ -20,6 +20,9 @@ const LISTEN_MAX: Duration = Duration::from_secs(10);
 /// Packets that were on their way when the manager said that it is enough.
 const LATE_MAX: Duration = Duration::from_millis(300);
 
+/// The same, if the manager asks again for those that are missing.
+const QUICK_LATE_MAX: Duration = Duration::from_millis(30);
+
 /// Each host sends to two ports and may connect to two; whoever floods a host must not fill its memory.
 const SENDERS_HEARD_MAX: usize = PEERS_MAX * 4;
 
@@ -29,6 +32,7 @@ const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Raw sockets that hear a probe.
 pub(crate) struct Ears {
     duration: Duration,
+    late: Duration,
     udp: UdpSocket,
     tcp: UdpSocket,
     record: Record,
@@ -63,6 +67,7 @@ impl Ears {
         };
         Ok(Ears {
             duration: Duration::from_millis(request.duration_ms.into()).min(LISTEN_MAX),
+            late: if request.quick { QUICK_LATE_MAX } else { LATE_MAX },
             udp: ear(Protocol::UDP, &datagrams_only()).map_err(not_opened)?,
             tcp: ear(Protocol::TCP, &beginnings_only()).map_err(not_opened)?,
             record,
@@ -71,10 +76,10 @@ impl Ears {
 
     /// Hears until the time is over, or a moment longer than `enough`.
     pub(crate) async fn hear_until(self, enough: impl Future<Output = ()>) -> Heard {
-        let Ears { duration, udp, tcp, mut record } = self;
+        let Ears { duration, late, udp, tcp, mut record } = self;
         let ended = async {
             if timeout(duration, enough).await.is_ok() {
-                tokio::time::sleep(LATE_MAX).await;
+                tokio::time::sleep(late).await;
             }
         };
         tokio::pin!(ended);

@@ -5,6 +5,7 @@
 //!           ──► send   ──► every host:  connections, datagrams ══► the other hosts
 //!           ──► end    ──► every host:  "heard"
 //! ```
+//! A quick probe waits for nothing that may be late or lost; the manager makes another one if anything is missing.
 //!
 //! Nothing is opened: packets are seen as they leave the host's own filter, on ports that belong to the engine or to the
 //! kernel. So the real ports are checked, while they are in use, and whoever listens there is not disturbed.

@@ -79,7 +79,7 @@ impl Net {
     }
 
     /// Every host hears, every host sends to all others; what each heard and sent.
-    fn probe(&self) -> Vec<(Heard, Sent)> {
+    fn probe(&self, quick: bool) -> Vec<(Heard, Sent)> {
         let (ready, all_ready) = mpsc::channel();
         let hosts: Vec<_> = (0..self.hosts.len())
             .map(|at| {
@@ -91,7 +91,8 @@ impl Net {
                     // The engine's gossip, to which others connect.
                     let _gossip = TcpListener::bind("0.0.0.0:7946").await.expect("a port");
                     let probes = Probes::default();
-                    let (ears, _alone) = probes.listen(&listening()).expect("it hears");
+                    let (ears, _alone) =
+                        probes.listen(&ListenRequest { quick, ..listening() }).expect("it hears");
                     ready.send(()).expect("the test waits");
                     let (heard, ()) = tokio::join!(
                         ears.hear_until(async {
@@ -99,7 +100,8 @@ impl Net {
                         }),
                         async {
                             begin.await.expect("the test goes on");
-                            let request = SendRequest { run: RUN.into(), sender: at as u32, peers: others };
+                            let request =
+                                SendRequest { run: RUN.into(), sender: at as u32, peers: others, quick };
                             tell_sent
                                 .send(probes.send(&request).await.expect("sent"))
                                 .expect("the test waits");
@@ -166,6 +168,7 @@ fn listening() -> ListenRequest {
         udp_ports: vec![4789, 7946],
         tcp_ports: vec![2377, 7946],
         duration_ms: 10_000,
+        quick: false,
     }
 }
 
@@ -190,7 +193,7 @@ fn what_is_dropped_and_what_is_too_large_is_not_heard_and_all_else_is() {
     net.narrow(2, 1400);
     net.hold_overlay_port(0);
     net.hold_overlay_port(2);
-    let hosts = net.probe();
+    let hosts = net.probe(false);
     let (of_second, of_third) = (&hosts[1].0, &hosts[2].0);
 
     // The filter of the second host drops this way, and not the other one.
@@ -216,6 +219,23 @@ fn what_is_dropped_and_what_is_too_large_is_not_heard_and_all_else_is() {
     assert!(heard(of_third, 0, ProbeProtocol::Tcp, 7946).is_some(), "the question came, its answer is lost");
 }
 
+/// What makes a second, patient probe unnecessary.
+#[test]
+fn where_nothing_is_lost_a_quick_probe_hears_everything() {
+    let net = Net::of(2);
+    let hosts = net.probe(true);
+    for (at, other) in [(0, 1), (1, 0)] {
+        let (heard_here, sent) = (&hosts[at].0, &hosts[at].1.peers[0]);
+        for port in [4789, 7946] {
+            assert!(heard(heard_here, other, ProbeProtocol::Udp, port).is_some(), "{heard_here:?}");
+        }
+        let sizes = heard(heard_here, other, ProbeProtocol::Udp, 4789).expect("was heard");
+        assert_eq!((sizes.last(), sent.largest_sent), (Some(&1500), 1500));
+        assert_eq!(outcome(sent, 7946), TcpOutcome::Connected);
+        assert_eq!(outcome(sent, 2377), TcpOutcome::Refused);
+    }
+}
+
 #[test]
 fn datagrams_are_heard_at_a_port_that_somebody_else_holds_and_of_this_probe_only() {
     let net = Net::of(2);
@@ -234,6 +254,7 @@ fn datagrams_are_heard_at_a_port_that_somebody_else_holds_and_of_this_probe_only
         let request = |run: &[u8], sender| SendRequest {
             run: run.into(),
             sender,
+            quick: false,
             peers: vec![ProbePeer {
                 peer: 1,
                 address: address(1).to_string(),
@@ -266,6 +287,7 @@ fn a_host_takes_part_in_one_probe_at_a_time_and_in_none_that_is_senseless() {
         let to = |address: &str| SendRequest {
             run: RUN.into(),
             sender: 0,
+            quick: false,
             peers: vec![ProbePeer { address: address.into(), ..ProbePeer::default() }],
         };
         (second, senseless, kind(probes.send(&to("somewhere")).await.map(drop)))

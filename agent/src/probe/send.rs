@@ -22,6 +22,9 @@ use super::{NotProbed, PEERS_MAX, SIZES_MAX, invalid};
 /// A first packet that was lost is repeated by the kernel after one second; a second chance is enough.
 const CONNECT_MAX: Duration = Duration::from_millis(1_500);
 
+/// The same, if the manager asks again for connections that are missing: longer than packets are on their way.
+const QUICK_CONNECT_MAX: Duration = Duration::from_millis(300);
+
 /// Datagrams get lost on good lines too. Three in a row do not.
 const ROUNDS: usize = 3;
 
@@ -59,6 +62,7 @@ pub(super) async fn to_all(request: &SendRequest) -> Result<Sent, NotProbed> {
         kind: AgentFailureKind::Failed,
         message: format!("opening a socket for datagrams: {error}"),
     })?);
+    let (rounds, patience) = if request.quick { (1, QUICK_CONNECT_MAX) } else { (ROUNDS, CONNECT_MAX) };
     let room = Arc::new(Semaphore::new(PEERS_AT_ONCE_MAX));
     let mut sending = JoinSet::new();
     for peer in peers {
@@ -66,7 +70,7 @@ pub(super) async fn to_all(request: &SendRequest) -> Result<Sent, NotProbed> {
         sending.spawn(async move {
             // Never closed, so there is always a place sooner or later.
             let _place = room.acquire().await;
-            peer.send(&socket, run, sender).await
+            peer.send(&socket, run, sender, rounds, patience).await
         });
     }
     let mut peers = sending.join_all().await;
@@ -106,12 +110,19 @@ impl Peer {
         })
     }
 
-    async fn send(&self, socket: &UdpSocket, run: [u8; RUN_BYTES], sender: u32) -> SentTo {
+    async fn send(
+        &self,
+        socket: &UdpSocket,
+        run: [u8; RUN_BYTES],
+        sender: u32,
+        rounds: usize,
+        patience: Duration,
+    ) -> SentTo {
         let mut connecting = JoinSet::new();
         for port in &self.tcp_ports {
-            connecting.spawn(connect(SocketAddr::new(self.address, *port)));
+            connecting.spawn(connect(SocketAddr::new(self.address, *port), patience));
         }
-        let (largest_sent, datagram_error) = match self.send_datagrams(socket, run, sender).await {
+        let (largest_sent, datagram_error) = match self.send_datagrams(socket, run, sender, rounds).await {
             Ok(largest_sent) => (largest_sent as u32, String::new()),
             Err(error) => (0, error.to_string()),
         };
@@ -126,12 +137,13 @@ impl Peer {
         socket: &UdpSocket,
         run: [u8; RUN_BYTES],
         sender: u32,
+        rounds: usize,
     ) -> io::Result<usize> {
         if self.address.is_ipv6() {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "datagrams are tried over IPv4 only"));
         }
         let mut largest_sent = 0;
-        for round in 0..ROUNDS {
+        for round in 0..rounds {
             if round > 0 {
                 tokio::time::sleep(ROUND_PAUSE).await;
             }
@@ -159,8 +171,8 @@ fn socket() -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket)
 }
 
-async fn connect(to: SocketAddr) -> TcpAttempt {
-    let (outcome, message) = match timeout(CONNECT_MAX, TcpStream::connect(to)).await {
+async fn connect(to: SocketAddr, patience: Duration) -> TcpAttempt {
+    let (outcome, message) = match timeout(patience, TcpStream::connect(to)).await {
         Ok(Ok(_)) => (TcpOutcome::Connected, String::new()),
         Ok(Err(error)) => match error.kind() {
             io::ErrorKind::ConnectionRefused => (TcpOutcome::Refused, String::new()),
