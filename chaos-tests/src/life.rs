@@ -31,22 +31,39 @@ pub struct Stage {
     act: fn(&mut Life<'_>) -> Result<()>,
 }
 
+impl Stage {
+    const fn new(title: &'static str, act: fn(&mut Life<'_>) -> Result<()>) -> Stage {
+        Stage { title, breaks_hosts: false, stands_alone: false, act }
+    }
+
+    const fn breaking_hosts(self) -> Stage {
+        Stage { breaks_hosts: true, ..self }
+    }
+
+    const fn standing_alone(self) -> Stage {
+        Stage { stands_alone: true, ..self }
+    }
+}
+
 /// All of them, in an order in which each finds what it needs.
 pub const STAGES: &[Stage] = &[
-    Stage { title: "an environment with five hosts", breaks_hosts: false, stands_alone: false, act: create },
-    Stage { title: "a sixth host", breaks_hosts: false, stands_alone: false, act: grow },
-    Stage { title: "a label for a host", breaks_hosts: false, stands_alone: true, act: label },
-    Stage { title: "a stack", breaks_hosts: false, stands_alone: false, act: deploy },
-    Stage { title: "a host evacuated and back", breaks_hosts: false, stands_alone: false, act: evacuate },
-    Stage { title: "no stack", breaks_hosts: false, stands_alone: false, act: undeploy },
-    Stage { title: "a swarm manager removed", breaks_hosts: false, stands_alone: false, act: shrink },
-    Stage {
-        title: "the swarm rescued after its majority was lost",
-        breaks_hosts: true,
-        stands_alone: true,
-        act: rescue,
-    },
-    Stage { title: "nothing is left", breaks_hosts: false, stands_alone: false, act: remove },
+    Stage::new("an environment with five hosts", create),
+    Stage::new("a sixth host", grow),
+    Stage::new("a label for a host", label).standing_alone(),
+    Stage::new("a host's network checked", check).standing_alone(),
+    Stage::new("a stack", deploy),
+    Stage::new("a host evacuated and back", evacuate),
+    Stage::new("an environment at rest and back", rest).standing_alone(),
+    Stage::new("a host on another machine", reprovision).standing_alone(),
+    Stage::new("a host in another one's place", replace).standing_alone(),
+    Stage::new("no stack", undeploy),
+    Stage::new("networks for smaller packets", narrow).standing_alone(),
+    Stage::new("every key of a locked swarm replaced", rotate).standing_alone(),
+    Stage::new("a locked manager that starts anew", unlock).breaking_hosts().standing_alone(),
+    Stage::new("a swarm manager removed", shrink),
+    Stage::new("the swarm rescued after its majority was lost", rescue).breaking_hosts().standing_alone(),
+    Stage::new("the swarm restored after all managers were lost", restore).breaking_hosts().standing_alone(),
+    Stage::new("nothing is left", remove),
 ];
 
 /// An environment that is lived through.
@@ -185,6 +202,16 @@ impl<'a> Life<'a> {
         Ok(path.display().to_string())
     }
 
+    fn becomes(&self, host: &str, state: &str) -> Result<()> {
+        self.lab.wait_for(&format!("{host} to be {state}"), || {
+            Ok((self.host(host)?["status"]["state"] == state).then_some(()))
+        })
+    }
+
+    fn lock(&self, on_or_off: &str) -> Result<()> {
+        self.lab.succeed(&["env", "update", ENVIRONMENT, "--autolock", on_or_off]).map(drop)
+    }
+
     fn add(&mut self, names: &[&str]) -> Result<()> {
         self.hosts.extend(names.iter().map(|name| (*name).to_owned()));
         self.skep(&[&["host", "create", "--driver", "local"], names].concat())
@@ -230,6 +257,33 @@ fn evacuate(life: &mut Life<'_>) -> Result<()> {
     life.skep(&["host", "uncordon", "prod-2"])
 }
 
+fn check(life: &mut Life<'_>) -> Result<()> {
+    life.skep(&["host", "check", "prod-6"])
+}
+
+fn rest(life: &mut Life<'_>) -> Result<()> {
+    life.lab.succeed(&["env", "pause", ENVIRONMENT, "--yes"])?;
+    for host in life.listed()? {
+        let left = life.lab.docker(&host_id(&host), &["ps", "--quiet"])?;
+        ensure!(left.trim().is_empty(), "it rests, and containers run on {}: {left}", name_of(&host));
+    }
+    life.lab.succeed(&["env", "activate", ENVIRONMENT]).map(drop)
+}
+
+fn reprovision(life: &mut Life<'_>) -> Result<()> {
+    let node = |life: &Life<'_>| Ok(life.host("prod-4")?["status"]["swarm"]["node"].clone());
+    let before: Result<Value> = node(life);
+    life.skep(&["host", "reprovision", "prod-4", "-y"])?;
+    ensure!(before? != node(life)?, "prod-4 is the node that it was");
+    Ok(())
+}
+
+fn replace(life: &mut Life<'_>) -> Result<()> {
+    life.hosts.remove("prod-5");
+    life.hosts.insert("prod-9".to_owned());
+    life.skep(&["host", "replace", "prod-5", "--with", "prod-9", "-y"])
+}
+
 fn undeploy(life: &mut Life<'_>) -> Result<()> {
     life.stacks.remove(STACK);
     life.skep(&["stack", "rm", STACK, "-y"])
@@ -241,20 +295,76 @@ fn shrink(life: &mut Life<'_>) -> Result<()> {
     life.take_out(&[name.as_str()])
 }
 
+fn narrow(life: &mut Life<'_>) -> Result<()> {
+    life.lab.succeed(&["env", "update", ENVIRONMENT, "--mtu", "1380"])?;
+    let option = "{{index .Options \"com.docker.network.driver.mtu\"}}";
+    let inspect = ["network", "inspect", "ingress", "--format", option];
+    life.lab.wait_for("the ingress network to be made for them", || {
+        Ok((life.lab.docker(&life.swarm_manager()?, &inspect)?.trim() == "1380").then_some(()))
+    })
+}
+
+fn rotate(life: &mut Life<'_>) -> Result<()> {
+    let keys = |life: &Life<'_>| {
+        let manager = life.swarm_manager()?;
+        let asked: [&[&str]; 3] =
+            [&["swarm", "join-token", "-q", "worker"], &["swarm", "ca"], &["swarm", "unlock-key", "-q"]];
+        asked.iter().map(|asked| life.lab.docker(&manager, asked)).collect::<Result<Vec<_>>>()
+    };
+    life.lock("on")?;
+    let before = keys(life)?;
+    for rotate in ["rotate-tokens", "rotate-ca", "rotate-unlock-key"] {
+        life.lab.succeed(&["env", rotate, ENVIRONMENT])?;
+    }
+    let after = keys(life)?;
+    ensure!(before.iter().zip(&after).all(|(before, after)| before != after), "a key is what it was");
+    life.lock("off")
+}
+
+fn unlock(life: &mut Life<'_>) -> Result<()> {
+    life.lock("on")?;
+    let managers = life.swarm_managers()?;
+    let (_, id) = managers.last().context("no host is a swarm manager")?;
+    life.lab.sigkill_engine(id)?;
+    life.lab.switch_on(id)?;
+    life.lab.wait_for("the manager to be one again", || {
+        Ok(life.swarm_managers()?.iter().any(|(_, manager)| manager == id).then_some(()))
+    })?;
+    life.lock("off")
+}
+
 /// The engines of two of three swarm managers end, and stay dead.
 fn rescue(life: &mut Life<'_>) -> Result<()> {
     let managers = life.swarm_managers()?;
     let [(survivor, _), lost @ ..] = managers.as_slice() else { bail!("no host is a swarm manager") };
     for (name, id) in lost {
         life.lab.sigkill_engine(id)?;
-        life.lab.wait_for("the dead engine to be noticed", || {
-            Ok((life.host(name)?["status"]["state"] == "engine-down").then_some(()))
-        })?;
+        life.becomes(name, "engine-down")?;
     }
     life.skep(&["env", "rescue", ENVIRONMENT, "--from", survivor, "--confirm", ENVIRONMENT])?;
     let lost: Vec<&str> = lost.iter().map(|(name, _)| name.as_str()).collect();
     life.take_out(&lost)?;
     life.add(&["prod-7", "prod-8"])
+}
+
+/// The machines of all swarm managers are lost. What the backup does not know is who has come since; nobody has.
+fn restore(life: &mut Life<'_>) -> Result<()> {
+    let file = |name: &str| life.files.path().join(name).display().to_string();
+    let (key, backup) = (file("recovery-key"), file("swarm-state"));
+    life.lab.succeed(&["snapshot", "new-key", &key])?;
+    life.lab.succeed(&["env", "backup", ENVIRONMENT, &backup])?;
+    let managers = life.swarm_managers()?;
+    for (name, id) in &managers {
+        life.lab.switch_off(id)?;
+        life.becomes(name, "unreachable")?;
+    }
+    life.hosts.insert("prod-10".to_owned());
+    life.skep(&["host", "create", "prod-10", "--driver", "local", "--detach"])?;
+    life.becomes("prod-10", "joining")?;
+    let restore = ["env", "restore", ENVIRONMENT, &backup, "--to", "prod-10", "--recovery-key-file", &key];
+    life.lab.succeed(&[&restore[..], &["--confirm", ENVIRONMENT]].concat())?;
+    let lost: Vec<&str> = managers.iter().map(|(name, _)| name.as_str()).collect();
+    life.take_out(&lost)
 }
 
 fn remove(life: &mut Life<'_>) -> Result<()> {
