@@ -29,7 +29,8 @@ mod queue;
 pub use ask::{Turnaround, WayOut, cancel, let_go_all, pause, resume, retry, turnaround};
 pub use log::{LINES_PER_OPERATION_MAX, Line, log, save};
 pub use queue::{
-    Active, QUEUED_PER_SUBJECT_MAX, Rest, active, active_in, forget_rest, open_on, start, start_because,
+    Active, QUEUED_PER_SUBJECT_MAX, Rest, active, active_in, children, forget_rest, open_on, start,
+    start_because,
 };
 
 /// A step that does not say how long it may take may take this long.

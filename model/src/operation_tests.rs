@@ -249,6 +249,22 @@ async fn every_move_is_a_line_and_the_newest_are_kept() {
     assert!(left.iter().all(|line| line.operation == id(1)), "an operation takes its lines along");
 }
 
+#[tokio::test]
+async fn an_operation_knows_which_it_has_begun_until_those_are_forgotten() {
+    let ledger = MemoryLedger::new();
+    started(&ledger, 1).await.expect("starts");
+    for number in [2, 3] {
+        let subject = Subject::new("host", number, "web");
+        let begun =
+            change(&ledger, |tx| start(tx, id(number), "w", subject.clone(), None, Some(id(1)))).await;
+        begun.expect("starts");
+    }
+    let begun_by = |parent| children(&ledger.view(), &id(parent)).expect("reads");
+    assert_eq!((begun_by(1), begun_by(2)), (vec![id(2), id(3)], vec![]));
+    change(&ledger, |tx| history::forget(tx, &[id(2)])).await.expect("forgets");
+    assert_eq!(begun_by(1), [id(3)]);
+}
+
 #[test]
 fn the_old_and_the_surplus_are_forgotten_but_no_child_of_an_open_operation() {
     let mut now = START + KEPT_FOR;

@@ -16,14 +16,21 @@ use skep_model::resource::CloudResource;
 use skep_model::stack::Stack;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::engine::{Engine, Stop, Turned};
-use crate::plan::{self, Hosts, Ids, Picture};
+use crate::plan::{self, Ids, Known, Picture};
 use crate::world::World;
 
 /// A pass without any change: deadlines pass, and pauses after failures end.
 const PASS_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
+
+/// Whoever does not lead looks as often at what planners see, so that it has little to read when it leads.
+const STAND_BY_EVERY: Duration = Duration::from_secs(5);
+
+/// At most so long nothing is planned after a pass; otherwise as long as it took.
+const BETWEEN_PASSES_MAX: Duration = Duration::from_millis(100);
 
 /// Before the replicas are asked again after they could not be.
 const UNAVAILABLE_PAUSE: Duration = Duration::from_millis(200);
@@ -44,11 +51,14 @@ pub(crate) async fn run(
     node: String,
     mut leadership: watch::Receiver<Option<Term>>,
 ) {
+    let mut known = Known::default();
     loop {
         let term = *leadership.borrow_and_update();
         match term {
             None => {
-                if leadership.changed().await.is_err() {
+                stand_by(&*ledger, &mut known);
+                let until = tokio::time::timeout(STAND_BY_EVERY, leadership.changed());
+                if let Ok(Err(_)) = until.await {
                     return;
                 }
             }
@@ -57,7 +67,7 @@ pub(crate) async fn run(
                 let engine = Arc::new(Engine::new(ledger.clone(), world.clone(), &node, term));
                 // Dropping the future of `lead` ends all tasks of the term.
                 tokio::select! {
-                    stop = lead(engine) => tracing::info!(term, reason = %stop, "the scheduler stops"),
+                    stop = lead(engine, &mut known) => tracing::info!(term, reason = %stop, "the scheduler stops"),
                     changed = leadership.changed() => {
                         tracing::info!(term, "the scheduler stops: leadership has changed");
                         if changed.is_err() {
@@ -72,14 +82,23 @@ pub(crate) async fn run(
     }
 }
 
-async fn lead(engine: Arc<Engine>) -> Stop {
+/// Reads what the planners of a new leader would read first.
+fn stand_by(ledger: &dyn Ledger, known: &mut Known) {
+    match Picture::after(known, ledger.view(), ledger.now()) {
+        Ok(picture) => *known = picture.into_known(),
+        Err(error) => tracing::debug!(%error, "what planners look at could not be read"),
+    }
+}
+
+async fn lead(engine: Arc<Engine>, known: &mut Known) -> Stop {
     let mut tasks: JoinSet<OperationId> = JoinSet::new();
     let mut driven: BTreeSet<OperationId> = BTreeSet::new();
-    let (mut history, mut known) = (History::default(), Hosts::default());
+    let mut history = History::default();
     let mut watch = Wakes::new(&engine, whatever_planners_see());
     loop {
         watch.drain();
-        match pass(&engine, &mut history, &mut known).await {
+        let began = Instant::now();
+        match pass(&engine, &mut history, known).await {
             Ok(open) => {
                 for id in open {
                     if driven.insert(id.clone()) {
@@ -95,30 +114,36 @@ async fn lead(engine: Arc<Engine>) -> Stop {
                 continue;
             }
         }
-        tokio::select! {
-            Some(done) = tasks.join_next() => match done {
-                Ok(id) => {
-                    driven.remove(&id);
-                    history.ended += 1;
+        let took = began.elapsed();
+        let mut ended = tokio::select! {
+            Some(done) = tasks.join_next() => Some(done),
+            () = watch.changed() => None,
+            () = tokio::time::sleep(PASS_AT_LEAST_EVERY) => None,
+        };
+        // In a large cluster in which something changes all the time operations need the processor too.
+        tokio::time::sleep(took.min(BETWEEN_PASSES_MAX)).await;
+        while let Some(done) = ended.take().or_else(|| tasks.try_join_next()) {
+            match done {
+                Ok(id) => driven.remove(&id),
+                Err(error) => {
+                    return Stop::Unexpected(format!("a task of the scheduler ended badly: {error}"));
                 }
-                Err(error) => return Stop::Unexpected(format!("a task of the scheduler ended badly: {error}")),
-            },
-            () = watch.changed() => {}
-            () = tokio::time::sleep(PASS_AT_LEAST_EVERY) => {}
+            };
+            history.ended += 1;
         }
     }
 }
 
 /// Starts what the planners decide; answers the operations that have not ended. Reads none that has.
-async fn pass(engine: &Engine, history: &mut History, known: &mut Hosts) -> Result<Vec<OperationId>, Stop> {
+async fn pass(engine: &Engine, history: &mut History, known: &mut Known) -> Result<Vec<OperationId>, Stop> {
     let ledger = engine.ledger();
     let picture = Picture::after(known, ledger.view(), ledger.now())?;
-    *known = picture.known();
     for decision in plan::decide(&picture)? {
         tracing::info!(%decision, "a planner starts an operation");
         engine.start(&decision, &Ids::mint(Uuid::now_v7)).await?;
     }
     let rested = picture.rested();
+    *known = picture.into_known();
     if !rested.is_empty() {
         engine.forget_rests(&rested).await?;
     }
@@ -126,11 +151,8 @@ async fn pass(engine: &Engine, history: &mut History, known: &mut Hosts) -> Resu
         forget(engine).await?;
         *history = History { ended: 0, looked: Some(ledger.now()) };
     }
-    let active = ledger.view().list::<Active>(CLUSTER)?;
-    Ok(active
-        .into_iter()
-        .flat_map(|active| std::iter::once(active.record.operation).chain(active.record.queue))
-        .collect())
+    // With those that were started just now.
+    Ok(known.open_operations(&ledger.view())?)
 }
 
 /// When the history was looked through last. That reads every operation, so it is done seldom.

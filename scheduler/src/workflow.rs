@@ -1,16 +1,16 @@
 //! What a workflow is: a constant list of steps, each a condition with a way to reach it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use skep_ledger::{ReadError, Stored, View};
 use skep_model::CLUSTER;
-use skep_model::environment::Environment;
+use skep_model::environment::{self, Environment};
 use skep_model::host::{self, Host};
 use skep_model::operation::{Active, Operation, Planned, Rest};
 use skep_model::registry::{self, RegistryLogin};
 use skep_model::resource::CloudResource;
-use skep_model::stack::Stack;
+use skep_model::stack::{self, Stack};
 
 use crate::Effect;
 
@@ -129,11 +129,11 @@ pub struct At {
     pub stacks: Vec<Stack>,
     /// The registries to which the environment logs in.
     pub logins: Vec<Stored<RegistryLogin>>,
-    /// Machines that exist, or may exist, in the environment.
-    pub resources: Vec<CloudResource>,
-    /// Subjects that are in the hands of an operation.
-    pub busy: Vec<String>,
-    /// Subjects whose last operation ended badly.
+    /// The cloud ledger's row of the host that the operation is about.
+    pub machine: Option<CloudResource>,
+    /// Which of these are in the hands of an operation: the swarm, the hosts and the stacks.
+    pub busy: BTreeSet<String>,
+    /// How the last operation on one of these ended, if that was badly.
     pub rests: Vec<Rest>,
 }
 
@@ -143,21 +143,26 @@ impl At {
         let id = operation.environment.as_ref().map(|(id, _)| id.as_str()).unwrap_or_default();
         let mut hosts: Vec<Host> = view.list::<Host>(id)?.into_iter().map(|stored| stored.record).collect();
         hosts.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
-        let resources = view.list::<CloudResource>(CLUSTER)?;
+        let stacks: Vec<Stack> = view.list::<Stack>(id)?.into_iter().map(|stored| stored.record).collect();
+        let environment = view.get::<Environment>(CLUSTER, id)?.map(|stored| stored.record);
+        let swarm = environment.iter().map(environment::swarm);
+        let subjects = swarm.chain(hosts.iter().map(host::subject)).chain(stacks.iter().map(stack::subject));
+        // By their keys: the cluster may have many more.
+        let (mut busy, mut rests) = (BTreeSet::new(), vec![]);
+        for subject in subjects.map(|subject| subject.index()) {
+            rests.extend(view.get::<Rest>(CLUSTER, &subject)?.map(|rest| rest.record));
+            if view.get::<Active>(CLUSTER, &subject)?.is_some() {
+                busy.insert(subject);
+            }
+        }
         Ok(At {
-            environment: view.get::<Environment>(CLUSTER, id)?.map(|stored| stored.record),
+            environment,
             hosts,
-            stacks: view.list::<Stack>(id)?.into_iter().map(|stored| stored.record).collect(),
+            stacks,
             logins: view.list::<RegistryLogin>(id)?,
-            resources: resources
-                .into_iter()
-                .map(|stored| stored.record)
-                .filter(|resource| {
-                    resource.environment.as_str() == id || resource.host.as_str() == operation.subject.id
-                })
-                .collect(),
-            busy: view.list::<Active>(CLUSTER)?.into_iter().map(|active| active.record.subject).collect(),
-            rests: view.list::<Rest>(CLUSTER)?.into_iter().map(|rest| rest.record).collect(),
+            machine: view.get::<CloudResource>(CLUSTER, &operation.subject.id)?.map(|stored| stored.record),
+            busy,
+            rests,
             operation,
         })
     }
@@ -175,11 +180,6 @@ impl At {
     /// Which logins a stack's services should have.
     pub fn logins_of(&self, stack: &Stack) -> BTreeMap<String, Timestamp> {
         registry::logins_of(stack, &self.logins)
-    }
-
-    /// The cloud ledger's row of the host that the operation is about.
-    pub fn machine(&self) -> Option<&CloudResource> {
-        self.resources.iter().find(|resource| resource.host.as_str() == self.operation.subject.id)
     }
 
     /// Swarm managers whose engines can be spoken to.

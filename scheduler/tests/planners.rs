@@ -264,18 +264,25 @@ async fn tasks_are_moved_once_for_a_host_that_has_joined_if_that_is_wished_and_a
 
 /// What an earlier pass has read only spares reading: whatever has changed since is seen, and nothing else is decided.
 #[tokio::test]
-async fn a_pass_that_knows_hosts_from_the_one_before_decides_like_one_that_does_not() {
+async fn a_pass_that_knows_what_the_one_before_has_read_decides_like_one_that_does_not() {
     let swarm = Swarm::of(3, 1).await;
-    let before = Picture::of(swarm.ledger.view(), swarm.ledger.now()).expect("reads").known();
+    let before = Picture::of(swarm.ledger.view(), swarm.ledger.now()).expect("reads").into_known();
     let again = |known| {
         let picture = Picture::after(known, swarm.ledger.view(), swarm.ledger.now()).expect("reads");
-        (plan::decide(&picture).expect("decides"), picture.known())
+        (plan::decide(&picture).expect("decides"), picture.into_known())
     };
     let (decisions, before) = again(&before);
     assert_eq!(decisions, []);
     swarm.host_is(4, |host| host.role = WishedRole::Manager).await;
     let (decisions, before) = again(&before);
-    assert_eq!((decisions.len(), decisions), (1, decided(&swarm.ledger)));
+    assert_eq!((decisions.len(), decisions.clone()), (1, decided(&swarm.ledger)));
+    let ids = ids(300);
+    swarm.change(|tx| plan::begin(tx, &decisions[0], &ids)).await;
+    let (decisions, before) = again(&before);
+    assert_eq!(decisions, [], "somebody is at it");
+    swarm.change(|tx| ended(tx, ids.operation.as_str())).await;
+    let (decisions, before) = again(&before);
+    assert_eq!(decisions.len(), 1, "nobody is any more");
     swarm.host_is(4, |host| host.role = WishedRole::Auto).await;
     assert_eq!(again(&before).0, []);
 }

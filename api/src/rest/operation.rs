@@ -240,14 +240,8 @@ impl Operation {
     }
 
     fn of(view: &View, stored: &Stored<operation::Operation>) -> Ruling<Operation> {
-        Ok(Operation::new(stored, stored.revision, children(view, &stored.id)?))
+        Ok(Operation::new(stored, stored.revision, operation::children(view, &stored.id)?))
     }
-}
-
-fn children(view: &View, id: &OperationId) -> Ruling<Vec<OperationId>> {
-    let all = view.list::<operation::Operation>(CLUSTER)?;
-    let children = all.into_iter().filter(|other| other.parent.as_ref() == Some(id));
-    Ok(children.map(|child| child.record.id).collect())
 }
 
 impl OperationAsked {

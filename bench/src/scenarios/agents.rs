@@ -189,6 +189,7 @@ async fn is_left_alone(rest: &mut Rest, environment: &str) -> Result<()> {
             let path = format!("/v1/operations/{operation}/actions/cancel");
             rest.ask(Method::POST, &path, Bytes::new()).await?;
         }
+        tokio::time::sleep(crate::process::LOOK).await;
     }
 }
 

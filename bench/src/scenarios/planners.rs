@@ -1,8 +1,10 @@
 //! How long a pass of all planners takes (P10): the leader looks at everything after every change.
 //!
 //! Environments with a swarm each, everything well, as it is nearly always: then a pass must find out that there is nothing
-//! to do. The first pass of a leader reads every host; a later one those of the environments in which something has changed.
-//! The state is in this process's memory: reading it from the disk's cache is left out.
+//! to do. A pass reads the environments in which something has changed since the one before; managers that do not lead look as
+//! well, so that the first pass of a new leader is like any other. Only the very first one of a process reads everything: that
+//! is told, and is no pass that anybody waits for. The state is in this process's memory: reading it from the disk's cache is
+//! left out.
 
 use std::time::Instant;
 
@@ -16,7 +18,7 @@ use skep_model::ids::{EnvironmentId, HostId, OperationId};
 use skep_model::operation::Active;
 use skep_model::placement::Availability;
 use skep_model::{CLUSTER, Ruling};
-use skep_scheduler::plan::{self, Hosts, Picture};
+use skep_scheduler::plan::{self, Known, Picture};
 use uuid::Uuid;
 
 use crate::report::Finding;
@@ -35,7 +37,7 @@ const ENVIRONMENTS: usize = 20;
 /// A thousand hosts altogether, and a thousand in each environment.
 const HOSTS_PER_ENVIRONMENT: [usize; 2] = [50, 1_000];
 
-/// P10. The slowest kind of pass counts.
+/// P10.
 pub(crate) async fn passes() -> Result<Finding> {
     let (mut medians, mut details) = (vec![], vec![]);
     for hosts in HOSTS_PER_ENVIRONMENT {
@@ -45,15 +47,15 @@ pub(crate) async fn passes() -> Result<Finding> {
         }
         let (mut first, mut later) = (vec![], vec![]);
         for round in 0..PASSES {
-            let (took, known) = pass(&ledger, &Hosts::default())?;
+            let (took, known) = pass(&ledger, &Known::default())?;
             first.push(took);
             one_host_changes(&ledger, round).await?;
             later.push(pass(&ledger, &known)?.0);
         }
-        medians.extend(median(&first));
+        medians.extend(median(&later));
         details.push(json!({
             "hosts": ENVIRONMENTS * hosts,
-            "first_pass_of_a_leader": told(&first),
+            "pass_that_reads_everything": told(&first),
             "pass_after_a_host_has_changed": told(&later),
         }));
     }
@@ -73,13 +75,13 @@ fn told(passes_ms: &[f64]) -> Value {
 }
 
 /// Everything is decided in one pass, so nobody waits for a second one.
-fn pass(ledger: &MemoryLedger, known: &Hosts) -> Result<(f64, Hosts)> {
+fn pass(ledger: &MemoryLedger, known: &Known) -> Result<(f64, Known)> {
     let began = Instant::now();
     let picture = Picture::after(known, ledger.view(), ledger.now())?;
     let decisions = plan::decide(&picture)?;
     let took = began.elapsed().as_secs_f64() * 1_000.0;
     ensure!(decisions.is_empty(), "everything is well, and yet: {}", decisions[0]);
-    Ok((took, picture.known()))
+    Ok((took, picture.into_known()))
 }
 
 /// Its agent has dialled again, for instance.

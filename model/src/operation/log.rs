@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use skep_ledger::{Record, Stored, Tx, View};
 
-use super::{Direction, Hold, Operation, Planned, State, StepRecord, StepState, queue};
+use super::queue::{self, Child};
+use super::{Direction, Hold, Operation, Planned, State, StepRecord, StepState};
 use crate::ids::OperationId;
 use crate::{CLUSTER, Ruling, host};
 
@@ -78,6 +79,9 @@ pub fn log(view: &View, operation: &Operation) -> Ruling<Vec<Stored<Line>>> {
 pub(super) fn forget(tx: &mut Tx<'_>, operation: &Operation) {
     for number in 0..operation.lines.min(LINES_PER_OPERATION_MAX) {
         tx.delete::<Line>(CLUSTER, &slot(&operation.id, number));
+    }
+    if let Some(parent) = &operation.parent {
+        tx.delete::<Child>(parent.as_str(), operation.id.as_str());
     }
     tx.delete::<Operation>(CLUSTER, operation.id.as_str());
 }

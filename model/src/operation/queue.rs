@@ -71,6 +71,23 @@ impl Record for Rest {
     }
 }
 
+/// An operation that was begun by another. These rows spare looking through all operations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Child {
+    parent: OperationId,
+    operation: OperationId,
+}
+
+impl Record for Child {
+    const TABLE: &'static str = "operation-child";
+    fn partition(&self) -> &str {
+        self.parent.as_str()
+    }
+    fn id(&self) -> String {
+        self.operation.to_string()
+    }
+}
+
 /// Starts an operation, or queues it behind the one its subject is in the hands of.
 pub fn start(
     tx: &mut Tx<'_>,
@@ -106,6 +123,9 @@ pub fn start(
         }
     };
     tx.put(&row);
+    if let Some(parent) = &operation.parent {
+        tx.put(&Child { parent: parent.clone(), operation: operation.id.clone() });
+    }
     told(tx, None, &mut operation);
     tx.put(&operation);
     Ok(operation)
@@ -253,6 +273,12 @@ pub fn open_on(tx: &mut Tx<'_>, subject: &Subject, workflow: &str) -> Ruling<Opt
         }
     }
     Ok(None)
+}
+
+/// The operations that this one has begun, in that order.
+pub fn children(view: &View, parent: &OperationId) -> Ruling<Vec<OperationId>> {
+    let children = view.list::<Child>(parent.as_str())?;
+    Ok(children.into_iter().map(|child| child.record.operation).collect())
 }
 
 /// The operation that a subject is in the hands of.

@@ -20,8 +20,8 @@ pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
     for environment in picture.environments.iter().filter(wished) {
         let subject = balance::subject(environment);
         let Some(newcomer) = newcomer(environment, picture.hosts(environment), picture) else { continue };
-        let stacks = picture.stacks(environment)?;
-        if picture.free(&subject) && all_is_calm(picture, environment, &stacks) {
+        let stacks = picture.stacks(environment);
+        if picture.free(&subject) && all_is_calm(picture, environment, stacks) {
             decisions.push(Decision {
                 workflow: workflow::REBALANCE_SWARM,
                 subject,
@@ -48,11 +48,10 @@ fn newcomer<'a>(environment: &Environment, hosts: &'a [Host], picture: &Picture)
 /// Every host does its part, every stack runs as wished, and nobody works on any of them.
 fn all_is_calm(picture: &Picture, environment: &Environment, stacks: &[Stack]) -> bool {
     let hosts = picture.hosts(environment);
-    let free = |subject: &skep_model::operation::Subject| !picture.active.contains(&subject.index());
     !stacks.is_empty()
-        && stacks
-            .iter()
-            .all(|stack| stack.removal.is_none() && stack.converged() && free(&stack::subject(stack)))
-        && hosts.iter().all(|host| host.is_active() && free(&host::subject(host)))
-        && free(&skep_model::environment::swarm(environment))
+        && stacks.iter().all(|stack| {
+            stack.removal.is_none() && stack.converged() && picture.is_free(&stack::subject(stack))
+        })
+        && hosts.iter().all(|host| host.is_active() && picture.is_free(&host::subject(host)))
+        && picture.is_free(&skep_model::environment::swarm(environment))
 }

@@ -8,9 +8,9 @@ use super::{Decision, Picture};
 
 pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
     let mut decisions = vec![];
-    for row in picture.resources()? {
+    for row in picture.resources() {
         let Some(left) = &row.left else { continue };
-        let subject = resource::subject(&row, left);
+        let subject = resource::subject(row, left);
         if picture.free_again(&subject) {
             decisions.push(Decision {
                 workflow: workflow::RELEASE_MACHINE,

@@ -50,5 +50,5 @@ fn may_move(picture: &Picture, hosts: &[Host], host: &Host) -> bool {
 }
 
 fn is_moving(picture: &Picture, host: &Host) -> bool {
-    host.remembered.is_some() && picture.active.contains(&host::subject(host).index())
+    host.remembered.is_some() && !picture.is_free(&host::subject(host))
 }

@@ -10,12 +10,16 @@ use super::{Decision, Picture};
 pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
     let mut decisions = vec![];
     for environment in picture.at_work() {
+        let stacks = picture.stacks(environment);
+        if stacks.is_empty() {
+            continue;
+        }
         let logins = picture.view.list::<RegistryLogin>(environment.id.as_str())?;
-        for stack in picture.stacks(environment)? {
-            let subject = stack::subject(&stack);
+        for stack in stacks {
+            let subject = stack::subject(stack);
             // A deployment that is under way gives them along.
             let settled = stack.services_made == stack.generation && stack.removal.is_none();
-            if settled && stack.logins != logins_of(&stack, &logins) && picture.free_again(&subject) {
+            if settled && stack.logins != logins_of(stack, &logins) && picture.free_again(&subject) {
                 decisions.push(Decision {
                     workflow: workflow::GIVE_LOGINS,
                     subject,

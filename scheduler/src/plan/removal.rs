@@ -9,7 +9,7 @@ use super::{Decision, Picture};
 pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
     let mut decisions = vec![];
     let why = || "its removal is wished and nobody works on it".to_owned();
-    for environment in &picture.environments {
+    for environment in picture.environments.iter() {
         let subject = environment::subject(environment);
         if environment.removal.is_some() && picture.free_again(&subject) {
             let environment = environment.id.clone();
@@ -29,8 +29,8 @@ pub(super) fn plan(picture: &Picture) -> Result<Vec<Decision>, ReadError> {
                 });
             }
         }
-        for stack in picture.stacks(environment)? {
-            let subject = stack::subject(&stack);
+        for stack in picture.stacks(environment) {
+            let subject = stack::subject(stack);
             if stack.removal.is_some() && environment.removal.is_none() && picture.free_again(&subject) {
                 let environment = environment.id.clone();
                 decisions.push(Decision {

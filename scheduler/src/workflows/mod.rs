@@ -72,7 +72,7 @@ pub fn named(name: &str) -> Option<&'static Workflow> {
 /// Nothing is left of the machine of the host that the operation is about: a condition that more than one workflow
 /// ends with. The cloud ledger says whether there may be one; the host's own record can be gone already.
 fn release_machine(at: &At) -> Next {
-    match at.machine() {
+    match &at.machine {
         None => Next::Done,
         Some(resource) => Next::Do(Effect::ReleaseMachine {
             environment: resource.environment.clone(),

@@ -97,7 +97,7 @@ pub(super) fn leave(at: &At) -> Next {
 
 fn machine(at: &At) -> Next {
     let keeps_it = at.host().is_some_and(|host| host.keeps_machine);
-    match at.machine().filter(|_| keeps_it) {
+    match at.machine.as_ref().filter(|_| keeps_it) {
         None => super::release_machine(at),
         Some(row) => Next::Do(Effect::LetMachineGo {
             environment: row.environment.clone(),

@@ -53,7 +53,7 @@ async fn nothing_is_left_in_any_table_of_what_was_removed_except_the_history_of_
     for tale in Tale::ALL {
         let told = Story::tell(tale, Interruption::Never).await;
         let tables: Vec<_> = told.tables.iter().map(String::as_str).collect();
-        assert_eq!(tables, ["operation", "operation-line"], "{tale:?}");
+        assert_eq!(tables, ["operation", "operation-child", "operation-line"], "{tale:?}");
     }
 }
 

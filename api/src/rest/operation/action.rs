@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::{Operation, children};
+use super::Operation;
 use crate::Api;
 use crate::change::{Begun, Change, Changing, Keyed, Started};
 use crate::dress::At;
@@ -76,7 +76,7 @@ async fn cancel(State(api): State<Api>, Place(id): Place<Reference>, change: Cha
     let fates = |fates: &[(String, String)]| {
         fates.iter().map(|(step, what)| StepFate { step: step.clone(), what: what.clone() }).collect()
     };
-    let children = children(&api.ledger().view(), &operation.id)?;
+    let children = operation::children(&api.ledger().view(), &operation.id)?;
     let document = OperationTurnaround {
         operation: Operation::new(operation, 0, children),
         gives_back: fates(&plan.gives_back),
@@ -117,7 +117,8 @@ async fn act(
     id: &str,
     mut rule: impl FnMut(&mut Tx<'_>) -> Ruling<operation::Operation> + Send,
 ) -> Reply<Response> {
-    let known = OperationId::parse(id).map(|id| children(&api.ledger().view(), &id)).transpose()?;
+    let known =
+        OperationId::parse(id).map(|id| operation::children(&api.ledger().view(), &id)).transpose()?;
     let children = known.unwrap_or_default();
     api.start(change, |tx| {
         let operation = rule(tx)?;
