@@ -30,6 +30,9 @@ const REGISTER_MAX: Duration = Duration::from_secs(30);
 /// Before a registration is repeated that nobody could decide about.
 const REGISTER_PAUSE: Duration = Duration::from_millis(200);
 
+/// Between two times that all links are counted.
+const LINKS_COUNTED_EVERY: Duration = Duration::from_millis(20);
+
 /// A host that has been let in.
 pub(crate) struct LightAgent {
     cluster: String,
@@ -47,8 +50,8 @@ struct Shared {
     /// Whom they may dial.
     managers: Mutex<Vec<String>>,
     linked: AtomicUsize,
-    /// When each link was made, and how many agents had one then.
-    links: Mutex<Vec<(Instant, usize)>>,
+    /// By agent: when its newest link was made.
+    links: Mutex<Vec<Option<Instant>>>,
     /// Attempts that failed.
     failures: AtomicUsize,
 }
@@ -89,7 +92,7 @@ impl LightAgent {
         Ok(LightAgent { cluster: parsed.cluster, address: address.to_owned(), tls: Arc::new(tls) })
     }
 
-    async fn live(self, shared: Arc<Shared>) {
+    async fn live(self, number: usize, shared: Arc<Shared>) {
         let mut dialing = Dialing::default();
         loop {
             let managers = shared.managers.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -99,7 +102,7 @@ impl LightAgent {
             let lost = self.link(&manager, || {
                 linked = true;
                 dialing.succeeded();
-                shared.link_made();
+                shared.link_made(number);
             });
             // Without a link this is how dialling failed; either way it is dialled again.
             if lost.await.is_err() && !linked {
@@ -113,9 +116,16 @@ impl LightAgent {
     }
 
     /// One link, until it is lost.
-    async fn link(&self, manager: &str, mut made: impl FnMut()) -> Result<()> {
+    async fn link(&self, manager: &str, made: impl FnMut()) -> Result<()> {
         let stream = dial(manager, &self.cluster, self.tls.clone()).await?;
         let (mux, _incoming) = Mux::client(stream);
+        tokio::select! {
+            ended = self.report(&mux, made) => ended,
+            () = mux.ended() => bail!("the connection was closed"),
+        }
+    }
+
+    async fn report(&self, mux: &Mux, mut made: impl FnMut()) -> Result<()> {
         let mut stream = mux.open().await?;
         let header = StreamHeader { purpose: Some(Purpose::Report(ReportStream {})) };
         write_message(&mut stream, &header, MESSAGE_BYTES_MAX).await?;
@@ -173,9 +183,9 @@ async fn exchange(stream: &mut MuxStream, report: &Report) -> Result<ReportReply
 }
 
 impl Shared {
-    fn link_made(&self) {
-        let linked = self.linked.fetch_add(1, Ordering::Relaxed) + 1;
-        self.links.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), linked));
+    fn link_made(&self, agent: usize) {
+        self.linked.fetch_add(1, Ordering::Relaxed);
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)[agent] = Some(Instant::now());
     }
 }
 
@@ -185,12 +195,12 @@ impl Swarm {
         let shared = Arc::new(Shared {
             managers: Mutex::new(managers),
             linked: AtomicUsize::new(0),
-            links: Mutex::default(),
+            links: Mutex::new(vec![None; agents.len()]),
             failures: AtomicUsize::new(0),
         });
         let mut tasks = JoinSet::new();
-        for agent in agents {
-            tasks.spawn(agent.live(shared.clone()));
+        for (number, agent) in agents.into_iter().enumerate() {
+            tasks.spawn(agent.live(number, shared.clone()));
         }
         Swarm { tasks, shared }
     }
@@ -215,21 +225,24 @@ impl Swarm {
         *self.shared.managers.lock().unwrap_or_else(PoisonError::into_inner) = managers;
     }
 
-    /// Waits until all are linked.
-    pub(crate) async fn all_linked(&self, max: Duration) -> Result<()> {
+    /// Waits until all have links that were made after `from`.
+    pub(crate) async fn all_linked_since(&self, from: Instant, max: Duration) -> Result<()> {
         let deadline = Instant::now() + max;
-        while self.linked() < self.count() {
-            if Instant::now() > deadline {
-                bail!("{} of {} agents are linked after {} s", self.linked(), self.count(), max.as_secs());
+        loop {
+            let linked = self.links_made_since(from).len();
+            if linked == self.count() && self.linked() == self.count() {
+                return Ok(());
             }
-            tokio::time::sleep(crate::process::LOOK).await;
+            if Instant::now() > deadline {
+                bail!("{linked} of {} agents are linked after {} s", self.count(), max.as_secs());
+            }
+            tokio::time::sleep(LINKS_COUNTED_EVERY).await;
         }
-        Ok(())
     }
 
-    /// When so many links were made since `from`.
+    /// How long after `from` each agent's newest link was made, as far as that was later.
     pub(crate) fn links_made_since(&self, from: Instant) -> Vec<Duration> {
         let links = self.shared.links.lock().unwrap_or_else(PoisonError::into_inner);
-        links.iter().filter(|(at, _)| *at >= from).map(|(at, _)| *at - from).collect()
+        links.iter().flatten().filter(|at| **at >= from).map(|at| *at - from).collect()
     }
 }

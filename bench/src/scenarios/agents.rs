@@ -69,7 +69,7 @@ pub(crate) async fn storm(cluster: &mut Cluster<Skep>, effort: Effort) -> Result
     let before_bytes = resident_bytes(pid)?;
     let began = Instant::now();
     let swarm = Swarm::start(agents, vec![addresses[leader].clone()]);
-    swarm.all_linked(ALL_LINKED_MAX).await?;
+    swarm.all_linked_since(began, ALL_LINKED_MAX).await?;
     let connected = began.elapsed();
     println!("all were linked to the leader after {:.1} s", connected.as_secs_f64());
     let per_agent_kib =
@@ -87,10 +87,7 @@ pub(crate) async fn storm(cluster: &mut Cluster<Skep>, effort: Effort) -> Result
     let killed = Instant::now();
     cluster.members.kill(leader);
     // They notice at once: the kernel of a killed process closes its connections.
-    while swarm.linked() == swarm.count() {
-        tokio::time::sleep(crate::process::LOOK).await;
-    }
-    swarm.all_linked(ALL_LINKED_MAX).await?;
+    swarm.all_linked_since(killed, ALL_LINKED_MAX).await?;
     let reconnected = killed.elapsed();
     let writes = writers.stop().await?;
     cluster.members.start(leader)?;
