@@ -4,6 +4,7 @@
 //! alone; what it brought about is checked with the `docker` program on the hosts' own sockets, so that Skep is never
 //! its own witness. The [`story`] is told by the demo and is the end-to-end test.
 
+pub mod alter;
 pub mod lab;
 pub mod life;
 pub mod machine;

@@ -5,11 +5,14 @@
 //! successor did a second time, is one too few or one too many there.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::lab::Lab;
+use crate::alter;
+use crate::lab::{Lab, ran};
+use crate::registry::{IMAGE, Registry};
 use crate::steps::{self, Kill, Place};
 use crate::story;
 
@@ -56,13 +59,20 @@ pub const STAGES: &[Stage] = &[
     Stage::new("an environment at rest and back", rest).standing_alone(),
     Stage::new("a host on another machine", reprovision).standing_alone(),
     Stage::new("a host in another one's place", replace).standing_alone(),
+    Stage::new("tasks spread after a host has come", rebalance).standing_alone(),
+    Stage::new("a new password for a registry", log_in).standing_alone(),
     Stage::new("no stack", undeploy),
     Stage::new("networks for smaller packets", narrow).standing_alone(),
+    Stage::new("a machine with another address", readdress).standing_alone(),
+    Stage::new("another version of every engine", upgrade).standing_alone(),
     Stage::new("every key of a locked swarm replaced", rotate).standing_alone(),
     Stage::new("a locked manager that starts anew", unlock).breaking_hosts().standing_alone(),
     Stage::new("a swarm manager removed", shrink),
     Stage::new("the swarm rescued after its majority was lost", rescue).breaking_hosts().standing_alone(),
     Stage::new("the swarm restored after all managers were lost", restore).breaking_hosts().standing_alone(),
+    Stage::new("a machine that its driver does not take back", leave_behind)
+        .breaking_hosts()
+        .standing_alone(),
     Stage::new("nothing is left", remove),
 ];
 
@@ -284,6 +294,77 @@ fn replace(life: &mut Life<'_>) -> Result<()> {
     life.skep(&["host", "replace", "prod-5", "--with", "prod-9", "-y"])
 }
 
+/// Where tasks are to be spread, that is begun when all has been calm for a while.
+fn rebalance(life: &mut Life<'_>) -> Result<()> {
+    let wish = |wish: &str| life.lab.succeed(&["env", "update", ENVIRONMENT, "--rebalance", wish]).map(drop);
+    wish("on")?;
+    let spread = |life: &Life<'_>| {
+        let done =
+            |operation: &&Value| operation["type"] == "rebalance-swarm" && operation["state"] == "succeeded";
+        Ok::<_, anyhow::Error>(steps::operations(life.lab)?.iter().filter(done).count())
+    };
+    let before = spread(life)?;
+    life.skep(&["host", "create", "prod-11", "--driver", "local"])?;
+    life.hosts.insert("prod-11".to_owned());
+    life.lab.wait_for("tasks to be spread", || Ok((spread(life)? > before).then_some(())))?;
+    wish("off")?;
+    life.take_out(&["prod-11"])
+}
+
+/// The image is on the hosts already: what is looked at is the login, which a service carries along.
+fn log_in(life: &mut Life<'_>) -> Result<()> {
+    let archive = life.files.path().join("registry-image.tar");
+    story::build_root_file_system(life.files.path(), &archive)?;
+    let root = std::fs::read(&archive).context("reading the image")?;
+    // `ci:first` and `ci:second`, as HTTP has them.
+    let registry = Registry::start(root, &["sleep", "100000"], "Y2k6Zmlyc3Q=")?;
+    let server = format!("127.0.0.1:{}", registry.port);
+    let image = format!("{server}/{IMAGE}");
+    life.skep(&["image", "load", &archive.display().to_string(), "--import", &image])?;
+    let log_in = |password: &str| {
+        let password = life.file("password", password)?;
+        life.skep(&["registry", "login", &server, "--user", "ci", "--password-file", &password])
+    };
+    log_in("first")?;
+    let service = format!(
+        "services:\n  app:\n    image: {image}\n    command: [sleep, '100000']\n    stop_grace_period: 1s\n"
+    );
+    let recipe = life.file("app.yml", &service)?;
+    life.skep(&["up", "-f", &recipe, "--stack", "app"])?;
+    registry.change_login("Y2k6c2Vjb25k");
+    log_in("second")?;
+    let given = |life: &Life<'_>| {
+        let done =
+            |operation: &Value| operation["type"] == "give-logins" && operation["state"] == "succeeded";
+        Ok(steps::operations(life.lab)?.iter().any(done).then_some(()))
+    };
+    life.lab.wait_for("the service to have the new login", || given(life))?;
+    life.skep(&["stack", "rm", "app", "-y"])?;
+    life.skep(&["registry", "logout", &server])
+}
+
+fn readdress(life: &mut Life<'_>) -> Result<()> {
+    let address = alter::readdress(&life.host("prod-6")?)?;
+    life.lab.wait_for("prod-6 to be a node at its new address", || {
+        let host = life.host("prod-6")?;
+        let node = &host["status"]["swarm"];
+        Ok((node["address"] == *address && node["ready"] == true && host["status"]["operation"].is_null())
+            .then_some(()))
+    })
+}
+
+fn upgrade(life: &mut Life<'_>) -> Result<()> {
+    let version = |life: &Life<'_>| {
+        let version =
+            life.lab.docker(&life.swarm_manager()?, &["version", "--format", "{{.Server.Version}}"]);
+        version.map(|version| version.trim().to_owned())
+    };
+    let (next, _) = alter::next_engine(life.lab, &version(life)?)?;
+    life.lab.succeed(&["env", "upgrade", ENVIRONMENT, "--to", &next])?;
+    ensure!(version(life)? == next, "the engine is what it was");
+    Ok(())
+}
+
 fn undeploy(life: &mut Life<'_>) -> Result<()> {
     life.stacks.remove(STACK);
     life.skep(&["stack", "rm", STACK, "-y"])
@@ -365,6 +446,43 @@ fn restore(life: &mut Life<'_>) -> Result<()> {
     life.lab.succeed(&[&restore[..], &["--confirm", ENVIRONMENT]].concat())?;
     let lost: Vec<&str> = managers.iter().map(|(name, _)| name.as_str()).collect();
     life.take_out(&lost)
+}
+
+/// An environment of its own goes although its driver cannot remove a machine, which goes when it can.
+fn leave_behind(life: &mut Life<'_>) -> Result<()> {
+    let name = "spare";
+    life.lab.succeed(&[
+        "env",
+        "create",
+        name,
+        "--template",
+        "single",
+        "--hosts",
+        "1",
+        "--driver",
+        "local",
+    ])?;
+    let listed = life.lab.json(&["host", "ls", "-e", name])?;
+    let id = host_id(&listed["items"][0]);
+    let folder = life.lab.host_folder(&id)?;
+    std::fs::write(folder.join("kept"), "").context("writing into the host's folder")?;
+    let kept = |how: &str| {
+        let mut command = Command::new("chattr");
+        command.arg(how).arg(folder.join("kept"));
+        ran(command).and_then(|ran| {
+            ensure!(ran.code == 0, "chattr {how}: {}", ran.stderr);
+            Ok(())
+        })
+    };
+    kept("+i")?;
+    let removed = life.lab.skep(&["env", "rm", name, "--confirm", name]);
+    let told = removed.and_then(|removed| {
+        ensure!(removed.code == 7, "it goes and leaves a machine behind: {removed:?}");
+        Ok(())
+    });
+    kept("-i")?;
+    told?;
+    life.lab.wait_for("the machine to go", || Ok((!folder.exists()).then_some(())))
 }
 
 fn remove(life: &mut Life<'_>) -> Result<()> {

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use skep_chaos_tests::lab::{Lab, Wish, ran};
+use skep_chaos_tests::alter::next_engine;
+use skep_chaos_tests::lab::{Lab, Wish};
 
 const ENVIRONMENT: &str = "prod";
 
@@ -24,22 +25,6 @@ services:
     stop_grace_period: 1s
     deploy: {mode: global}
 ";
-
-/// An engine that is the computer's own with another version in it, and does not start on one host while a file is there.
-const ENGINE: &str = r#"#!/bin/sh
-here=$(dirname "$0")
-if [ "$1" != --version ] && [ -e "$here/broken" ] && [ "$(cat /proc/sys/kernel/hostname)" = prod-2 ]; then
-    echo "this engine is broken here" >&2
-    exit 1
-fi
-exec "$here/own/dockerd" "$@"
-"#;
-
-/// Writes the computer's own engine with another version in it, as long as its own.
-const MAKE_ENGINE: &str = r#"
-LC_ALL=C sed "s/$1/$2/g" "$(command -v dockerd)" > "$3/own/dockerd"
-chmod 755 "$3/dockerd" "$3/own/dockerd"
-"$3/dockerd" --version"#;
 
 fn hosts(lab: &Lab) -> BTreeMap<String, Value> {
     let listed = lab.json(&["host", "ls", "-e", ENVIRONMENT]).expect("lists the hosts");
@@ -97,22 +82,6 @@ fn load_image(lab: &Lab, folder: &Path) {
         .expect("an image");
 }
 
-/// Puts an engine of the next version where the driver looks for it; answers the version and the folder.
-fn next_engine(lab: &Lab, now: &str) -> (String, PathBuf) {
-    let digits = now.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(now.len());
-    // As long as before, so that it fits into the program.
-    let next = format!("{}9{}", &now[..digits - 1], &now[digits..]);
-    assert_ne!(next, now, "there is no next version of the same length");
-    let folder = lab.hosts_folder().join("engines").join(&next);
-    fs::create_dir_all(folder.join("own")).expect("a folder");
-    fs::write(folder.join("dockerd"), ENGINE).expect("written");
-    let mut made = Command::new("sh");
-    made.args(["-ec", MAKE_ENGINE, "sh", &now.replace('.', r"\."), &next]).arg(&folder);
-    let made = ran(made).expect("runs");
-    assert!(made.code == 0 && made.stdout.contains(&next), "{made:?}");
-    (next, folder)
-}
-
 #[test]
 fn an_environment_rests_gets_other_engines_and_goes_although_a_host_of_it_is_dead() {
     let lab = Lab::start(&Wish::new("envlife", 1, 28_643).expect("a wish")).expect("a manager starts");
@@ -161,7 +130,7 @@ fn an_environment_rests_gets_other_engines_and_goes_although_a_host_of_it_is_dea
 /// One host after the other; one on which it fails pauses the rest, and is not worse off.
 fn other_engines(lab: &Lab, hosts: &BTreeMap<String, Value>) {
     let now = text(&hosts["prod-1"]["status"]["inventory"]["engine_version"]);
-    let (next, folder) = next_engine(lab, &now);
+    let (next, folder) = next_engine(lab, &now).unwrap_or_else(|error| panic!("{error:#}"));
     let broken = folder.join("broken");
     fs::write(&broken, "").expect("written");
     let upgrade = ["env", "upgrade", ENVIRONMENT, "--to", &next];

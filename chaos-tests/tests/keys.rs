@@ -34,6 +34,10 @@ fn rotate(lab: &Lab, what: &str) {
 fn engine_starts_anew(lab: &Lab, host: &str, witness: &str) {
     lab.sigkill_engine(host).expect("an engine is killed");
     lab.switch_on(host).expect("it is started again");
+    all_are_well(lab, host, witness);
+}
+
+fn all_are_well(lab: &Lab, host: &str, witness: &str) {
     let mut seen = String::new();
     let well = lab.wait_for("the manager to be one again", || {
         let format = "{{.Swarm.LocalNodeState}} {{.Swarm.ControlAvailable}} {{.Swarm.Error}}";
@@ -44,6 +48,30 @@ fn engine_starts_anew(lab: &Lab, host: &str, witness: &str) {
         Ok((seen == "active true" && all_ready && all_active).then_some(()))
     });
     well.unwrap_or_else(|error| panic!("{error:#}: {seen}"));
+}
+
+/// Docker begins no locked swarm anew and would leave the last manager in no swarm at all: that is said before anything is touched.
+/// When the others are back, all is as it was.
+fn not_rescued(lab: &Lab, listed: &[Value]) {
+    let id = |at: usize| listed[at]["metadata"]["id"].as_str().expect("has an id");
+    let node = || docker(lab, id(0), &["info", "--format", "{{.Swarm.NodeID}} {{.Swarm.LocalNodeState}}"]);
+    let before = node();
+    for lost in [1, 2] {
+        lab.sigkill_engine(id(lost)).expect("an engine is killed");
+        lab.wait_for("the dead engine to be noticed", || {
+            Ok((hosts(lab)[lost]["status"]["state"] == "engine-down").then_some(()))
+        })
+        .expect("it is noticed");
+    }
+    let survivor = listed[0]["metadata"]["name"].as_str().expect("has a name");
+    let rescue = ["env", "rescue", ENVIRONMENT, "--from", survivor, "--confirm", ENVIRONMENT];
+    let refused = lab.skep(&rescue).expect("runs");
+    assert!(refused.code != 0 && refused.stderr.contains("managers of the swarm are locked"), "{refused:?}");
+    assert_eq!(node(), before);
+    for lost in [1, 2] {
+        lab.switch_on(id(lost)).expect("it is started again");
+    }
+    all_are_well(lab, id(1), id(0));
 }
 
 fn logs(folder: &Path, found: &mut Vec<String>) {
@@ -93,6 +121,8 @@ fn a_locked_swarm_opens_for_its_managers_and_every_key_is_replaced_while_it_goes
     assert_ne!(new_token, token(), "a token names the authority");
     let trusts = docker(&lab, one, &["node", "ls", "--format", "{{.Status}} {{.TLSStatus}}"]);
     assert_eq!(trusts, "Ready Ready\nReady Ready\nReady Ready");
+
+    not_rescued(&lab, &listed);
 
     lab.succeed(&["env", "update", ENVIRONMENT, "--autolock", "off"]).expect("it is opened");
     engine_starts_anew(&lab, one, other);

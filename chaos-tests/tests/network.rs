@@ -2,11 +2,11 @@
 //! engines; what the command line says is checked with `docker`.
 
 use std::fs;
-use std::process::Command;
 
 use anyhow::Result;
 use serde_json::Value;
-use skep_chaos_tests::lab::{Lab, Wish, ran};
+use skep_chaos_tests::alter;
+use skep_chaos_tests::lab::{Lab, Wish};
 
 const ENVIRONMENT: &str = "net";
 
@@ -62,23 +62,11 @@ impl Site {
 
     /// Runs a command in the network of a host.
     fn inside(&self, host: &Value, command: &str) {
-        let machine = text(host, "/status/machine");
-        let mut inside = Command::new("nsenter");
-        inside.arg(format!("--net=/run/netns/{machine}")).args(command.split(' '));
-        let ran = ran(inside).expect("runs");
-        assert_eq!(ran.code, 0, "{command}: {}", ran.stderr);
+        alter::in_network_of(host, command).unwrap_or_else(|error| panic!("{error:#}"));
     }
 
-    /// Gives the machine another address, as a new lease would.
     fn readdress(&self, host: &Value) -> String {
-        let before = text(host, "/status/address");
-        let (network, last) = before.rsplit_once('.').expect("an address");
-        let after = format!("{network}.{}", last.parse::<u8>().expect("a number") + 40);
-        self.inside(host, &format!("ip addr add {after}/24 dev eth0"));
-        self.inside(host, &format!("ip addr del {before}/24 dev eth0"));
-        // The first address takes the others with it unless they are promoted.
-        self.inside(host, &format!("ip addr replace {after}/24 dev eth0"));
-        after
+        alter::readdress(host).unwrap_or_else(|error| panic!("{error:#}"))
     }
 
     /// Hostname, status and role of every node, as this host's engine lists them.
