@@ -51,14 +51,26 @@ impl Engine {
         answer
     }
 
-    /// Where the engine keeps images, containers and volumes, as this agent must name it; the error is why it does not say.
+    /// Where the engine keeps images, containers and volumes, as this agent must name it; the error is why it does not say. Asked
+    /// once in the life of an engine, as far as that is noticed.
     pub(crate) async fn data_root(&self) -> Result<PathBuf, String> {
+        let known = self.root.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match known {
+            Some(known) => Ok(known),
+            None => self.ask_data_root().await,
+        }
+    }
+
+    /// The same, asked anew. For that the engine counts its containers and images, and runs other programs for their versions.
+    pub(crate) async fn ask_data_root(&self) -> Result<PathBuf, String> {
         let asked = async {
             let info = self.client()?.info().await.map_err(said)?;
             let root = info.docker_root_dir.map(|root| self.entrance.path(root.into()));
             root.ok_or_else(|| "the engine does not say it".to_owned())
         };
-        timeout(PROBE_MAX, asked).await.unwrap_or_else(|_| Err(silent()))
+        let root = timeout(PROBE_MAX, asked).await.unwrap_or_else(|_| Err(silent()))?;
+        *self.root.lock().unwrap_or_else(PoisonError::into_inner) = Some(root.clone());
+        Ok(root)
     }
 
     /// The node of a swarm that the engine is, if it is in one; the error is why it does not say.
@@ -78,19 +90,9 @@ impl Engine {
     /// From when to when the certificate is valid with which the engine is a node of a swarm, in seconds since 1970; nothing,
     /// if there is none.
     pub(crate) async fn swarm_certificate(&self) -> Option<(i64, i64)> {
-        let path = self.remembered_root().await?.join(NODE_CERTIFICATE);
+        let path = self.data_root().await.ok()?.join(NODE_CERTIFICATE);
         let pem = tokio::fs::read_to_string(path).await.ok()?;
         skep_wire::pki::validity(&pem).ok()
-    }
-
-    /// An engine has to be started anew to keep its data elsewhere, and does not answer meanwhile.
-    async fn remembered_root(&self) -> Option<PathBuf> {
-        if let Some(known) = self.root.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-            return Some(known);
-        }
-        let root = self.data_root().await.ok()?;
-        *self.root.lock().unwrap_or_else(PoisonError::into_inner) = Some(root.clone());
-        Some(root)
     }
 
     /// A connection to the engine, with the engine's API version; the error is why there is none.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 /// A feature and the kernel parts that make it up; all of them are needed.
 struct Feature {
@@ -117,7 +118,7 @@ impl<'a> Kernel<'a> {
             root,
             filesystems: text("proc/filesystems").unwrap_or_default(),
             loaded: text("proc/modules").unwrap_or_default(),
-            config: text(&format!("boot/config-{release}")).or_else(|| unpack(&root.join("proc/config.gz"))),
+            config: text(&format!("boot/config-{release}")).or_else(|| built_with(root)),
             loadable: text(&format!("lib/modules/{release}/modules.dep")),
             built_in: text(&format!("lib/modules/{release}/modules.builtin")),
         }
@@ -174,6 +175,13 @@ enum Configured {
     BuiltIn,
     Module,
     No,
+}
+
+/// As the kernel tells it. The one that runs this program stays the same, and is asked once.
+fn built_with(root: &Path) -> Option<String> {
+    static THIS_KERNEL: OnceLock<Option<String>> = OnceLock::new();
+    let ask = || unpack(&root.join("proc/config.gz"));
+    if root == Path::new("/") { THIS_KERNEL.get_or_init(ask).clone() } else { ask() }
 }
 
 /// Done by the tool that every host has: this is the only compressed thing an agent ever reads.

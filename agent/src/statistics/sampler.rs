@@ -69,7 +69,7 @@ impl Sampler {
         let at_ms = milliseconds_since_1970();
         let disk = async {
             if self.samples.is_multiple_of(DATA_ROOT_SAMPLES) || self.data_root.is_none() {
-                self.data_root = self.engine.data_root().await.ok().or(self.data_root.take());
+                self.data_root = self.engine.ask_data_root().await.ok().or(self.data_root.take());
             }
             // A folder that was only guessed may be on another disk.
             self.disk.look(self.data_root.as_ref()?).await

@@ -58,8 +58,17 @@ pub(super) async fn local_state(docker: &Reached) -> Result<Local, EffectError> 
 
 /// The nodes that are hosts of ours, as they are listed and as their engines know of it.
 pub(super) async fn members_confirmed(site: &Site, nodes: &[Node]) -> Vec<(HostId, Membership)> {
+    members_confirmed_but(site, nodes, |_| false).await
+}
+
+/// As [`members_confirmed`], without asking engines that have said it just now.
+pub(super) async fn members_confirmed_but(
+    site: &Site,
+    nodes: &[Node],
+    has_said_it: impl Fn(&Host) -> bool,
+) -> Vec<(HostId, Membership)> {
     let mut members = members(&site.hosts, nodes);
-    let own_words = own_words(site, &members, is_news).await;
+    let own_words = own_words(site, &members, |host, node| is_news(host, node) && !has_said_it(host)).await;
     correct(&mut members, &own_words);
     members
 }

@@ -21,7 +21,7 @@ use skep_model::operation::Operation;
 use skep_model::placement::Availability;
 use tokio::time::{Instant, sleep};
 
-use super::own_words::{Local, local_state, members_confirmed};
+use super::own_words::{Local, local_state, members_confirmed, members_confirmed_but};
 use super::reached::{Reached, has_no_leader};
 use super::rejoin::availability;
 use super::{Site, networks, not_found};
@@ -164,7 +164,10 @@ pub(super) async fn join(site: &Site, joins: &[(HostId, Name, Role)]) -> Result<
     });
     let joined = join_all(joined).await;
     let (swarm, nodes) = listed(&manager).await?;
-    let members = members_confirmed(site, &nodes).await;
+    // Docker's answer to a join is that the engine is the node.
+    let has_joined =
+        |host: &Host| joins.iter().zip(&joined).any(|((id, ..), joined)| *id == host.id && joined.is_ok());
+    let members = members_confirmed_but(site, &nodes, has_joined).await;
     let is_in = |id: &HostId| members.iter().any(|(member, _)| member == id);
     let mut failed: Vec<EffectError> = joins
         .iter()
@@ -196,7 +199,7 @@ fn not_joined(host: &Host, error: EffectError) -> EffectError {
 async fn forget_ghosts(site: &Site, manager: &Reached, joins: &[(HostId, Name, Role)], nodes: &[Node]) {
     // Whatever a swarm that was taken over has is left alone.
     let ours = joins.iter().filter_map(|(id, ..)| site.host(id).ok()).filter(|host| host.adopted.is_none());
-    for host in ours {
+    for host in ours.filter(|host| own_nodes(host, &site.hosts, nodes).next().is_some()) {
         let Ok(local) = local_state(&site.docker(host)).await else {
             continue;
         };
