@@ -1,5 +1,6 @@
 //! What single steps answer where the answer decides about a swarm, a machine or somebody's work.
 
+use jiff::SignedDuration;
 use skep_ledger::{Ledger, Tx};
 use skep_model::fact::{self, Fact};
 use skep_model::host::moving::Standing;
@@ -256,6 +257,26 @@ async fn a_new_host_is_checked_before_it_joins_together_with_others_that_wait_fo
     assert_eq!(network(), Next::Done);
     let Next::Do(Effect::JoinSwarm { joins, .. }) = join() else { panic!("{:?}", join()) };
     assert_eq!(joins.iter().map(|(_, name, _)| name.as_str()).collect::<Vec<_>>(), ["prod-3"]);
+}
+
+#[tokio::test]
+async fn a_swarm_that_was_formed_without_a_host_says_why_if_that_was_to_join_and_not_if_it_might_only_later()
+{
+    let swarm = Swarm::of(1, 1).await;
+    swarm
+        .host_is(2, |host| {
+            (host.membership, host.was_ready, host.skip_preflight) = (None, false, true);
+        })
+        .await;
+    let mut operation = swarm.operation(workflow::CREATE_HOST, 1);
+    operation.prepare(["init", "networks", "join", "nfs", "roles", "verify"].into_iter());
+    for _ in ["init", "networks", "join"] {
+        operation.advance(swarm.ledger.now() + SignedDuration::from_secs(1));
+    }
+    let verified = || (step(workflow::FORM_SWARM, "verify").next)(&at(&swarm, operation.clone()));
+    assert_eq!(verified(), Next::Done, "its network was checked after the others had joined");
+    swarm.host_is(2, |host| host.join_error = "no way to the managers".into()).await;
+    assert_eq!(verified(), Next::Turn("prod-2 could not join: no way to the managers".into()));
 }
 
 #[tokio::test]

@@ -136,13 +136,14 @@ pub(super) fn verify(at: &At) -> Next {
     }
 }
 
-/// As [`verify`]; and whoever was there and is still outside is named.
+/// As [`verify`]; and whoever was there, was to join, and is still outside is named.
 fn verify_all(at: &At) -> Next {
     let joined = at.operation.steps.iter().find(|step| step.name == JOIN).and_then(|step| step.ended_at);
     let was_there = |host: &Host| {
         joined.is_some_and(|joined| host.agent.since.max(host.agent.engine_since) <= Some(joined))
     };
-    let outside = |host: &&Host| is_outside(at, host) && was_there(host);
+    // One that might join only later, because its network was still being checked, is the next run's business.
+    let outside = |host: &&Host| is_outside(at, host) && !host.join_error.is_empty() && was_there(host);
     match (verify(at), at.hosts.iter().find(outside)) {
         (Next::Done, Some(host)) => Next::Turn(format!("{} could not join: {}", host.name, host.join_error)),
         (next, _) => next,
