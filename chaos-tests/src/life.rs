@@ -12,7 +12,6 @@ use serde_json::Value;
 
 use crate::alter;
 use crate::lab::{Lab, ran};
-use crate::registry::{IMAGE, Registry};
 use crate::steps::{self, Kill, Place};
 use crate::story;
 
@@ -218,6 +217,12 @@ impl<'a> Life<'a> {
         })
     }
 
+    /// How many operations of this workflow have come to a good end so far.
+    fn succeeded(&self, workflow: &str) -> Result<usize> {
+        let done = |operation: &&Value| operation["type"] == workflow && operation["state"] == "succeeded";
+        Ok(steps::operations(self.lab)?.iter().filter(done).count())
+    }
+
     fn lock(&self, on_or_off: &str) -> Result<()> {
         self.lab.succeed(&["env", "update", ENVIRONMENT, "--autolock", on_or_off]).map(drop)
     }
@@ -298,49 +303,40 @@ fn replace(life: &mut Life<'_>) -> Result<()> {
 fn rebalance(life: &mut Life<'_>) -> Result<()> {
     let wish = |wish: &str| life.lab.succeed(&["env", "update", ENVIRONMENT, "--rebalance", wish]).map(drop);
     wish("on")?;
-    let spread = |life: &Life<'_>| {
-        let done =
-            |operation: &&Value| operation["type"] == "rebalance-swarm" && operation["state"] == "succeeded";
-        Ok::<_, anyhow::Error>(steps::operations(life.lab)?.iter().filter(done).count())
-    };
-    let before = spread(life)?;
+    let before = life.succeeded("rebalance-swarm")?;
     life.skep(&["host", "create", "prod-11", "--driver", "local"])?;
     life.hosts.insert("prod-11".to_owned());
-    life.lab.wait_for("tasks to be spread", || Ok((spread(life)? > before).then_some(())))?;
+    life.lab
+        .wait_for("tasks to be spread", || Ok((life.succeeded("rebalance-swarm")? > before).then_some(())))?;
     wish("off")?;
     life.take_out(&["prod-11"])
 }
 
-/// The image is on the hosts already: what is looked at is the login, which a service carries along.
+/// The image is on the hosts already, so no registry is asked: what is looked at is the login, which a service carries along.
 fn log_in(life: &mut Life<'_>) -> Result<()> {
+    const SERVER: &str = "registry.example:5000";
     let archive = life.files.path().join("registry-image.tar");
     story::build_root_file_system(life.files.path(), &archive)?;
-    let root = std::fs::read(&archive).context("reading the image")?;
-    // `ci:first` and `ci:second`, as HTTP has them.
-    let registry = Registry::start(root, &["sleep", "100000"], "Y2k6Zmlyc3Q=")?;
-    let server = format!("127.0.0.1:{}", registry.port);
-    let image = format!("{server}/{IMAGE}");
+    let image = format!("{SERVER}/app:1");
     life.skep(&["image", "load", &archive.display().to_string(), "--import", &image])?;
     let log_in = |password: &str| {
         let password = life.file("password", password)?;
-        life.skep(&["registry", "login", &server, "--user", "ci", "--password-file", &password])
+        let login = ["registry", "login", SERVER, "--user", "ci", "--password-file", &password];
+        life.skep(&[&login[..], &["--no-check"]].concat())
     };
     log_in("first")?;
-    let service = format!(
-        "services:\n  app:\n    image: {image}\n    command: [sleep, '100000']\n    stop_grace_period: 1s\n"
+    let recipe = format!(
+        "services: {{app: {{image: '{image}', command: [sleep, '100000'], stop_grace_period: 1s}}}}\n"
     );
-    let recipe = life.file("app.yml", &service)?;
+    let recipe = life.file("app.yml", &recipe)?;
     life.skep(&["up", "-f", &recipe, "--stack", "app"])?;
-    registry.change_login("Y2k6c2Vjb25k");
+    let before = life.succeeded("give-logins")?;
     log_in("second")?;
-    let given = |life: &Life<'_>| {
-        let done =
-            |operation: &Value| operation["type"] == "give-logins" && operation["state"] == "succeeded";
-        Ok(steps::operations(life.lab)?.iter().any(done).then_some(()))
-    };
-    life.lab.wait_for("the service to have the new login", || given(life))?;
+    life.lab.wait_for("the service to have the new login", || {
+        Ok((life.succeeded("give-logins")? > before).then_some(()))
+    })?;
     life.skep(&["stack", "rm", "app", "-y"])?;
-    life.skep(&["registry", "logout", &server])
+    life.skep(&["registry", "logout", SERVER])
 }
 
 fn readdress(life: &mut Life<'_>) -> Result<()> {
