@@ -199,6 +199,12 @@ fn a_worker_and_the_only_manager_of_a_swarm_get_other_addresses_and_are_what_the
     let address = site.readdress(&first);
     let moved = there(manager, &address);
     assert_eq!(moved["status"]["swarm"]["node"], first["status"]["swarm"]["node"], "it knows what it knew");
+    let looked_for = ["node", "inspect", "self", "--format", "{{.ManagerStatus.Addr}}"];
+    assert_eq!(
+        site.docker(&moved, &looked_for).trim(),
+        format!("{address}:2377"),
+        "other managers would join"
+    );
     is_as_before(&moved);
     site.lab.stop().expect("nothing is left");
 }

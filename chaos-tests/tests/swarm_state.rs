@@ -91,6 +91,21 @@ fn a_swarm_whose_last_manager_is_lost_is_restored_on_a_new_host_with_what_the_ba
     })
     .expect("it is");
     assert_eq!(lines(&lab, &third, &nodes), ["prod-2 Ready", "prod-3 Ready Leader"]);
+
+    grows(&lab, &third);
     lab.succeed(&["env", "rm", ENVIRONMENT, "--confirm", ENVIRONMENT]).expect("everything goes");
     lab.stop().expect("nothing is left");
+}
+
+/// The swarm's log knows the lost manager's address, where others would look for the new one.
+fn grows(lab: &Lab, witness: &str) {
+    let nodes = ["node", "ls", "--format", "{{.Hostname}} {{.Status}} {{.ManagerStatus}}"];
+    lab.succeed(&["host", "create", "prod-4", "--driver", "local", "-e", ENVIRONMENT]).expect("another host");
+    lab.succeed(&["env", "update", ENVIRONMENT, "--managers", "3"]).expect("three managers");
+    lab.wait_for("three managers that agree", || {
+        let listed = lab.docker(witness, &nodes)?;
+        let manages = |line: &&str| line.ends_with("Ready Leader") || line.ends_with("Ready Reachable");
+        Ok((listed.lines().filter(manages).count() == 3).then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error:#}: {:?}", lines(lab, witness, &nodes)));
 }

@@ -108,6 +108,17 @@ impl Hub {
         self.swarm_state(host, Some(term), &["finish", key], &[]).await.map(drop)
     }
 
+    /// Has the swarm's managers look for this one, which leads them, at this address (with port). One that has begun a swarm
+    /// anew is looked for where its log says that it was.
+    pub async fn tell_swarm_address(
+        &self,
+        host: &str,
+        term: u64,
+        address: &str,
+    ) -> Result<(), SwarmStateError> {
+        self.swarm_state(host, Some(term), &["address", address], &[]).await.map(drop)
+    }
+
     async fn swarm_state(
         &self,
         host: &str,

@@ -92,6 +92,23 @@ finish() {
     rm -rf "$place" "$1/swarm.before"
 }
 
+# Joins once more as the manager that it is, at the address $3 (with port): of a member only the address is changed by that, see
+# `Join` in <https://github.com/moby/swarmkit/blob/master/manager/state/raft/raft.go>.
+tell_address() {
+    command -v curl >/dev/null || fail 69 "there is no curl, with which the swarm is told the address of this manager: install it"
+    known=$1/swarm/certificates
+    told=$(mktemp -d "$1/swarm.address.XXXXXX") || exit 1
+    trap 'rm -rf "$told"' EXIT
+    # What Docker notes in the file beside the key is not understood elsewhere.
+    sed '/^[A-Za-z-]*: /d; /^$/d' "$known/swarm-node.key" >"$told/key" || exit 1
+    # A message of gRPC with one field.
+    printf "\\000\\000\\000\\000\\$(printf %o $((${#3} + 2)))\\012\\$(printf %o ${#3})%s" "$3" >"$told/request"
+    curl --silent --show-error --fail --max-time 20 --http2 --noproxy '*' --cacert "$known/swarm-root-ca.crt" \
+        --cert "$known/swarm-node.crt" --key "$told/key" --connect-to "swarm-manager:2377:$3" \
+        --header 'content-type: application/grpc' --header 'te: trailers' --data-binary "@$told/request" --output "$told/reply" \
+        https://swarm-manager:2377/docker.swarmkit.v1.RaftMembership/Join
+}
+
 case $2 in
 read) read_state "$@" ;;
 bring) bring "$@" ;;
@@ -99,5 +116,6 @@ notes) notes ;;
 stands) stands "$@" ;;
 put) put "$@" ;;
 finish) finish "$@" ;;
+address) tell_address "$@" ;;
 *) fail 64 "$2 is nothing that can be done" ;;
 esac

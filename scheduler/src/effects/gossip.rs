@@ -1,8 +1,14 @@
-//! A manager whose swarm was begun anew has to take part in the gossip of nodes about their networks, or overlay networks end at
-//! it and no other node can join as one that is reached.
+//! A manager whose swarm was begun anew has to be found by the others.
+//!
+//! It has to take part in the gossip of nodes about their networks, or overlay networks end at it and no other node can join as
+//! one that is reached.
 //!
 //! Engines do not always begin that again after `docker swarm init --force-new-cluster`: nothing listens at port 7946 until
 //! they are started anew, see <https://github.com/moby/moby/issues/36860>. So whoever begins one anew looks whether somebody listens.
+//!
+//! And managers have to look for it where it is. After `--force-new-cluster` under another address the swarm's log still has the
+//! one before: whoever joins as a manager answers there, nobody hears it, and the two have no quorum for ever. So the swarm is
+//! told (`Hub::tell_swarm_address`).
 
 use std::time::Duration;
 
@@ -12,6 +18,7 @@ use skep_model::operation::Operation;
 use tokio::time::{Instant, sleep};
 
 use super::engine::not_asked;
+use super::own_words::local_state;
 use super::{RealWorld, Site, rejoin, swarm};
 use crate::world::EffectError;
 
@@ -35,7 +42,7 @@ impl RealWorld {
         operation: &Operation,
     ) -> Result<Vec<Fact>, EffectError> {
         let begun = swarm::rescue(site, host).await?;
-        self.ensure_gossip(site, host, operation, begun).await?;
+        self.ensure_found(site, host, operation, begun).await?;
         swarm::rescued(site, host, operation).await
     }
 
@@ -46,14 +53,26 @@ impl RealWorld {
         operation: &Operation,
     ) -> Result<Vec<Fact>, EffectError> {
         let begun = rejoin::advertise(site, host).await?;
-        self.ensure_gossip(site, host, operation, begun).await?;
+        self.ensure_found(site, host, operation, begun).await?;
         rejoin::advertised(site, host).await
     }
 
-    /// Starts the host's engine anew if it takes no part in the gossip; `begun`: its swarm was begun anew just now.
+    /// Sees to it that others find the host; `begun`: its swarm was begun anew just now.
+    pub(super) async fn ensure_found(
+        &self,
+        site: &Site,
+        host: &Host,
+        operation: &Operation,
+        begun: bool,
+    ) -> Result<(), EffectError> {
+        self.ensure_gossip(site, host, operation, begun).await?;
+        ensure_address(site, host).await
+    }
+
+    /// Starts the host's engine anew if it takes no part in the gossip.
     ///
     /// The engine is on its way then, and whether that has helped is seen with the next try.
-    pub(super) async fn ensure_gossip(
+    async fn ensure_gossip(
         &self,
         site: &Site,
         host: &Host,
@@ -90,5 +109,28 @@ async fn takes_part(site: &Site, host: &Host, patience: Duration) -> Result<bool
             return Ok(false);
         }
         sleep(LOOK).await;
+    }
+}
+
+/// Managers look for the host where it is.
+async fn ensure_address(site: &Site, host: &Host) -> Result<(), EffectError> {
+    let docker = site.docker(host);
+    let node = local_state(&docker).await?.node;
+    let looked_for = async || {
+        let node = docker.inspect_node(&node).await.map_err(docker.failed("looking at its own node"))?;
+        Ok::<_, EffectError>(node.manager_status.and_then(|status| status.addr).unwrap_or_default())
+    };
+    let address = swarm::address_with_port(host)?;
+    if looked_for().await? == address {
+        return Ok(());
+    }
+    let told = site.hub.tell_swarm_address(host.id.as_str(), site.term, &address).await;
+    told.map_err(|error| EffectError::passing(format!("telling the swarm where {} is: {error}", host.name)))?;
+    match looked_for().await? {
+        known if known == address => Ok(()),
+        known => Err(EffectError::passing(format!(
+            "managers of the swarm look for {} at {known}, and it is at {address}",
+            host.name
+        ))),
     }
 }

@@ -54,7 +54,7 @@ impl RealWorld {
                 begun = true;
             }
         }
-        self.ensure_gossip(site, host, operation, begun).await?;
+        self.ensure_found(site, host, operation, begun).await?;
         let mut facts = vec![Fact::SwarmRestored(site.environment.id.clone(), operation.id.clone())];
         facts.push(seen(site, &docker, host).await?);
         Ok(facts)

@@ -3,6 +3,7 @@
 //! What is so is always asked of the swarm itself. A node is recognized by the address of its machine, because all
 //! that a swarm tells of a node is what the node said of itself when it joined.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bollard::errors::Error as DockerError;
@@ -147,11 +148,8 @@ pub(super) async fn join(site: &Site, joins: &[(HostId, Name, Role)]) -> Result<
     let manager = site.manager(None)?;
     let swarm = manager.inspect_swarm().await.map_err(manager.failed("reading the join tokens"))?;
     let tokens = swarm.join_tokens.unwrap_or_default();
-    let remote_addrs: Vec<_> = site
-        .managers(None)
-        .into_iter()
-        .filter_map(|host| Some(format!("{}:{SWARM_PORT}", host.machine.as_ref()?.address)))
-        .collect();
+    let remote_addrs: Vec<_> =
+        site.managers(None).into_iter().filter_map(|host| address_with_port(host).ok()).collect();
     let nodes = manager.list_nodes(None).await.map_err(manager.failed("listing the nodes"))?;
     forget_ghosts(site, &manager, joins, &nodes).await;
     let known: Vec<_> = nodes.into_iter().filter_map(|node| node.id).collect();
@@ -532,6 +530,14 @@ pub(super) fn node(host: &Host) -> Result<&str, EffectError> {
 pub(super) fn address(host: &Host) -> Result<&str, EffectError> {
     let address = host.machine.as_ref().map(|machine| machine.address.as_str());
     address.ok_or_else(|| EffectError::lasting(format!("{} has no machine", host.name)))
+}
+
+/// Where a manager on the host is looked for, as Docker writes it.
+pub(super) fn address_with_port(host: &Host) -> Result<String, EffectError> {
+    let address = address(host)?;
+    let ip = address.parse::<IpAddr>();
+    Ok(ip
+        .map_or_else(|_| format!("{address}:{SWARM_PORT}"), |ip| SocketAddr::new(ip, SWARM_PORT).to_string()))
 }
 
 #[cfg(test)]
