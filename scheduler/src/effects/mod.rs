@@ -2,9 +2,9 @@
 //!
 //! One function per effect, each in the same three movements: look, act if it is not so, say what is so.
 
+mod anew;
 mod balance;
 mod engine;
-mod gossip;
 mod look;
 mod machine;
 mod network;

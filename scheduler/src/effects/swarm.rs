@@ -119,7 +119,7 @@ pub(super) async fn rescued(
 }
 
 /// Makes a manager the only one, at the host's address and with what it knows (`docker swarm init --force-new-cluster`). It
-/// stays the node that it was; see also `gossip`.
+/// stays the node that it was; see also `anew`.
 pub(super) async fn begin_anew(docker: &Reached, host: &Host) -> Result<(), EffectError> {
     let request = SwarmInitRequest {
         listen_addr: Some(format!("0.0.0.0:{SWARM_PORT}")),

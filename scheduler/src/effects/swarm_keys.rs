@@ -219,7 +219,7 @@ async fn try_keys(
 }
 
 /// Changes the swarm's spec, unless `change` says that it was so already.
-async fn change(
+pub(super) async fn change(
     manager: &Reached,
     options: UpdateSwarmOptions,
     change: impl FnOnce(&mut SwarmSpec) -> bool,

@@ -1,17 +1,20 @@
-//! A manager whose swarm was begun anew has to be found by the others.
+//! A manager whose swarm was begun anew (`docker swarm init --force-new-cluster`) has to be found by the others, and that takes
+//! more than Docker does.
 //!
 //! It has to take part in the gossip of nodes about their networks, or overlay networks end at it and no other node can join as
 //! one that is reached.
 //!
-//! Engines do not always begin that again after `docker swarm init --force-new-cluster`: nothing listens at port 7946 until
-//! they are started anew, see <https://github.com/moby/moby/issues/36860>. So whoever begins one anew looks whether somebody listens.
+//! Engines do not always begin that again: nothing listens at port 7946 until they are started anew, see <https://github.com/moby/moby/issues/36860>. So whoever begins one anew looks whether somebody listens.
 //!
-//! And managers have to look for it where it is. After `--force-new-cluster` under another address the swarm's log still has the
-//! one before: whoever joins as a manager answers there, nobody hears it, and the two have no quorum for ever. So the swarm is
-//! told (`Hub::tell_swarm_address`).
+//! And a manager that joins has to answer it, or the two have no quorum for ever. It answers at the address that the swarm's log
+//! has, which after a beginning under another address is the one before: so the swarm is told (`Hub::tell_swarm_address`). And it
+//! answers whom the newest snapshot of the log names as a manager, once the log from before that is not in the engine's memory
+//! any more; the one who begins anew may have become a manager only later: so a snapshot is made.
 
 use std::time::Duration;
 
+use bollard::models::SwarmSpec;
+use bollard::query_parameters::UpdateSwarmOptions;
 use skep_model::fact::Fact;
 use skep_model::host::Host;
 use skep_model::operation::Operation;
@@ -19,7 +22,8 @@ use tokio::time::{Instant, sleep};
 
 use super::engine::not_asked;
 use super::own_words::local_state;
-use super::{RealWorld, Site, rejoin, swarm};
+use super::reached::Reached;
+use super::{RealWorld, Site, rejoin, swarm, swarm_keys};
 use crate::world::EffectError;
 
 /// Where nodes tell each other about networks, over TCP and UDP.
@@ -30,6 +34,9 @@ const AFTER_BEGINNING_MAX: Duration = Duration::from_secs(3);
 
 /// One that has just been started has containers to look after.
 const AFTER_START_MAX: Duration = Duration::from_secs(20);
+
+/// Entries of the log between two snapshots, where nobody has changed that (`docker swarm update --snapshot-interval`).
+const SNAPSHOT_ENTRIES_USUAL: u64 = 10_000;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(250);
@@ -66,7 +73,8 @@ impl RealWorld {
         begun: bool,
     ) -> Result<(), EffectError> {
         self.ensure_gossip(site, host, operation, begun).await?;
-        ensure_address(site, host).await
+        ensure_address(site, host).await?;
+        make_snapshot(&site.docker(host)).await
     }
 
     /// Starts the host's engine anew if it takes no part in the gossip.
@@ -133,4 +141,21 @@ async fn ensure_address(site: &Site, host: &Host) -> Result<(), EffectError> {
             host.name
         ))),
     }
+}
+
+/// Has the manager write down the swarm as it is, by letting it do so after every change for a moment.
+async fn make_snapshot(manager: &Reached) -> Result<(), EffectError> {
+    let set = async |entries: u64| {
+        let mut before = None;
+        let change_spec = |spec: &mut SwarmSpec| {
+            let raft = spec.raft.get_or_insert_default();
+            before = raft.snapshot_interval.replace(entries);
+            before != Some(entries)
+        };
+        swarm_keys::change(manager, UpdateSwarmOptions::default(), change_spec).await.map(|()| before)
+    };
+    let before = set(1).await?;
+    // Whoever was interrupted in between does not know any more what it was.
+    let before = before.filter(|entries| *entries > 1).unwrap_or(SNAPSHOT_ENTRIES_USUAL);
+    set(before).await.map(drop)
 }
