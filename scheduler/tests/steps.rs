@@ -8,7 +8,7 @@ use skep_model::host::{self, Host, Role, renewal};
 use skep_model::ids::OperationId;
 use skep_model::operation::{Active, Operation, workflow};
 use skep_model::placement::{self, Availability, Change};
-use skep_model::preflight::{Checked, Found};
+use skep_model::preflight::{Checked, Found, Preflight};
 use skep_model::swarm_state::{self, RestoreWish};
 use skep_model::testing::Swarm;
 use skep_model::{CLUSTER, Refusal, environment};
@@ -260,21 +260,29 @@ async fn a_new_host_is_checked_before_it_joins_together_with_others_that_wait_fo
 }
 
 #[tokio::test]
-async fn a_swarm_that_was_formed_without_a_host_says_why_if_that_was_to_join_and_not_if_it_might_only_later()
-{
+async fn a_swarm_that_was_formed_without_a_host_says_so_unless_the_host_might_join_only_later() {
     let swarm = Swarm::of(1, 1).await;
-    swarm
-        .host_is(2, |host| {
-            (host.membership, host.was_ready, host.skip_preflight) = (None, false, true);
-        })
-        .await;
+    let joined = swarm.ledger.now() + SignedDuration::from_secs(1);
+    let checked = async |after_secs: i64| {
+        let at = joined + SignedDuration::from_secs(after_secs);
+        swarm
+            .host_is(2, |host| {
+                (host.membership, host.was_ready) = (None, false);
+                let address = host.machine.as_ref().expect("has one").address.clone();
+                host.preflight = Some(Preflight { at, checked: Checked { address, ..Checked::default() } });
+            })
+            .await;
+    };
     let mut operation = swarm.operation(workflow::CREATE_HOST, 1);
     operation.prepare(["init", "networks", "join", "nfs", "roles", "verify"].into_iter());
     for _ in ["init", "networks", "join"] {
-        operation.advance(swarm.ledger.now() + SignedDuration::from_secs(1));
+        operation.advance(joined);
     }
     let verified = || (step(workflow::FORM_SWARM, "verify").next)(&at(&swarm, operation.clone()));
-    assert_eq!(verified(), Next::Done, "its network was checked after the others had joined");
+    checked(1).await;
+    assert_eq!(verified(), Next::Done, "its network was found good after the others had joined");
+    checked(0).await;
+    assert_eq!(verified(), Next::Turn("prod-2 has not joined".into()));
     swarm.host_is(2, |host| host.join_error = "no way to the managers".into()).await;
     assert_eq!(verified(), Next::Turn("prod-2 could not join: no way to the managers".into()));
 }

@@ -136,15 +136,20 @@ pub(super) fn verify(at: &At) -> Next {
     }
 }
 
-/// As [`verify`]; and whoever was there, was to join, and is still outside is named.
+/// As [`verify`]; and whoever might have joined and is still outside is named.
 fn verify_all(at: &At) -> Next {
     let joined = at.operation.steps.iter().find(|step| step.name == JOIN).and_then(|step| step.ended_at);
-    let was_there = |host: &Host| {
-        joined.is_some_and(|joined| host.agent.since.max(host.agent.engine_since) <= Some(joined))
+    // One that came later, or whose network was found good only later, is the next run's business.
+    let might = |host: &Host| {
+        let checked = host.preflight.as_ref().map(|preflight| preflight.at);
+        joined
+            .is_some_and(|joined| host.agent.since.max(host.agent.engine_since).max(checked) <= Some(joined))
     };
-    // One that might join only later, because its network was still being checked, is the next run's business.
-    let outside = |host: &&Host| is_outside(at, host) && !host.join_error.is_empty() && was_there(host);
+    let outside = |host: &&Host| is_outside(at, host) && might(host);
     match (verify(at), at.hosts.iter().find(outside)) {
+        (Next::Done, Some(host)) if host.join_error.is_empty() => {
+            Next::Turn(format!("{} has not joined", host.name))
+        }
         (Next::Done, Some(host)) => Next::Turn(format!("{} could not join: {}", host.name, host.join_error)),
         (next, _) => next,
     }
