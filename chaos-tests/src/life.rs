@@ -5,13 +5,12 @@
 //! successor did a second time, is one too few or one too many there.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::alter;
-use crate::lab::{Lab, ran};
+use crate::lab::Lab;
 use crate::steps::{self, Kill, Place};
 use crate::story;
 
@@ -69,9 +68,6 @@ pub const STAGES: &[Stage] = &[
     Stage::new("a swarm manager removed", shrink),
     Stage::new("the swarm rescued after its majority was lost", rescue).breaking_hosts().standing_alone(),
     Stage::new("the swarm restored after all managers were lost", restore).breaking_hosts().standing_alone(),
-    Stage::new("a machine that its driver does not take back", leave_behind)
-        .breaking_hosts()
-        .standing_alone(),
     Stage::new("nothing is left", remove),
 ];
 
@@ -442,43 +438,6 @@ fn restore(life: &mut Life<'_>) -> Result<()> {
     life.lab.succeed(&[&restore[..], &["--confirm", ENVIRONMENT]].concat())?;
     let lost: Vec<&str> = managers.iter().map(|(name, _)| name.as_str()).collect();
     life.take_out(&lost)
-}
-
-/// An environment of its own goes although its driver cannot remove a machine, which goes when it can.
-fn leave_behind(life: &mut Life<'_>) -> Result<()> {
-    let name = "spare";
-    life.lab.succeed(&[
-        "env",
-        "create",
-        name,
-        "--template",
-        "single",
-        "--hosts",
-        "1",
-        "--driver",
-        "local",
-    ])?;
-    let listed = life.lab.json(&["host", "ls", "-e", name])?;
-    let id = host_id(&listed["items"][0]);
-    let folder = life.lab.host_folder(&id)?;
-    std::fs::write(folder.join("kept"), "").context("writing into the host's folder")?;
-    let kept = |how: &str| {
-        let mut command = Command::new("chattr");
-        command.arg(how).arg(folder.join("kept"));
-        ran(command).and_then(|ran| {
-            ensure!(ran.code == 0, "chattr {how}: {}", ran.stderr);
-            Ok(())
-        })
-    };
-    kept("+i")?;
-    let removed = life.lab.skep(&["env", "rm", name, "--confirm", name]);
-    let told = removed.and_then(|removed| {
-        ensure!(removed.code == 7, "it goes and leaves a machine behind: {removed:?}");
-        Ok(())
-    });
-    kept("-i")?;
-    told?;
-    life.lab.wait_for("the machine to go", || Ok((!folder.exists()).then_some(())))
 }
 
 fn remove(life: &mut Life<'_>) -> Result<()> {
