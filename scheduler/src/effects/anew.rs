@@ -4,7 +4,8 @@
 //! It has to take part in the gossip of nodes about their networks, or overlay networks end at it and no other node can join as
 //! one that is reached.
 //!
-//! Engines do not always begin that again: nothing listens at port 7946 until they are started anew, see <https://github.com/moby/moby/issues/36860>. So whoever begins one anew looks whether somebody listens.
+//! Engines do not always begin that again: nothing listens at port 7946 until they are started anew, see
+//! <https://github.com/moby/moby/issues/36860>. So whoever begins one anew looks whether somebody listens.
 //!
 //! And a manager that joins has to answer it, or the two have no quorum for ever. It answers at the address that the swarm's log
 //! has, which after a beginning under another address is the one before: so the swarm is told (`Hub::tell_swarm_address`). And it
@@ -73,8 +74,7 @@ impl RealWorld {
         begun: bool,
     ) -> Result<(), EffectError> {
         self.ensure_gossip(site, host, operation, begun).await?;
-        ensure_address(site, host).await?;
-        make_snapshot(&site.docker(host)).await
+        ensure_answered(site, host).await
     }
 
     /// Starts the host's engine anew if it takes no part in the gossip.
@@ -120,27 +120,34 @@ async fn takes_part(site: &Site, host: &Host, patience: Duration) -> Result<bool
     }
 }
 
-/// Managers look for the host where it is.
-async fn ensure_address(site: &Site, host: &Host) -> Result<(), EffectError> {
+/// Managers that join answer the host where it is. Only who leads can be told, and whoever began a swarm anew does; where another
+/// one leads, its managers were back and nothing was begun.
+async fn ensure_answered(site: &Site, host: &Host) -> Result<(), EffectError> {
     let docker = site.docker(host);
     let node = local_state(&docker).await?.node;
-    let looked_for = async || {
+    let seen = async || {
         let node = docker.inspect_node(&node).await.map_err(docker.failed("looking at its own node"))?;
-        Ok::<_, EffectError>(node.manager_status.and_then(|status| status.addr).unwrap_or_default())
+        Ok::<_, EffectError>(node.manager_status.unwrap_or_default())
     };
-    let address = swarm::address_with_port(host)?;
-    if looked_for().await? == address {
+    let status = seen().await?;
+    if status.leader != Some(true) {
         return Ok(());
     }
-    let told = site.hub.tell_swarm_address(host.id.as_str(), site.term, &address).await;
-    told.map_err(|error| EffectError::passing(format!("telling the swarm where {} is: {error}", host.name)))?;
-    match looked_for().await? {
-        known if known == address => Ok(()),
-        known => Err(EffectError::passing(format!(
-            "managers of the swarm look for {} at {known}, and it is at {address}",
-            host.name
-        ))),
+    let address = swarm::address_with_port(host)?;
+    if status.addr.as_ref() != Some(&address) {
+        let told = site.hub.tell_swarm_address(host.id.as_str(), site.term, &address).await;
+        told.map_err(|error| {
+            EffectError::passing(format!("telling the swarm where {} is: {error}", host.name))
+        })?;
+        let known = seen().await?.addr.unwrap_or_default();
+        if known != address {
+            return Err(EffectError::passing(format!(
+                "managers of the swarm look for {} at {known}, and it is at {address}",
+                host.name
+            )));
+        }
     }
+    make_snapshot(&docker).await
 }
 
 /// Has the manager write down the swarm as it is, by letting it do so after every change for a moment.
