@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -16,6 +17,12 @@ use tempfile::TempDir;
 
 use crate::lab::{Ran, ran, skep};
 use crate::process::{self, Access, Process};
+
+/// Where managers listen. Linux gives ports from 32768 on to outgoing connections (`ip_local_port_range`).
+const PORTS: Range<u16> = 15_000..32_000;
+
+/// How far apart two processes of one moment begin to look for ports.
+const PORTS_PER_PROCESS: u32 = 64;
 
 /// A cluster whose managers come and go. Dropping it ends all of them.
 pub struct Managers {
@@ -230,9 +237,20 @@ impl Writer {
     }
 }
 
+/// A port that nobody has, from below those that outgoing connections are given: a manager's port stays free while the
+/// manager does not run.
 fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("looking for a free port")?;
-    Ok(listener.local_addr().context("looking for a free port")?.port())
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(PORTS.end - PORTS.start);
+    let first = std::process::id().wrapping_mul(PORTS_PER_PROCESS);
+    for _ in 0..count {
+        let tried = first.wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed)) % count;
+        let port = PORTS.start + u16::try_from(tried).context("counting ports")?;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port of {PORTS:?} is free")
 }
 
 fn import(binary: &Path, dir: &Path, urls: &Mutex<Vec<String>>, name: &str) -> Result<()> {
