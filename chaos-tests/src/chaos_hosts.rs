@@ -29,6 +29,9 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
+    if let Some(unknown) = std::env::args().nth(1) {
+        bail!("'{unknown}' is not understood: nothing can be chosen here, see 'make help'");
+    }
     if !Uid::effective().is_root() {
         bail!("Docker engines in network namespaces need root: sudo make chaos-hosts");
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -232,10 +232,16 @@ impl Lab {
     }
 
     fn socket(&self, host_id: &str) -> Result<PathBuf> {
+        let socket = self.host_folder(host_id)?.join("docker.sock");
+        ensure!(socket.exists(), "{host_id} has no engine");
+        Ok(socket)
+    }
+
+    /// Where the driver keeps what belongs to a host.
+    pub fn host_folder(&self, host_id: &str) -> Result<PathBuf> {
         let clusters = fs::read_dir(self.dir.join("hosts")).context("looking for the hosts' folders")?;
-        let sockets =
-            clusters.flatten().map(|cluster| cluster.path().join("hosts").join(host_id).join("docker.sock"));
-        sockets.filter(|socket| socket.exists()).last().with_context(|| format!("{host_id} has no engine"))
+        let folders = clusters.flatten().map(|cluster| cluster.path().join("hosts").join(host_id));
+        folders.filter(|folder| folder.exists()).last().with_context(|| format!("{host_id} has no folder"))
     }
 
     /// How many engines of this cluster's hosts run.

@@ -68,6 +68,9 @@ pub const STAGES: &[Stage] = &[
     Stage::new("a swarm manager removed", shrink),
     Stage::new("the swarm rescued after its majority was lost", rescue).breaking_hosts().standing_alone(),
     Stage::new("the swarm restored after all managers were lost", restore).breaking_hosts().standing_alone(),
+    Stage::new("a machine that its driver cannot remove at first", leave_behind)
+        .breaking_hosts()
+        .standing_alone(),
     Stage::new("nothing is left", remove),
 ];
 
@@ -438,6 +441,23 @@ fn restore(life: &mut Life<'_>) -> Result<()> {
     life.lab.succeed(&[&restore[..], &["--confirm", ENVIRONMENT]].concat())?;
     let lost: Vec<&str> = managers.iter().map(|(name, _)| name.as_str()).collect();
     life.take_out(&lost)
+}
+
+/// An environment of its own goes, though the driver cannot read what it wrote about the machine; the machine goes when
+/// it can.
+fn leave_behind(life: &mut Life<'_>) -> Result<()> {
+    const NAME: &str = "spare";
+    let create = ["env", "create", NAME, "--template", "single", "--hosts", "1", "--driver", "local"];
+    life.lab.succeed(&create)?;
+    let listed = life.lab.json(&["host", "ls", "-e", NAME])?;
+    let folder = life.lab.host_folder(&host_id(&listed["items"][0]))?;
+    let claim = folder.join("machine.json");
+    let written = std::fs::read(&claim).with_context(|| format!("reading {}", claim.display()))?;
+    std::fs::write(&claim, "{").with_context(|| format!("damaging {}", claim.display()))?;
+    let removed = life.lab.skep(&["env", "rm", NAME, "--confirm", NAME])?;
+    ensure!(removed.stderr.contains("left behind"), "what is left is told: {removed:?}");
+    std::fs::write(&claim, written).with_context(|| format!("mending {}", claim.display()))?;
+    life.lab.wait_for("the machine to go", || Ok((!folder.exists()).then_some(())))
 }
 
 fn remove(life: &mut Life<'_>) -> Result<()> {

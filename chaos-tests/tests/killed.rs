@@ -1,7 +1,7 @@
 //! Leaders, engines and agents killed while something is being done, with real engines: it is done, once.
 //!
-//! Every step of every workflow is `make chaos-hosts`, which takes a quarter of an hour. Here one of each kind: making,
-//! changing, removing.
+//! Every step of every workflow is `make chaos-hosts`, which takes an hour. Here one of each kind: making, changing,
+//! removing, bringing back, and a removal that is only brought to its end later.
 
 use serde_json::Value;
 use skep_chaos_tests::lab::{Lab, Wish};
@@ -12,7 +12,10 @@ use skep_chaos_tests::steps::{self, Place};
 /// Stage, workflow, step.
 const KILLS: &[(&str, &str, &str)] = &[
     ("an environment with five hosts", "form-swarm", "join"),
+    ("a sixth host", "create-host", "machine"),
     ("a swarm manager removed", "remove-host", "leave"),
+    ("the swarm restored after all managers were lost", "restore-swarm", "join"),
+    ("a machine that its driver cannot remove at first", "release-machine", "machine"),
     ("nothing is left", "remove-environment", "hosts"),
 ];
 

@@ -40,7 +40,7 @@ pub use request::{AskError, Shown};
 pub use roll_call::RollCall;
 pub use statistics::{ContainerSeries, HostSeries, Series, Statistics};
 pub use stream::HostStream;
-pub use swarm_state::{Restoring, SWARM_STATE_BYTES_MAX, SwarmStateError};
+pub use swarm_state::{Restoring, SWARM_STATE_BYTES_MAX, SwarmStateError, agree_on_something};
 pub use tunnel::TunnelService;
 
 use session::Sessions;

@@ -7,6 +7,8 @@ use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
+use bollard::Docker;
+use bollard::query_parameters::UpdateNodeOptions;
 use skep_wire::frames::{CONTENT_BYTES_MAX, ERROR, EXIT, INPUT, OUTPUT};
 use skep_wire::framing::FramingError;
 use skep_wire::proto::agent::RunRequest;
@@ -68,10 +70,24 @@ pub enum Restoring {
     Done(String),
 }
 
+/// Lets the managers of a swarm agree on something: the node of the engine that is asked, as it is. Asking for something is not
+/// enough to know that they can: who has led until now answers for a while although nobody follows.
+pub async fn agree_on_something(manager: &Docker) -> Result<(), bollard::errors::Error> {
+    let own = manager.info().await?.swarm.and_then(|swarm| swarm.node_id).unwrap_or_default();
+    let node = manager.inspect_node(&own).await?;
+    let version = node.version.and_then(|version| version.index).unwrap_or_default();
+    let options = UpdateNodeOptions { version: i64::try_from(version).unwrap_or_default() };
+    manager.update_node(&own, node.spec.unwrap_or_default(), options).await
+}
+
 impl Hub {
     /// The archive of what the engine keeps as a manager of its swarm, with `notes` written down in it.
     /// The engine stands still while that is copied, for less than 5 s; its containers do not.
+    ///
+    /// An engine writes down that something was agreed upon together with what comes next, and what begins a swarm anew
+    /// drops everything of which that is not written down. So something comes next first.
     pub async fn read_swarm_state(&self, host: &str, notes: &[u8]) -> Result<Vec<u8>, SwarmStateError> {
+        agree_on_something(&self.docker(host, None)).await?;
         self.swarm_state(host, None, &["read"], notes).await
     }
 

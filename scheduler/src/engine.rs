@@ -69,6 +69,8 @@ pub enum Turned {
     Moved,
     /// Turn again when something has changed, or at the latest after this time.
     Waits(Duration),
+    /// An effect came about and more is wanted: turn again when something has changed after that, or at the latest after this time.
+    LooksAgain(Duration),
     /// Turn again when an effect of another operation is over, or something has changed.
     WaitsForSlot,
     /// It has come to its end.
@@ -288,7 +290,7 @@ impl Engine {
                 let count = looks.entry(operation.id.clone()).or_default();
                 *count += 1;
                 let pause = (LOOK_AGAIN_FIRST_MS << (*count / 4).min(8)).min(LOOK_AGAIN_MAX_MS);
-                Ok(Turned::Waits(Duration::from_millis(pause)))
+                Ok(Turned::LooksAgain(Duration::from_millis(pause)))
             }
             _ => {
                 looks.remove(&operation.id);

@@ -191,9 +191,11 @@ async fn drive(engine: Arc<Engine>, id: OperationId) -> OperationId {
         match engine.turn(&id).await {
             Ok(Turned::Moved) => {}
             Ok(Turned::Ended) => return id,
-            Ok(Turned::Waits(most)) => {
-                let wake = tokio::time::timeout(most, watch.changed());
-                let _ = wake.await;
+            Ok(Turned::Waits(most)) => watch.changed_within(most).await,
+            Ok(Turned::LooksAgain(most)) => {
+                // What it has written itself is no news.
+                watch.drain();
+                watch.changed_within(most).await;
             }
             Ok(Turned::WaitsForSlot) => tokio::select! {
                 () = freed => {}
@@ -228,6 +230,12 @@ impl Wakes {
 
     async fn changed(&mut self) {
         self.0.next().await;
+    }
+
+    /// Comes back after this time also if nothing has changed.
+    async fn changed_within(&mut self, most: Duration) {
+        // Either is a reason to look.
+        let _ = tokio::time::timeout(most, self.changed()).await;
     }
 }
 

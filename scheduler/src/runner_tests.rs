@@ -1,9 +1,15 @@
 //! Which changes wake whom, and when the history is looked through.
 
-use skep_ledger::{MemoryLedger, Tx};
+use async_trait::async_trait;
+use skep_ledger::{MemoryLedger, Request, Tx, View, transact};
+use skep_model::Ruling;
+use skep_model::environment::{self, EnvironmentWish};
+use skep_model::fact::Fact;
+use skep_model::ids::{EnvironmentId, HostId};
 use skep_model::operation::Subject;
 
 use super::*;
+use crate::{Effect, EffectError};
 
 fn operation(workflow: &str) -> Operation {
     let view = MemoryLedger::new().view();
@@ -50,4 +56,43 @@ fn the_history_is_looked_through_at_first_after_many_ends_and_now_and_then() {
     assert!(!History { ended: 49, looked: Some(now) }.is_due(now));
     assert!(History { ended: 50, looked: Some(now) }.is_due(now));
     assert!(History { ended: 0, looked: Some(now) }.is_due(now + hour));
+}
+
+/// Where everything comes about and nothing becomes as it is wanted.
+struct Fruitless;
+
+#[async_trait]
+impl World for Fruitless {
+    async fn perform(&self, _: &Effect, _: &View, _: &Operation, _: Term) -> Result<Vec<Fact>, EffectError> {
+        Ok(vec![])
+    }
+}
+
+#[tokio::test]
+async fn what_an_operation_writes_about_an_effect_in_vain_does_not_wake_it() {
+    let ledger = MemoryLedger::new();
+    let (host, id) = (HostId::new(Uuid::from_u128(3)), OperationId::new(Uuid::from_u128(4)));
+    let wish = EnvironmentWish {
+        id: EnvironmentId::new(Uuid::from_u128(1)),
+        operation: OperationId::new(Uuid::from_u128(2)),
+        name: "prod".into(),
+        template: "default".into(),
+        hosts: vec![(host, id.clone())],
+        driver: "local".into(),
+        options: Default::default(),
+        change: Default::default(),
+    };
+    let wished =
+        transact(&*ledger, Request::new(), |tx| -> Ruling<()> { environment::wish(tx, &wish).map(drop) });
+    wished.await.expect("commits");
+    let engine = Engine::new(ledger.clone(), Arc::new(Fruitless), "m1", ledger.term());
+    let mut watch = Wakes::new(&engine, concern(&engine, &id).expect("reads"));
+    let mut turned = engine.turn(&id).await.expect("turns");
+    while turned == Turned::Moved {
+        turned = engine.turn(&id).await.expect("turns");
+    }
+    assert!(matches!(turned, Turned::LooksAgain(_)), "{turned:?}");
+    assert!(watch.changed().now_or_never().is_some(), "the attempt is written down");
+    watch.drain();
+    assert!(watch.changed().now_or_never().is_none(), "and is no reason to look again");
 }

@@ -175,7 +175,7 @@ impl Place {
                 Turned::Ended => return self.operation(id),
                 Turned::Moved => {}
                 Turned::WaitsForSlot => unreachable!("nothing else is done here"),
-                Turned::Waits(most) => {
+                Turned::Waits(most) | Turned::LooksAgain(most) => {
                     let deadline = self.operation(id).deadline().expect("is open");
                     let now = self.ledger.now();
                     let then = (now + SignedDuration::try_from(most).expect("is short")).min(deadline);

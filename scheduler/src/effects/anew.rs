@@ -8,9 +8,10 @@
 //! <https://github.com/moby/moby/issues/36860>. So whoever begins one anew looks whether somebody listens.
 //!
 //! And a manager that joins has to answer it, or the two have no quorum for ever. It answers at the address that the swarm's log
-//! has, which after a beginning under another address is the one before: so the swarm is told (`Hub::tell_swarm_address`). And it
-//! answers whom the newest snapshot of the log names as a manager, once the log from before that is not in the engine's memory
-//! any more; the one who begins anew may have become a manager only later: so a snapshot is made.
+//! has, which after a beginning under another address is the one before: so the swarm is told (`Hub::tell_swarm_address`). But whom
+//! it answers follows what it has read so far. It is sent the log from the beginning, in parts of 64 KiB, and answers the first
+//! part to an address of long ago; or a snapshot, if the log begins later, and answers whom that names: one from before may not know
+//! the one who begins anew. So a snapshot is made and the log before it dropped.
 
 use std::time::Duration;
 
@@ -38,6 +39,9 @@ const AFTER_START_MAX: Duration = Duration::from_secs(20);
 
 /// Entries of the log between two snapshots, where nobody has changed that (`docker swarm update --snapshot-interval`).
 const SNAPSHOT_ENTRIES_USUAL: u64 = 10_000;
+
+/// Entries of the log that are kept before a snapshot, where nobody has changed that.
+const ENTRIES_KEPT_USUAL: u64 = 500;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(250);
@@ -150,19 +154,21 @@ async fn ensure_answered(site: &Site, host: &Host) -> Result<(), EffectError> {
     make_snapshot(&docker).await
 }
 
-/// Has the manager write down the swarm as it is, by letting it do so after every change for a moment.
+/// Has the manager write down the swarm as it is and drop its log up to there, by letting it do so after every change for a moment.
 async fn make_snapshot(manager: &Reached) -> Result<(), EffectError> {
-    let set = async |entries: u64| {
-        let mut before = None;
+    let set = async |(entries, kept): (u64, u64)| {
+        let mut before = (None, None);
         let change_spec = |spec: &mut SwarmSpec| {
             let raft = spec.raft.get_or_insert_default();
-            before = raft.snapshot_interval.replace(entries);
-            before != Some(entries)
+            before.0 = raft.snapshot_interval.replace(entries);
+            before.1 = raft.log_entries_for_slow_followers.replace(kept);
+            before != (Some(entries), Some(kept))
         };
         swarm_keys::change(manager, UpdateSwarmOptions::default(), change_spec).await.map(|()| before)
     };
-    let before = set(1).await?;
+    // Docker does not hear of 0.
+    let (entries, kept) = set((1, 1)).await?;
     // Whoever was interrupted in between does not know any more what it was.
-    let before = before.filter(|entries| *entries > 1).unwrap_or(SNAPSHOT_ENTRIES_USUAL);
-    set(before).await.map(drop)
+    let known = |before: Option<u64>, usual| before.filter(|before| *before > 1).unwrap_or(usual);
+    set((known(entries, SNAPSHOT_ENTRIES_USUAL), known(kept, ENTRIES_KEPT_USUAL))).await.map(drop)
 }

@@ -22,7 +22,8 @@ pub(super) async fn leave(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectE
             leave_here(&docker).await?;
         }
     }
-    if site.environment.removal.is_none() && !site.managers(Some(host)).is_empty() {
+    let other_manages = site.hosts.iter().any(|other| other.id != host.id && other.is_swarm_manager());
+    if site.environment.removal.is_none() && other_manages {
         let manager = site.manager(Some(host))?;
         match manager.delete_node(node(host)?, Some(DeleteNodeOptions { force: true })).await {
             // Passing, also where the engine calls it a bad request: a manager that is down goes once it is demoted.

@@ -13,6 +13,7 @@ use bollard::models::{
 };
 use bollard::query_parameters::{DeleteNodeOptions, LeaveSwarmOptions, ListTasksOptions, UpdateNodeOptions};
 use futures::future::join_all;
+use skep_hub::agree_on_something;
 use skep_model::fact::Fact;
 use skep_model::host::{Host, Membership, Role};
 use skep_model::ids::HostId;
@@ -24,7 +25,7 @@ use tokio::time::{Instant, sleep};
 
 use super::own_words::{Local, local_state, members_confirmed, members_confirmed_but};
 use super::reached::{Reached, has_no_leader};
-use super::rejoin::availability;
+use super::rejoin::{availability, manager_addresses, standing};
 use super::{Site, networks, not_found};
 use crate::world::EffectError;
 
@@ -84,7 +85,7 @@ pub(super) async fn adopt(site: &Site, host: &Host) -> Result<Vec<Fact>, EffectE
 /// secrets and networks stay as it knows them.
 pub(super) async fn rescue(site: &Site, host: &Host) -> Result<bool, EffectError> {
     let docker = site.docker(host);
-    match agree_on_something(&docker).await? {
+    match agree_on_something(&docker).await {
         Ok(()) => Ok(false),
         Err(DockerError::DockerResponseServerError { message, .. }) if has_no_leader(&message) => {
             must_not_be_locked(site)?;
@@ -130,19 +131,6 @@ pub(super) async fn begin_anew(docker: &Reached, host: &Host) -> Result<(), Effe
     docker.init_swarm(request).await.map_err(docker.failed("beginning the swarm anew")).map(drop)
 }
 
-/// Lets the swarm's managers agree on the manager's node as it is. Asking for something is not enough: who has led until now
-/// answers for a while although nobody follows.
-async fn agree_on_something(manager: &Reached) -> Result<Result<(), DockerError>, EffectError> {
-    let own = local_state(manager).await?.node;
-    let agreed = async {
-        let node = manager.inspect_node(&own).await?;
-        let version = node.version.and_then(|version| version.index).unwrap_or_default();
-        let options = UpdateNodeOptions { version: i64::try_from(version).unwrap_or_default() };
-        manager.update_node(&own, node.spec.unwrap_or_default(), options).await
-    };
-    Ok(agreed.await)
-}
-
 /// Joins hosts, all at once; those that are in it already are left alone.
 pub(super) async fn join(site: &Site, joins: &[(HostId, Name, Role)]) -> Result<Vec<Fact>, EffectError> {
     let manager = site.manager(None)?;
@@ -152,13 +140,12 @@ pub(super) async fn join(site: &Site, joins: &[(HostId, Name, Role)]) -> Result<
         site.managers(None).into_iter().filter_map(|host| address_with_port(host).ok()).collect();
     let nodes = manager.list_nodes(None).await.map_err(manager.failed("listing the nodes"))?;
     forget_ghosts(site, &manager, joins, &nodes).await;
-    let known: Vec<_> = nodes.into_iter().filter_map(|node| node.id).collect();
     let joined = joins.iter().map(|(id, _, role)| {
         let token = match role {
             Role::Manager => tokens.manager.clone(),
             Role::Worker => tokens.worker.clone(),
         };
-        join_one(site, id, token, remote_addrs.clone(), swarm.id.as_deref(), &known)
+        join_one(site, id, token, remote_addrs.clone(), swarm.id.as_deref(), &nodes)
     });
     let joined = join_all(joined).await;
     let (swarm, nodes) = listed(&manager).await?;
@@ -255,7 +242,7 @@ async fn join_one(
     join_token: Option<String>,
     remote_addrs: Vec<String>,
     swarm: Option<&str>,
-    members: &[String],
+    nodes: &[Node],
 ) -> Result<(), EffectError> {
     let host = site.host(id)?;
     if let Some(why) = unfit(&site.environment, host) {
@@ -266,7 +253,12 @@ async fn join_one(
     }
     let docker = site.docker(host);
     let local = local_state(&docker).await?;
-    match stands(&local, was_ours(host, &local, swarm, members), members) {
+    let members: Vec<_> = nodes.iter().filter_map(|node| node.id.clone()).collect();
+    match stands(&local, was_ours(host, &local, swarm, &members), &members) {
+        // Nobody takes it for a member, and it will not find the managers: it is the node that it was before a restore.
+        Stands::In if standing(&local, &manager_addresses(&site.hosts, nodes), false).cut_off => {
+            leave_here(&docker).await?;
+        }
         Stands::In => return Ok(()),
         // What is not known to be ours is not left in anybody's name.
         Stands::Elsewhere => {

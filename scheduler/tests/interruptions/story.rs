@@ -303,7 +303,7 @@ impl Story {
                     Ok(Turned::Moved) => moved = true,
                     Ok(Turned::Ended) => break,
                     Ok(Turned::WaitsForSlot) => unreachable!("nothing is done at the same time here"),
-                    Ok(Turned::Waits(most)) => {
+                    Ok(Turned::Waits(most) | Turned::LooksAgain(most)) => {
                         next = next.min(most).max(Duration::from_millis(1));
                         break;
                     }
