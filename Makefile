@@ -71,7 +71,7 @@ bench-swarm: setup
 
 chaos-hosts: build
 	@$(if $(AS_ROOT),echo 'It starts Docker engines in network namespaces: it runs as root.')
-	$(AS_ROOT) $(BIN)/skep-chaos-hosts
+	$(AS_ROOT) $(BIN)/skep-chaos-hosts $(STAGES)
 
 clean-lab: build
 	for lab in demo end-to-end bad-input steps parts chaos-hosts bench-swarm; do $(AS_ROOT) $(BIN)/skep dev --clean --name $$lab; done
