@@ -136,20 +136,18 @@ pub(super) fn verify(at: &At) -> Next {
     }
 }
 
-/// As [`verify`]; and whoever might have joined and is still outside is named.
+/// As [`verify`]; and whoever could not join is named. Whoever was not asked to, because it was away for a moment, is the next
+/// run's business.
 fn verify_all(at: &At) -> Next {
     let joined = at.operation.steps.iter().find(|step| step.name == JOIN).and_then(|step| step.ended_at);
-    // One that came later, or whose network was found good only later, is the next run's business.
+    // So is one that came later, or whose network was found good only later.
     let might = |host: &Host| {
         let checked = host.preflight.as_ref().map(|preflight| preflight.at);
         joined
             .is_some_and(|joined| host.agent.since.max(host.agent.engine_since).max(checked) <= Some(joined))
     };
-    let outside = |host: &&Host| is_outside(at, host) && might(host);
-    match (verify(at), at.hosts.iter().find(outside)) {
-        (Next::Done, Some(host)) if host.join_error.is_empty() => {
-            Next::Turn(format!("{} has not joined", host.name))
-        }
+    let could_not = |host: &&Host| is_outside(at, host) && might(host) && !host.join_error.is_empty();
+    match (verify(at), at.hosts.iter().find(could_not)) {
         (Next::Done, Some(host)) => Next::Turn(format!("{} could not join: {}", host.name, host.join_error)),
         (next, _) => next,
     }
