@@ -452,6 +452,11 @@ impl Operation {
         self.leave_step(state, "", now);
     }
 
+    /// The current step has not done all of its work, and the next one begins nevertheless; the step says why.
+    pub fn go_on(&mut self, why: &str, now: Timestamp) {
+        self.leave_step(StepState::Done, why, now);
+    }
+
     /// Going back: what the current step made stays. One that has made nothing keeps the reason why it did not.
     pub fn keep(&mut self, now: Timestamp) {
         let step = &self.steps[self.step];

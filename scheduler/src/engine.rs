@@ -205,7 +205,7 @@ impl Engine {
         };
         self.change(operation, |operation, now| {
             match (operation.direction, step.late) {
-                (Direction::Forward, Late::GoOn) => operation.advance(now),
+                (Direction::Forward, Late::GoOn) => operation.go_on(&why, now),
                 (Direction::Forward, Late::Turn) => operation.turn(&why, now),
                 // What could not be given back stays in the cloud ledger too, where it is seen.
                 (Direction::Back, _) => operation.leave(&why, now),
@@ -310,6 +310,7 @@ impl Engine {
         let failures = operation.steps[operation.step].failures.min(16);
         let pause = (BACK_OFF_FIRST_MS << failures).min(BACK_OFF_MAX_MS);
         let forward = operation.direction == Direction::Forward;
+        let why = format!("could not {doing}: {error}");
         self.write(|tx| {
             if self.still_at(tx, operation)? {
                 error.facts.iter().try_for_each(|fact| fact::record(tx, fact))?;
@@ -318,9 +319,9 @@ impl Engine {
                 if error.retryable || !forward {
                     operation.failed(&error.message, now + SignedDuration::from_millis(pause));
                 } else if step.late == Late::GoOn {
-                    operation.advance(now);
+                    operation.go_on(&why, now);
                 } else {
-                    operation.turn(&format!("could not {doing}: {error}"), now);
+                    operation.turn(&why, now);
                 }
             });
             moved.map(drop)

@@ -275,12 +275,19 @@ async fn a_swarm_that_was_formed_without_a_host_that_could_not_join_says_so() {
     };
     let mut operation = swarm.operation(workflow::CREATE_HOST, 1);
     operation.prepare(["init", "networks", "join", "nfs", "roles", "verify"].into_iter());
-    for _ in ["init", "networks", "join"] {
+    for _ in ["init", "networks"] {
         operation.advance(joined);
     }
+    let mut without_all = operation.clone();
+    operation.advance(joined);
+    without_all.go_on("not done within 120 s", joined);
     let verified = || (step(workflow::FORM_SWARM, "verify").next)(&at(&swarm, operation.clone()));
     checked(0).await;
     assert_eq!(verified(), Next::Done, "it was away for a moment, and was not asked to join");
+    assert_eq!(
+        (step(workflow::FORM_SWARM, "verify").next)(&at(&swarm, without_all)),
+        Next::Turn("prod-2 could not join: not done within 120 s".into())
+    );
     swarm.host_is(2, |host| host.join_error = "no way to the managers".into()).await;
     checked(1).await;
     assert_eq!(verified(), Next::Done, "its network was found good after the others had joined");

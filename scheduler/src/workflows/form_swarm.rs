@@ -136,19 +136,23 @@ pub(super) fn verify(at: &At) -> Next {
     }
 }
 
-/// As [`verify`]; and whoever could not join is named. Whoever was not asked to, because it was away for a moment, is the next
-/// run's business.
+/// As [`verify`]; and whoever was to join and is still outside is named. A host that was away for that moment was not asked
+/// to, and is the next run's business.
 fn verify_all(at: &At) -> Next {
-    let joined = at.operation.steps.iter().find(|step| step.name == JOIN).and_then(|step| step.ended_at);
+    let Some(join) = at.operation.steps.iter().find(|step| step.name == JOIN) else { return verify(at) };
     // So is one that came later, or whose network was found good only later.
     let might = |host: &Host| {
         let checked = host.preflight.as_ref().map(|preflight| preflight.at);
-        joined
-            .is_some_and(|joined| host.agent.since.max(host.agent.engine_since).max(checked) <= Some(joined))
+        join.ended_at
+            .is_some_and(|ended| host.agent.since.max(host.agent.engine_since).max(checked) <= Some(ended))
     };
-    let could_not = |host: &&Host| is_outside(at, host) && might(host) && !host.join_error.is_empty();
-    match (verify(at), at.hosts.iter().find(could_not)) {
-        (Next::Done, Some(host)) => Next::Turn(format!("{} could not join: {}", host.name, host.join_error)),
+    let asked = |host: &Host| !(host.join_error.is_empty() && join.message.is_empty());
+    let outside = |host: &&Host| is_outside(at, host) && might(host) && asked(host);
+    match (verify(at), at.hosts.iter().find(outside)) {
+        (Next::Done, Some(host)) => {
+            let why = if host.join_error.is_empty() { &join.message } else { &host.join_error };
+            Next::Turn(format!("{} could not join: {why}", host.name))
+        }
         (next, _) => next,
     }
 }
