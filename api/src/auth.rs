@@ -1,43 +1,29 @@
-//! Who is asking. Everything is closed unless it stands in [`OPEN`] or below one of [`OPEN_BELOW`].
+//! Who is asking. Everything is closed unless [`access`](crate::access) says that it is open.
 //!
-//! One layer around all routes rather than an extractor per handler, so that a new route cannot forget it. Even a
-//! path that does not exist is told only to those who may come in.
+//! One layer around all routes rather than an extractor per handler, so that a new route cannot forget it.
 
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use http::header::AUTHORIZATION;
-use skep_model::access;
+use skep_ledger::View;
+use skep_model::access::{self, Caller};
 
-use crate::Api;
 use crate::problem::{Problem, Reply};
-use crate::rest::join;
+use crate::{Api, access as who};
 
-/// What may be asked without a token: probes, which tell nothing, and the description of the API, which is public.
-const OPEN: &[&str] = &["/livez", "/readyz", "/lbz", "/leaderz", "/v1/openapi.json"];
-
-/// Routes below these ask for a token of their own, in the path.
-const OPEN_BELOW: &[&str] = &[join::PREFIX];
-
-/// May it be asked for without an API token?
-pub(crate) fn is_open(path: &str) -> bool {
-    OPEN.contains(&path) || OPEN_BELOW.iter().any(|prefix| path.starts_with(prefix))
-}
-
-/// Whoever the token belongs to.
-#[derive(Debug, Clone)]
-pub(crate) struct Principal(pub(crate) String);
-
-/// Lets a request pass that has a valid token, or needs none.
-pub(crate) async fn require(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    if is_open(request.uri().path()) {
-        return next.run(request).await;
-    }
-    match principal(&api, request.headers()).await {
-        Ok(principal) => {
-            request.extensions_mut().insert(principal);
-            next.run(request).await
+/// Lets a request pass that may be asked, with whoever asks.
+pub(crate) async fn require(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    match who::admit(&api, &mut parts).await {
+        Ok(caller) => {
+            if let Some(caller) = caller {
+                parts.extensions.insert(caller);
+            }
+            next.run(Request::from_parts(parts, body)).await
         }
         Err(problem) => problem.into_response(),
     }
@@ -45,19 +31,37 @@ pub(crate) async fn require(State(api): State<Api>, mut request: Request, next: 
 
 /// A token that this replica knows is enough, so that reads work without a leader. One that it does not know may have
 /// been made a moment ago elsewhere.
-pub(crate) async fn principal(api: &Api, headers: &HeaderMap) -> Reply<Principal> {
-    let token = bearer(headers).filter(|token| access::parse(token).is_some());
+pub(crate) async fn caller(api: &Api, headers: &HeaderMap) -> Reply<Caller> {
+    let token = token(headers).filter(|token| access::parse(token).is_some());
     let token = token.ok_or_else(Problem::unauthenticated)?;
-    if let Some(known) = access::principal(&api.ledger().view(), token)? {
-        return Ok(Principal(known));
-    }
-    let fresh = api.ledger().fresh_view().await?;
-    access::principal(&fresh, token)?.map(Principal).ok_or_else(Problem::unauthenticated)
+    let now = api.ledger().now();
+    let caller = match access::caller(&api.ledger().view(), &token, now)? {
+        Some(known) => known,
+        None => {
+            let fresh = api.ledger().fresh_view().await?;
+            access::caller(&fresh, &token, now)?.ok_or_else(Problem::unauthenticated)?
+        }
+    };
+    api.notes.used(&caller, now);
+    Ok(caller)
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+/// The same caller with what it may at another time.
+pub(crate) fn again(api: &Api, view: &View, caller: &Caller) -> Reply<Caller> {
+    access::again(view, caller, api.ledger().now())?.ok_or_else(Problem::unauthenticated)
+}
+
+/// The token of a request: `Bearer skp_ID_SECRET`, or the same as `Basic` with the id as the user and the secret as the
+/// password, as `curl -u` sends it.
+fn token(headers: &HeaderMap) -> Option<String> {
+    let (scheme, credentials) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let credentials = credentials.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(credentials.to_owned());
+    }
+    let pair = BASE64_STANDARD.decode(credentials).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+    let (id, secret) = std::str::from_utf8(&pair).ok()?.split_once(':')?;
+    Some(format!("{}{id}_{secret}", access::TOKEN_PREFIX))
 }
 
 #[cfg(test)]
@@ -68,14 +72,18 @@ mod tests {
 
     #[test]
     fn a_token_is_read_from_its_header_only_with_its_scheme() {
-        for (value, token) in [
+        for (value, expected) in [
             ("Bearer skp_a_b", Some("skp_a_b")),
             ("bearer skp_a_b", Some("skp_a_b")),
+            // "a:b"
+            ("Basic YTpi", Some("skp_a_b")),
+            // "ab"
+            ("Basic YWI=", None),
             ("Basic skp_a_b", None),
             ("skp_a_b", None),
         ] {
             let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(value))]);
-            assert_eq!(bearer(&headers), token, "{value}");
+            assert_eq!(token(&headers).as_deref(), expected, "{value}");
         }
     }
 }

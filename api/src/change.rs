@@ -4,18 +4,20 @@
 //! things twice, whichever manager it reaches. What the ledger remembers of a request is its answer together with a
 //! hash of its body; a key that comes back with another body is a mistake that is told.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request as HttpRequest};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use skep_ledger::{Committed, Request, RequestId, Revision, Tx, transact};
+use skep_model::access::Caller;
 use skep_model::ids::OperationId;
 use skep_model::{CLUSTER, Ruling, operation};
 use skep_sealing::SealingKey;
@@ -24,12 +26,12 @@ use utoipa::{IntoParams, IntoResponses};
 use uuid::Uuid;
 
 use crate::Api;
-use crate::auth::Principal;
 use crate::dress::At;
 use crate::extract::{Params, json};
 use crate::problem::{DoorCode, Problem, Reply};
 use crate::rest::List;
 use crate::rest::operation::Operation;
+use crate::rest::session::ClientAddress;
 
 /// Names a request, so that it can be repeated safely.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -83,7 +85,8 @@ pub(crate) struct Change {
     id: [u8; 16],
     dry_run: bool,
     body: BodyHash,
-    by: String,
+    by: Caller,
+    from: Option<IpAddr>,
 }
 
 type BodyHash = [u8; SHA256_OUTPUT_LEN];
@@ -158,18 +161,28 @@ impl Change {
     async fn of(parts: &mut Parts, api: &Api, body: &[u8]) -> Reply<Change> {
         let Params(Changing { dry_run }) = Params::from_request_parts(parts, api).await?;
         // Auth stands before every handler of a change; without it nobody has asked.
-        let Extension(Principal(principal)) =
-            Extension::from_request_parts(parts, api).await.map_err(|_| Problem::unauthenticated())?;
+        let by = parts.extensions.get::<Caller>().cloned().ok_or_else(Problem::unauthenticated)?;
+        let from = parts.extensions.get::<ClientAddress>().map(|ClientAddress(address)| *address);
         let id = match key(parts)? {
-            Some(key) => request_id(&[&principal, parts.method.as_str(), parts.uri.path(), &key]),
+            Some(key) => request_id(&[&by.principal, parts.method.as_str(), parts.uri.path(), &key]),
             None => Uuid::now_v7().into_bytes(),
         };
-        Ok(Change { id, dry_run, body: hash(body), by: principal })
+        Ok(Change { id, dry_run, body: hash(body), by, from })
     }
 
     /// Who asks.
-    pub(crate) fn by(&self) -> &str {
+    pub(crate) fn caller(&self) -> &Caller {
         &self.by
+    }
+
+    /// The name of whoever asks.
+    pub(crate) fn by(&self) -> &str {
+        &self.by.principal
+    }
+
+    /// From where.
+    pub(crate) fn from(&self) -> Option<IpAddr> {
+        self.from
     }
 
     /// With nothing remembered of its body that could be guessed at: there is a secret in it.
@@ -251,6 +264,27 @@ impl Api {
         let location = [(header::LOCATION, format!("/v1/operations/{}", operation.id))];
         let answer = (StatusCode::ACCEPTED, location, Json(document));
         Ok(answered(&committed, answer))
+    }
+
+    /// Brings about what needs no operation, and answers with what came of it; a dry run answers with what would have.
+    pub(crate) async fn done<A, D>(
+        &self,
+        change: &Change,
+        rule: impl FnMut(&mut Tx<'_>) -> Ruling<A> + Send,
+        shown: impl Fn(&A, Revision) -> (StatusCode, D),
+    ) -> Reply<Response>
+    where
+        A: Serialize + DeserializeOwned + Send,
+        D: Serialize,
+    {
+        if change.dry_run {
+            let rehearsed = self.rehearse(rule).await?;
+            let (_, document) = shown(&rehearsed.answer, 0);
+            return Ok(At(rehearsed.revision, Json(document)).into_response());
+        }
+        let committed = self.commit(change, rule).await?;
+        let (status, document) = shown(&committed.answer, committed.revision);
+        Ok(answered(&committed, (status, Json(document))))
     }
 
     /// Lets a rule decide and commits what it wrote, once per key.

@@ -2,15 +2,17 @@
 //! may come in.
 //!
 //! ```text
-//!   request ─► dress (request id, headers, problems) ─► auth (token) ─► rest/<noun> ─┬─► a view       (reads)
-//!                                                                                   ├─► transact     (wishes)
-//!                                                                                   └─► hub ─► engine (tasks, images)
+//!   request ─► dress (request id, headers, problems) ─► auth (who) ─► access (may they) ─► rest/<noun> ─┬─► a view       (reads)
+//!                                                                                                      ├─► transact     (wishes)
+//!                                                                                                      └─► hub ─► engine (tasks, images)
 //! ```
 //!
 //! A door decides nothing: it parses once into what a rule of `skep-model` takes, asks the ledger, and shows what
 //! came of it. Which status number belongs to which answer stands in [`problem`] and nowhere else; which routes there
 //! are stands in the slice `RESOURCES` of `rest`, which the router and the OpenAPI document both walk.
 
+mod access;
+mod attempts;
 mod auth;
 mod change;
 mod cluster;
@@ -19,8 +21,10 @@ mod extract;
 mod freshness;
 mod grpc;
 mod metrics;
+mod notes;
 mod openapi;
 pub mod problem;
+mod provider;
 mod rest;
 mod snapshots;
 mod watches;
@@ -36,9 +40,11 @@ use skep_hub::Hub;
 use skep_ledger::Ledger;
 use skep_sealing::SealingKey;
 
+pub use access::{Access, ROUTES};
 pub use cluster::{Cluster, ClusterStatus, Invitation, MemberAction, MemberRefusal, MemberStatus, Readiness};
 pub use metrics::{Metrics, TooBusy};
 pub use openapi::document;
+pub use rest::session::ClientAddress;
 pub use snapshots::{MadeSnapshot, SnapshotFailure, Snapshots};
 pub use watches::WATCHES_MAX;
 
@@ -71,12 +77,19 @@ pub struct Parts {
 pub struct Api {
     parts: Arc<Parts>,
     diagnoses: rest::diagnosis::Running,
+    attempts: attempts::Attempts,
+    notes: notes::Notes,
 }
 
 impl Api {
     /// A door to these parts.
     pub fn new(parts: Parts) -> Api {
-        Api { parts: Arc::new(parts), diagnoses: rest::diagnosis::Running::default() }
+        Api {
+            parts: Arc::new(parts),
+            diagnoses: rest::diagnosis::Running::default(),
+            attempts: attempts::Attempts::default(),
+            notes: notes::Notes::default(),
+        }
     }
 
     fn ledger(&self) -> &dyn Ledger {

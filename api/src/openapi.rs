@@ -2,13 +2,13 @@
 
 use std::sync::LazyLock;
 
+use http::Method;
 use utoipa::openapi::path::PathItem;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder, OpenApiVersion};
 
-use crate::auth;
-use crate::rest;
+use crate::{access, rest};
 
 /// How clients say who they are.
 const BEARER: &str = "token";
@@ -43,8 +43,10 @@ fn text() -> String {
     let (_, mut document) = rest::routes().split_for_parts();
     for (path, item) in &mut document.paths.paths {
         let item: &mut PathItem = item;
-        if let Some(get) = item.get.as_mut().filter(|_| auth::is_open(path)) {
-            get.security = Some(vec![SecurityRequirement::default()]);
+        for (method, operation) in [(Method::GET, &mut item.get), (Method::POST, &mut item.post)] {
+            if let Some(operation) = operation.as_mut().filter(|_| access::is_open(&method, path)) {
+                operation.security = Some(vec![SecurityRequirement::default()]);
+            }
         }
     }
     // Plain data with string keys; there is nothing in it that cannot be written.

@@ -103,6 +103,12 @@ pub enum DoorCode {
     IdempotencyKeyReused,
     /// No token, or none that is known.
     Unauthenticated,
+    /// Whoever asks is known, and may not do this.
+    Forbidden,
+    /// The name or the password is wrong.
+    LoginFailed,
+    /// Too many have tried to sign in as somebody.
+    TooManyAttempts,
     /// Others kept changing the same thing.
     Conflict,
     /// More than one transaction may carry.
@@ -174,6 +180,9 @@ impl DoorCode {
         DoorCode::InvalidBody,
         DoorCode::IdempotencyKeyReused,
         DoorCode::Unauthenticated,
+        DoorCode::Forbidden,
+        DoorCode::LoginFailed,
+        DoorCode::TooManyAttempts,
         DoorCode::Conflict,
         DoorCode::ChangeTooLarge,
         DoorCode::ObjectTooLarge,
@@ -220,6 +229,9 @@ impl DoorCode {
                 ("SKP-1007", "IDEMPOTENCY_KEY_REUSED", StatusCode::UNPROCESSABLE_ENTITY)
             }
             DoorCode::Unauthenticated => ("SKP-1101", "UNAUTHENTICATED", StatusCode::UNAUTHORIZED),
+            DoorCode::Forbidden => ("SKP-1102", "FORBIDDEN", StatusCode::FORBIDDEN),
+            DoorCode::LoginFailed => ("SKP-1104", "LOGIN_FAILED", StatusCode::UNAUTHORIZED),
+            DoorCode::TooManyAttempts => ("SKP-1105", "TOO_MANY_ATTEMPTS", StatusCode::TOO_MANY_REQUESTS),
             DoorCode::Conflict => ("SKP-1304", "CONFLICT", StatusCode::CONFLICT),
             DoorCode::ChangeTooLarge => ("SKP-1402", "CHANGE_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE),
             DoorCode::ObjectTooLarge => ("SKP-1403", "OBJECT_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE),
@@ -263,6 +275,7 @@ impl DoorCode {
     fn retryable(self) -> bool {
         match self {
             DoorCode::Conflict
+            | DoorCode::TooManyAttempts
             | DoorCode::EngineUnreachable
             | DoorCode::NoActiveHost
             | DoorCode::DiagnosisRunning
@@ -291,6 +304,8 @@ impl DoorCode {
             | DoorCode::InvalidBody
             | DoorCode::IdempotencyKeyReused
             | DoorCode::Unauthenticated
+            | DoorCode::Forbidden
+            | DoorCode::LoginFailed
             | DoorCode::ChangeTooLarge
             | DoorCode::ObjectTooLarge
             | DoorCode::OperationFailed
@@ -305,6 +320,7 @@ impl DoorCode {
 
 /// With which status each refusal of a rule is answered. A test compares it with [`Refusal::CODES`].
 const REFUSED_WITH: &[(&str, StatusCode)] = &[
+    ("SKP-1103", StatusCode::FORBIDDEN),
     ("SKP-1201", StatusCode::UNPROCESSABLE_ENTITY),
     ("SKP-1202", StatusCode::UNPROCESSABLE_ENTITY),
     ("SKP-1203", StatusCode::NOT_FOUND),
@@ -315,6 +331,8 @@ const REFUSED_WITH: &[(&str, StatusCode)] = &[
     ("SKP-1306", StatusCode::CONFLICT),
     ("SKP-1307", StatusCode::CONFLICT),
     ("SKP-1308", StatusCode::CONFLICT),
+    ("SKP-1309", StatusCode::CONFLICT),
+    ("SKP-1310", StatusCode::CONFLICT),
     ("SKP-1321", StatusCode::CONFLICT),
     ("SKP-1322", StatusCode::CONFLICT),
     ("SKP-1323", StatusCode::CONFLICT),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -73,7 +73,8 @@ fn wait_for_engines(lab: &Lab, hosts: &BTreeMap<String, Value>, expected: &BTree
 
 fn load_image(lab: &Lab, folder: &Path) {
     let archive = folder.join("image.tar");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/busybox-image.sh");
+    let script = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("is set for tests"))
+        .join("../examples/busybox-image.sh");
     let file = fs::File::create(&archive).expect("a file");
     let made = Command::new("sh").arg(script).stdin(Stdio::null()).stdout(file).status().expect("runs");
     assert!(made.success());

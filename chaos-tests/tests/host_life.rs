@@ -141,7 +141,7 @@ fn hosts_get_new_machines_are_replaced_let_go_and_orphans_are_found_and_removed(
 
 /// The repository's script that makes an image of the program.
 fn image_script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/image.sh")
+    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("is set for tests")).join("../deploy/image.sh")
 }
 
 /// Runs a line of shell on this computer.

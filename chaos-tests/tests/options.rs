@@ -66,7 +66,10 @@ fn inside(lab: &Lab, host: &Value, service: &str, line: &str) -> anyhow::Result<
 fn load_image(lab: &Lab) {
     let files = tempfile::tempdir().expect("a folder");
     let archive = files.path().join("image.tar");
-    let script = format!("{}/../examples/busybox-image.sh", env!("CARGO_MANIFEST_DIR"));
+    let script = format!(
+        "{}/../examples/busybox-image.sh",
+        std::env::var("CARGO_MANIFEST_DIR").expect("is set for tests")
+    );
     let mut make = std::process::Command::new("sh");
     make.args(["-c", "\"$0\" > \"$1\"", &script]).arg(&archive);
     let made = ran(make).expect("runs");

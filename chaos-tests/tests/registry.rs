@@ -17,7 +17,10 @@ const FIRST: &str = "Y2k6Zmlyc3Q=";
 const SECOND: &str = "Y2k6c2Vjb25k";
 
 fn root_file_system() -> Vec<u8> {
-    let script = format!("{}/../examples/busybox-image.sh", env!("CARGO_MANIFEST_DIR"));
+    let script = format!(
+        "{}/../examples/busybox-image.sh",
+        std::env::var("CARGO_MANIFEST_DIR").expect("is set for tests")
+    );
     let made = Command::new("sh").arg(script).output().expect("runs");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     made.stdout

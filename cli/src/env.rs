@@ -15,7 +15,7 @@ use crate::table::{Column, Show};
 use crate::upgrade::{self, EngineWish};
 use crate::value::{items, text_at};
 use crate::wishes::Wishes;
-use crate::{swarm_keys, swarm_state};
+use crate::{member, swarm_keys, swarm_state};
 
 pub(crate) const ENV: Noun = Noun {
     word: "env",
@@ -92,6 +92,16 @@ pub enum Verb {
         after_long_help = exit::help(exit::WAITS)
     )]
     Apply(Apply),
+    /// Show and say who has which role in the environment
+    #[command(
+        visible_alias = "member",
+        before_long_help = "Examples:\n  skep env members -e prod\n  skep env members add user/ann --role owner -e prod",
+        after_long_help = exit::help(exit::READS)
+    )]
+    Members {
+        #[command(subcommand)]
+        verb: Option<member::Verb>,
+    },
     /// Replace the tokens with which nodes join the swarm
     #[command(
         before_long_help = "Examples:\n  skep env rotate-tokens prod",
@@ -270,6 +280,7 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
         Verb::RotateTokens { name } => swarm_keys::rotate(&name, "rotate-tokens", session).await,
         Verb::RotateCa { name } => swarm_keys::rotate(&name, "rotate-ca", session).await,
         Verb::RotateUnlockKey { name } => swarm_keys::rotate(&name, "rotate-unlock-key", session).await,
+        Verb::Members { verb } => member::run(verb, session).await,
         Verb::UnlockKey { name } => swarm_keys::show_unlock_key(&name, session).await,
         Verb::Unlock(wish) => swarm_keys::unlock(wish, session).await,
         Verb::Rescue { name, from } => rescue(ENV.named(&name)?, &from, session).await,

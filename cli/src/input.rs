@@ -35,11 +35,32 @@ pub(crate) async fn text(path: &Path) -> Result<String, Failure> {
     .map_err(failed)
 }
 
+/// A password or a key out of a file, without the end of its line.
+pub(crate) async fn secret(path: &Path) -> Result<String, Failure> {
+    Ok(text(path).await?.trim_end_matches(['\r', '\n']).to_owned())
+}
+
 /// The next line a person types, without its end; `None` at the end of input.
 pub(crate) async fn line() -> io::Result<Option<String>> {
     off_runtime(|| {
         let mut line = String::new();
         Ok((io::stdin().read_line(&mut line)? > 0).then(|| line.trim().to_owned()))
+    })
+    .await
+}
+
+/// As [`line`], and what is typed does not show.
+pub(crate) async fn hidden_line() -> io::Result<Option<String>> {
+    off_runtime(|| {
+        use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+        let before = tcgetattr(io::stdin())?;
+        let mut hidden = before.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(io::stdin(), OptionalActions::Flush, &hidden)?;
+        let mut line = String::new();
+        let read = io::stdin().read_line(&mut line);
+        tcsetattr(io::stdin(), OptionalActions::Flush, &before)?;
+        Ok((read? > 0).then(|| line.trim_end_matches(['\r', '\n']).to_owned()))
     })
     .await
 }

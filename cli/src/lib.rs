@@ -9,6 +9,7 @@
 mod about;
 mod client;
 mod cluster;
+mod context;
 mod doctor;
 mod driver;
 mod env;
@@ -16,11 +17,13 @@ mod event;
 mod exit;
 mod failure;
 mod flags;
+mod group;
 mod help;
 mod host;
 mod image;
 mod input;
 mod manager;
+mod member;
 mod noun;
 mod operation;
 mod operation_log;
@@ -31,6 +34,7 @@ mod progress;
 mod reference;
 mod registration;
 mod registry;
+mod role;
 mod screen;
 mod session;
 mod settings;
@@ -45,7 +49,9 @@ mod targets;
 mod task;
 mod template;
 mod terminal;
+mod token;
 mod upgrade;
+mod user;
 mod value;
 mod wait;
 mod wishes;
@@ -122,7 +128,44 @@ pub enum Command {
     Event(Verbs<event::Verb>),
     /// Checks: what is wrong, why, and what helps
     Doctor(doctor::Doctor),
-    /// Show whose token is used
+    /// Users: people with an account
+    #[command(visible_alias = "users", after_long_help = exit::help(exit::READS))]
+    User(Verbs<user::Verb>),
+    /// Groups: users who have roles together
+    #[command(visible_alias = "groups", after_long_help = exit::help(exit::READS))]
+    Group(Verbs<group::Verb>),
+    /// Roles: what one may do who has them
+    #[command(visible_alias = "roles", after_long_help = exit::help(exit::READS))]
+    Role(Verbs<role::Verb>),
+    /// API keys and sessions: with what programs and people come in
+    #[command(visible_alias = "tokens", after_long_help = exit::help(exit::READS))]
+    Token(Verbs<token::Verb>),
+    /// Sign in, and remember the server as a context
+    #[command(
+        long_about = "Sign in, and remember the server as a context\n\nThe address, the certificate authority and the token are kept in \
+                      the configuration folder, the token readable by you only. From then on every command goes there, unless \
+                      flags or variables say otherwise.",
+        before_long_help = "Examples:\n  skep login https://skep.example.com:8443 --user ann --password-file pw.txt\n  skep login https://10.0.0.11:8443,https://10.0.0.12:8443 --ca-file ca.pem --token-file key.txt --context prod",
+        after_long_help = exit::help(exit::WRITES)
+    )]
+    Login(context::Login),
+    /// Sign out: the session ends, and its token is forgotten
+    #[command(
+        before_long_help = "Examples:\n  skep logout\n  skep logout prod",
+        after_long_help = exit::help(exit::WRITES)
+    )]
+    Logout(context::Logout),
+    /// Show or choose the context, and the environment to work in
+    #[command(
+        name = "use",
+        before_long_help = "Examples:\n  skep use                 what is chosen\n  skep use prod            another context\n  skep use prod/shop       and the environment shop there\n  skep use /shop           another environment in the same context",
+        after_long_help = exit::help(&[Exit::Done, Exit::Usage])
+    )]
+    Use(context::Use),
+    /// Contexts: servers, and who one is there
+    #[command(visible_alias = "contexts", after_long_help = exit::help(&[Exit::Done, Exit::Usage]))]
+    Context(Verbs<context::Verb>),
+    /// Show whose token is used, and what they may
     #[command(before_long_help = "Examples:\n  skep whoami", after_long_help = exit::help(exit::READS))]
     Whoami,
     /// Show the versions of the client and of the server
@@ -202,7 +245,10 @@ pub async fn run_until(
     if let Command::Help { words } = &command {
         return print_help(words, &screen);
     }
-    let settings = ConfigFile::load(&variables).and_then(|file| Settings::resolve(&flags, &variables, &file));
+    let settings = ConfigFile::load(&variables).and_then(|file| match &command {
+        Command::Login(login) => login.settings(&flags, &variables, &file),
+        _ => Settings::resolve(&flags, &variables, &file),
+    });
     let session = match settings {
         Ok(settings) => Session::new(settings, screen),
         Err(failure) => {
@@ -241,6 +287,14 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Operation(command) => operation::run(command, session).await,
         Command::Event(command) => event::run(command, session).await,
         Command::Doctor(command) => doctor::run(command, session).await,
+        Command::User(command) => user::run(command, session).await,
+        Command::Group(command) => group::run(command, session).await,
+        Command::Role(command) => role::run(command, session).await,
+        Command::Token(command) => token::run(command, session).await,
+        Command::Login(command) => context::login(command, session).await,
+        Command::Logout(command) => context::logout(command, session).await,
+        Command::Use(command) => context::choose(&command, session),
+        Command::Context(command) => context::run(command, session),
         Command::Whoami => about::whoami(session).await,
         Command::Version => about::version(session).await,
         // Needs no session; `run_until` has answered it.

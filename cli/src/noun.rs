@@ -8,8 +8,8 @@ use crate::session::Session;
 use crate::table::Column;
 use crate::value::text_at;
 use crate::{
-    cluster, driver, env, host, image, manager, operation, orphan, registration, registry, snapshot, stack,
-    task, template,
+    cluster, driver, env, group, host, image, manager, member, operation, orphan, registration, registry,
+    role, snapshot, stack, task, template, token, user,
 };
 
 /// A kind of thing that can be listed.
@@ -53,6 +53,11 @@ pub(crate) const NOUNS: &[&Noun] = &[
     &driver::DRIVER,
     &orphan::ORPHAN,
     &snapshot::SNAPSHOT,
+    &user::USER,
+    &group::GROUP,
+    &role::ROLE,
+    &member::MEMBER,
+    &token::TOKEN,
 ];
 
 impl Noun {

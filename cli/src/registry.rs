@@ -93,8 +93,7 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
 }
 
 async fn login(wish: Login, session: &Session) -> Result<(), Failure> {
-    let password = input::text(&wish.password_file).await?;
-    let password = password.trim_end_matches(['\r', '\n']);
+    let password = input::secret(&wish.password_file).await?;
     let body = json!({"user": wish.user, "password": password, "check": !wish.no_check});
     let path = REGISTRY.at(&[REGISTRY.named(&wish.server)?], session)?;
     let kept = session.client()?.write(Method::PUT, &path, &[], Payload::Json(&body)).await?;

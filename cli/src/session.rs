@@ -286,6 +286,15 @@ impl Session {
         self.settings.may_ask && self.screen.can_ask()
     }
 
+    /// A password, which does not show while it is typed.
+    pub(crate) async fn ask_for_secret(&self, question: &str) -> Result<String, Failure> {
+        self.screen.draw(question);
+        let answer = input::hidden_line().await;
+        self.screen.draw("\n");
+        let failed = |source| Failure::File { doing: "read the answer".into(), source };
+        answer.map_err(failed)?.ok_or(Failure::Declined)
+    }
+
     async fn answer(&self) -> Result<Option<String>, Failure> {
         input::line().await.map_err(|source| Failure::File { doing: "read the answer".into(), source })
     }

@@ -24,7 +24,7 @@ use crate::flags::{Consistency, GlobalFlags, Output, ProgressStyle};
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10 * 60);
 
 /// What one invocation goes by.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Settings {
     /// Base addresses of the managers, in the order to try them. Empty if none is known.
     pub(crate) managers: Vec<Url>,
@@ -46,12 +46,27 @@ pub(crate) struct Settings {
     pub(crate) idempotency_key: Option<Uuid>,
     /// Whether a person may be asked; never in CI.
     pub(crate) may_ask: bool,
+    /// The context that is in effect.
+    pub(crate) context: Option<String>,
+    /// The user's configuration file, whether or not it is there.
+    pub(crate) config: Option<PathBuf>,
+    /// Where the values of the server come from, in words.
+    pub(crate) origins: Origins,
     /// Opens backups; a flag of the commands that need it comes first.
     pub(crate) recovery_key_file: Option<PathBuf>,
 }
 
+/// Where each value comes from: a flag, a variable, a context, or nowhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Origins {
+    pub(crate) url: String,
+    pub(crate) token: String,
+    pub(crate) ca_file: String,
+    pub(crate) env: String,
+}
+
 /// Where the token is.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TokenSource {
     File(PathBuf),
     Value(Secret),
@@ -84,15 +99,15 @@ pub(crate) struct ConfigFile {
     current: Option<String>,
     #[serde(default)]
     contexts: BTreeMap<String, Context>,
-    /// The folder the file lies in; relative paths in it start there.
+    /// Where the file lies; relative paths in it start there.
     #[serde(skip)]
-    folder: PathBuf,
+    path: Option<PathBuf>,
 }
 
 /// A server and who one is there.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Context {
+pub(crate) struct Context {
     url: String,
     env: Option<String>,
     ca_file: Option<PathBuf>,
@@ -102,12 +117,19 @@ struct Context {
 impl ConfigFile {
     /// Reads the user's file; a missing one is an empty one.
     pub(crate) fn load(variables: &Variables) -> Result<ConfigFile, Failure> {
-        let Some(path) = config_path(variables) else {
-            return Ok(ConfigFile::default());
-        };
-        match std::fs::read_to_string(&path) {
-            Ok(text) => ConfigFile::parse(&text, &path),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(ConfigFile::default()),
+        match config_path(variables) {
+            Some(path) => ConfigFile::at(&path),
+            None => Ok(ConfigFile::default()),
+        }
+    }
+
+    /// Reads a file; a missing one is an empty one.
+    pub(crate) fn at(path: &Path) -> Result<ConfigFile, Failure> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => ConfigFile::parse(&text, path),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Ok(ConfigFile { path: Some(path.to_owned()), ..ConfigFile::default() })
+            }
             Err(source) => Err(Failure::File { doing: format!("read {}", path.display()), source }),
         }
     }
@@ -123,11 +145,39 @@ impl ConfigFile {
                 "allowed are: current, and for each [contexts.NAME]: url, env, ca_file, token_file",
             )
         })?;
-        file.folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        file.path = Some(path.to_owned());
         Ok(file)
     }
 
-    fn context(&self, name: &str) -> Result<&Context, Failure> {
+    /// The name of the context that is chosen.
+    pub(crate) fn current(&self) -> Option<&str> {
+        self.current.as_deref()
+    }
+
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.contexts.contains_key(name)
+    }
+
+    /// All contexts, for a table.
+    pub(crate) fn listed(&self) -> Vec<serde_json::Value> {
+        let shown = |(name, context): (&String, &Context)| {
+            serde_json::json!({
+                "name": name,
+                "chosen": self.current() == Some(name),
+                "url": context.url,
+                "env": context.env,
+                "ca_file": context.ca_file,
+                "token_file": context.token_file,
+            })
+        };
+        self.contexts.iter().map(shown).collect()
+    }
+
+    fn folder(&self) -> &Path {
+        self.path.as_deref().and_then(Path::parent).unwrap_or(Path::new(""))
+    }
+
+    pub(crate) fn context(&self, name: &str) -> Result<&Context, Failure> {
         self.contexts.get(name).ok_or_else(|| {
             let known: Vec<&str> = self.contexts.keys().map(String::as_str).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
@@ -191,6 +241,9 @@ impl Settings {
             token: server.token,
             ca_file: server.ca_file,
             env: server.env,
+            context: server.context,
+            config: file.path.clone(),
+            origins: server.origins,
             output: choice(flags.output, variables, "SKEP_OUTPUT")?,
             quiet: flags.quiet,
             detach: flags.detach || (!flags.wait && switched_off(variables, "SKEP_WAIT")),
@@ -211,34 +264,79 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// The same, as somebody else.
+    pub(crate) fn with_token(&self, token: TokenSource) -> Settings {
+        Settings { token: Some(token), ..self.clone() }
+    }
+
+    /// The same, as nobody.
+    pub(crate) fn without_token(&self) -> Settings {
+        Settings { token: None, ..self.clone() }
+    }
+}
+
 /// The part of the settings that belongs together: whom to talk to, as whom, about which environment.
 struct Server {
     managers: Vec<Url>,
     token: Option<TokenSource>,
     ca_file: Option<PathBuf>,
     env: Option<String>,
+    context: Option<String>,
+    origins: Origins,
 }
 
 impl Server {
     fn resolve(flags: &GlobalFlags, variables: &Variables, file: &ConfigFile) -> Result<Server, Failure> {
         let url = flags.url.as_deref().or(variables.get("SKEP_URL"));
         // A context named on this very command line is meant, whatever else is set.
-        let context = match (&flags.context, url) {
-            (Some(name), _) => Some(file.context(name)?),
+        let name = match (&flags.context, url) {
+            (Some(name), _) => Some(name.as_str()),
             (None, Some(_)) => None,
-            (None, None) => match variables.get("SKEP_CONTEXT").or(file.current.as_deref()) {
-                Some(name) => Some(file.context(name)?),
-                None => None,
-            },
+            (None, None) => variables.get("SKEP_CONTEXT").or(file.current.as_deref()),
         };
-        let in_folder = |path: &PathBuf| file.folder.join(path);
+        let context = name.map(|name| file.context(name)).transpose()?;
+        let in_folder = |path: &PathBuf| file.folder().join(path);
         // A flag for the context beats a variable for the address, not a flag for the address.
         let url = match (&flags.url, &flags.context, context) {
             (Some(url), _, _) => Some(url.as_str()),
             (None, Some(_), Some(context)) => Some(context.url.as_str()),
             _ => url.or(context.map(|context| context.url.as_str())),
         };
+        let origin = |flag: Option<&str>, named: &[&str], has: bool| {
+            let variable = named.iter().find(|name| variables.get(name).is_some());
+            match (flag, variable, name.filter(|_| has)) {
+                (Some(flag), ..) => format!("flag {flag}"),
+                (None, Some(variable), _) => format!("variable {variable}"),
+                (None, None, Some(name)) => format!("context {name}"),
+                (None, None, None) => "not set".to_owned(),
+            }
+        };
+        let from_context = |has: fn(&Context) -> bool| context.is_some_and(has);
+        let origins = Origins {
+            url: match (&flags.url, &flags.context) {
+                (None, Some(name)) => format!("context {name}"),
+                (given, _) => origin(given.as_ref().map(|_| "--url"), &["SKEP_URL"], context.is_some()),
+            },
+            token: origin(
+                flags.token_file.as_ref().map(|_| "--token-file"),
+                &["SKEP_TOKEN_FILE", "SKEP_TOKEN"],
+                from_context(|context| context.token_file.is_some()),
+            ),
+            ca_file: origin(
+                flags.ca_file.as_ref().map(|_| "--ca-file"),
+                &["SKEP_CA_FILE"],
+                from_context(|context| context.ca_file.is_some()),
+            ),
+            env: origin(
+                flags.env.as_ref().map(|_| "--env"),
+                &["SKEP_ENV"],
+                from_context(|context| context.env.is_some()),
+            ),
+        };
         Ok(Server {
+            context: name.map(str::to_owned),
+            origins,
             managers: url.map(managers).transpose()?.unwrap_or_default(),
             token: (flags.token_file.clone().map(TokenSource::File))
                 .or_else(|| variables.get("SKEP_TOKEN_FILE").map(|path| TokenSource::File(path.into())))

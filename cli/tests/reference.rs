@@ -10,7 +10,9 @@ use clap::CommandFactory;
 use skep_cli::{ClientLine, exit_codes_page, reference_page};
 
 fn check(page: &str, wanted: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/reference").join(page);
+    let path = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("is set for tests"))
+        .join("../docs/reference")
+        .join(page);
     if std::env::var_os("SKEP_UPDATE_DOCS").is_some() {
         std::fs::write(&path, wanted).unwrap();
     }

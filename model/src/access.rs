@@ -1,72 +1,40 @@
-//! Who may come in: API tokens, stored only as hashes.
+//! Who may do what.
+//!
+//! ```text
+//!   token ─► caller ─┬─► what everybody with an account may
+//!                    ├─► role bindings of the user ──────┐
+//!                    └─► role bindings of its groups ────┴─► grants ─► verdict (allow, forbid, hide)
+//! ```
+//!
+//! A permission is one kind of thing that can be done (`manage:host`), a role is a set of them, and a role binding gives a
+//! role to a user or a group, in one environment or in the whole cluster. The roles of environments are those of
+//! Rancher 1.6 with its matrix (its documentation, "Environments", "Permissions Key").
+//!
+//! Nobody gives away more than they have: whoever binds a role, or makes a key with one, holds all of its permissions
+//! there (as in Kubernetes, "privilege escalation prevention").
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{SHA256, digest};
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use skep_ledger::{Record, Tx, View};
+mod binding;
+mod caller;
+mod grants;
+mod group;
+mod permission;
+mod role;
+mod token;
+mod user;
 
-use crate::{CLUSTER, Ruling};
-
-/// What every token begins with, so that secret scanners recognize it.
-pub const TOKEN_PREFIX: &str = "skp_";
-
-/// An API token: `skp_<id>_<secret>`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Token {
-    /// The public part.
-    pub id: String,
-    /// SHA-256 of the whole token.
-    pub hash: Vec<u8>,
-    /// Who speaks with it.
-    pub principal: String,
-    /// When it was made.
-    pub created_at: Timestamp,
-}
-
-impl Record for Token {
-    const TABLE: &'static str = "token";
-    fn partition(&self) -> &str {
-        CLUSTER
-    }
-    fn id(&self) -> String {
-        self.id.clone()
-    }
-}
-
-/// The id and the hash of a token's text; `None` if it cannot be one.
-pub fn parse(token: &str) -> Option<(String, Vec<u8>)> {
-    let (id, secret) = token.strip_prefix(TOKEN_PREFIX)?.split_once('_')?;
-    let plain = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric());
-    (plain(id) && plain(secret)).then(|| (id.to_owned(), digest(&SHA256, token.as_bytes()).as_ref().to_vec()))
-}
-
-/// Records the administrator's token of a new cluster. Repeating it changes nothing; a second administrator token
-/// is not made this way.
-pub fn bootstrap(tx: &mut Tx<'_>, id: &str, hash: &[u8]) -> Ruling<bool> {
-    if !tx.list::<Token>(CLUSTER)?.is_empty() {
-        return Ok(false);
-    }
-    let created_at = tx.now();
-    tx.put(&Token { id: id.into(), hash: hash.into(), principal: "admin".into(), created_at });
-    Ok(true)
-}
-
-/// Admits another administrator, beside those that are known: whoever restores a cluster may have lost their tokens.
-pub fn admit_administrator(tx: &mut Tx<'_>, id: &str, hash: &[u8]) -> Ruling<()> {
-    let created_at = tx.now();
-    tx.put(&Token { id: id.into(), hash: hash.into(), principal: "admin".into(), created_at });
-    Ok(())
-}
-
-/// Whose token this is. Takes as long for a wrong secret as for a right one.
-pub fn principal(view: &View, token: &str) -> Ruling<Option<String>> {
-    let Some((id, hash)) = parse(token) else {
-        return Ok(None);
-    };
-    let Some(known) = view.get::<Token>(CLUSTER, &id)? else {
-        return Ok(None);
-    };
-    let same = verify_slices_are_equal(&known.hash, &hash).is_ok();
-    Ok(same.then(|| known.principal.clone()))
-}
+pub(crate) use binding::environment_gone;
+pub use binding::{Binding, Scope, Subject, bind, bindings_of, members, own, unbind};
+pub use caller::{Caller, again, caller};
+pub use grants::{Grants, Verdict};
+pub use group::{Group, add_member, create_group, find_group, groups, remove_group, remove_member};
+pub use permission::{Permission, Reach};
+pub use role::{Role, RoleWish, find_role, remove_role, roles, set_role};
+pub use token::{
+    ActsAs, TOKEN_LIFE_MAX, TOKEN_PREFIX, Token, TokenKind, TokenWish, admit_administrator, bootstrap,
+    create_token, find_token, parse, revoke_token, rotate_token, tokens, used,
+};
+pub(crate) use user::ensure_administrator;
+pub use user::{
+    LOCAL, User, UserWish, create_user, disable_user, enable_user, find_user, remove_user, set_password,
+    users,
+};

@@ -15,7 +15,7 @@ use crate::operation::{Operation, Subject, workflow};
 use crate::options::Options;
 use crate::swarm_keys::SwarmKeys;
 use crate::upkeep::Upkeep;
-use crate::{CLUSTER, Refusal, Ruling, host, operation, registry, swarm_keys, template};
+use crate::{CLUSTER, Refusal, Ruling, access, host, operation, registry, swarm_keys, template};
 
 mod change;
 mod pause;
@@ -305,6 +305,7 @@ pub fn forget(tx: &mut Tx<'_>, id: &EnvironmentId) -> Ruling<()> {
             operation::forget_rest(tx, &subject);
         }
         registry::forget_all(tx, id)?;
+        access::environment_gone(tx, id)?;
     }
     Ok(())
 }

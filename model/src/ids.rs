@@ -50,4 +50,6 @@ ids! {
     SnapshotId = "snap";
     /// A stack.
     StackId = "stack";
+    /// A user.
+    UserId = "user";
 }

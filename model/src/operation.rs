@@ -448,11 +448,10 @@ impl Operation {
 
     /// The current step's condition holds (going back: nothing of it is left).
     pub fn advance(&mut self, now: Timestamp) {
-        let state = if self.goes_back() { StepState::Undone } else { StepState::Done };
-        self.leave_step(state, "", now);
+        self.leave_step(if self.goes_back() { StepState::Undone } else { StepState::Done }, "", now);
     }
 
-    /// The current step has not done all of its work, and the next one begins nevertheless; the step says why.
+    /// The next step begins although the current one has not done all of its work, for a reason that it keeps.
     pub fn go_on(&mut self, why: &str, now: Timestamp) {
         self.leave_step(StepState::Done, why, now);
     }

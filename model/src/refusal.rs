@@ -307,6 +307,27 @@ pub enum Refusal {
         /// What and where.
         detail: String,
     },
+    /// A role with something in it that whoever gives it must not do.
+    #[error("the role '{role}' allows {permission}, which you may not do yourself")]
+    BeyondOwn {
+        /// The role.
+        role: String,
+        /// What of it.
+        permission: String,
+    },
+    /// Something else still needs it.
+    #[error("the {what} '{name}' is in use: {by} has it")]
+    InUse {
+        /// Without article: "role".
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// Who has it.
+        by: String,
+    },
+    /// Nobody who can come in could do everything any more.
+    #[error("nobody would be left who is allowed to do everything and can sign in")]
+    LastAdministrator,
     /// The driver cannot work here, or does not know what it was given.
     #[error("{detail}")]
     Driver {
@@ -321,6 +342,7 @@ pub enum Refusal {
 impl Refusal {
     /// Every code with its reason, for documentation and tests.
     pub const CODES: &[(&str, &str)] = &[
+        ("SKP-1103", "BEYOND_OWN_PERMISSIONS"),
         ("SKP-1201", "INVALID_NAME"),
         ("SKP-1202", "INVALID_VALUE"),
         ("SKP-1203", "NOT_FOUND"),
@@ -331,6 +353,8 @@ impl Refusal {
         ("SKP-1306", "CANNOT_RESCUE"),
         ("SKP-1307", "OPERATION_IN_PROGRESS"),
         ("SKP-1308", "WRONG_STATE"),
+        ("SKP-1309", "IN_USE"),
+        ("SKP-1310", "LAST_ADMINISTRATOR"),
         ("SKP-1321", "NOT_AN_ORPHAN"),
         ("SKP-1322", "NO_DRIVER"),
         ("SKP-1323", "CANNOT_BE_SPARED"),
@@ -366,6 +390,7 @@ impl Refusal {
     /// The stable code.
     pub fn code(&self) -> &'static str {
         match self {
+            Refusal::BeyondOwn { .. } => "SKP-1103",
             Refusal::InvalidName { .. } => "SKP-1201",
             Refusal::InvalidValue { .. } => "SKP-1202",
             Refusal::NotFound { .. } => "SKP-1203",
@@ -376,6 +401,8 @@ impl Refusal {
             Refusal::CannotRescue { .. } => "SKP-1306",
             Refusal::OperationInProgress { .. } => "SKP-1307",
             Refusal::WrongState { .. } => "SKP-1308",
+            Refusal::InUse { .. } => "SKP-1309",
+            Refusal::LastAdministrator => "SKP-1310",
             Refusal::NotAnOrphan { .. } => "SKP-1321",
             Refusal::NoDriver { .. } => "SKP-1322",
             Refusal::CannotBeSpared { .. } => "SKP-1323",
@@ -423,6 +450,8 @@ impl Refusal {
                 "manager" => "see what there is: skep cluster members".into(),
                 "join token" => "see what there is: skep cluster join-tokens".into(),
                 "registration token" => "see what there is: skep host registration-tokens".into(),
+                "API key" => "see what there is: skep token ls".into(),
+                "member" => "see who there is: skep env members".into(),
                 what => format!("see what there is: skep {} ls", what.replace("environment", "env")),
             }),
             Refusal::NotAnOrphan { .. } => Some("remove its host instead: skep host rm NAME -e ENVIRONMENT".into()),
@@ -482,6 +511,10 @@ impl Refusal {
             }
             Refusal::BuiltIn { name, .. } => {
                 Some(format!("export it, give it another name, import that: skep template export {name}"))
+            }
+            Refusal::BeyondOwn { .. } => Some("ask somebody who may, or give a role with less in it: skep role ls".into()),
+            Refusal::LastAdministrator => {
+                Some("make somebody else an administrator first: skep user create NAME --admin".into())
             }
             Refusal::Outdated { .. } => Some("look at it again, then decide anew".into()),
             _ => self.hint_about_a_swarm(),

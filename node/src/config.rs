@@ -108,6 +108,11 @@ fn local_root() -> PathBuf {
 }
 
 impl ServerConfig {
+    /// Where the founders are reached by managers and agents.
+    pub(crate) fn founders_addresses(&self) -> Vec<String> {
+        self.founders.iter().map(|founder| founder.peer_address.clone()).collect()
+    }
+
     pub(crate) fn exists(data: &Path) -> bool {
         data.join(FILE).exists()
     }

@@ -1,7 +1,7 @@
 //! What a manager shows, compared with what is written about it: the reference, the alert rules, the dashboard.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
@@ -46,7 +46,8 @@ async fn shown(dir: &Path) -> String {
 }
 
 fn repository(file: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+    let path =
+        PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("is set for tests")).join("..").join(file);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use axum::Router;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use skep_api::TooBusy;
+use skep_api::{ClientAddress, TooBusy};
 use skep_hub::Hub;
 use skep_ledger::Ledger;
 use skep_wire::accept::{self, Accepted, ManagerConnection};
@@ -21,6 +21,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig as TlsConfig;
 use tokio_util::task::TaskTracker;
+use tower::Layer as _;
 
 use crate::events;
 use crate::members::Members;
@@ -234,6 +235,8 @@ async fn serve_client(
     router: Router,
     mut closing: watch::Receiver<bool>,
 ) {
+    let address = tcp.peer_addr().map(|peer| ClientAddress(peer.ip().to_canonical()));
+    let Ok(address) = address else { return tracing::debug!("a client was gone at once") };
     let handshake = TlsAcceptor::from(tls).accept(tcp);
     let io = match tokio::time::timeout(HANDSHAKE_MAX, handshake).await {
         Ok(Ok(io)) => io,
@@ -245,7 +248,7 @@ async fn serve_client(
         Some(b"h2") => http().http2_only(),
         _ => http().http1_only(),
     };
-    let service = TowerToHyperService::new(router);
+    let service = TowerToHyperService::new(Extension(address).layer(router));
     let mut connection = pin!(server.serve_connection_with_upgrades(TokioIo::new(io), service));
     let served = tokio::select! {
         served = connection.as_mut() => served,

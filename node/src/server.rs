@@ -189,9 +189,7 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
     let replica = start_replica(data, config, &agreement, channels.clone(), &identity).await?;
     let ledger: Arc<dyn Ledger> = Arc::new(replica.clone());
 
-    let (managers_changed, managers) = watch::channel(
-        config.founders.iter().map(|founder| founder.peer_address.clone()).collect::<Vec<_>>(),
-    );
+    let (managers_changed, managers) = watch::channel(config.founders_addresses());
     let members = Arc::new(Members::new(
         replica.clone(),
         channels.clone(),
@@ -233,6 +231,7 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
         spool: spool(data)?,
         sealing: sealing.clone(),
     });
+    tokio::spawn(api.clone().keep_notes());
     let api_port = ports::serve_api(api_listener, &live, skep_api::router(api))?;
     let world = RealWorld::new(&drivers, hub, invitation(identity, managers), sealing);
     tokio::spawn(skep_scheduler::run(ledger.clone(), Arc::new(world), me.name.clone(), replica.leadership()));

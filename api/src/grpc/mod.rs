@@ -14,6 +14,7 @@ use tonic::Status;
 use tonic::service::Routes;
 
 use crate::{Api, auth};
+use skep_model::access::{Permission, Scope};
 
 /// All services, each under its own name.
 pub(crate) fn routes(api: Api) -> Router {
@@ -24,8 +25,12 @@ pub(crate) fn routes(api: Api) -> Router {
 }
 
 async fn require(State(api): State<Api>, request: Request, next: Next) -> Response {
-    match auth::principal(&api, request.headers()).await {
-        Ok(_) => next.run(request).await,
+    match auth::caller(&api, request.headers()).await {
+        Ok(caller) if caller.grants.has(Permission::UseStore, &Scope::Cluster) => next.run(request).await,
+        Ok(caller) => {
+            let why = format!("{} is not allowed to {}", caller.principal, Permission::UseStore.as_str());
+            Status::permission_denied(why).into_http::<axum::body::Body>().into_response()
+        }
         Err(problem) => {
             let status = match problem.status {
                 401 => Status::unauthenticated(problem.detail),

@@ -51,18 +51,17 @@ pub(super) fn params(refusal: &Refusal) -> Vec<(&'static str, Value)> {
             vec![("subject", json!(subject)), ("operation", json!(operation))]
         }
         Refusal::WrongState { what, cannot, state, why } => {
-            let params = [("what", what.as_str()), ("cannot", *cannot), ("state", state), ("why", why)];
-            params.into_iter().map(|(name, value)| (name, json!(value))).collect()
+            texts([("what", what), ("cannot", cannot), ("state", state), ("why", why)])
         }
         Refusal::QueueFull { subject, limit, operation } => {
             vec![("subject", json!(subject)), ("limit", json!(limit)), ("operation", json!(operation))]
         }
         Refusal::NotAnOrphan { machine, .. } => vec![("machine", json!(machine))],
-        Refusal::NoDriver { host, environment } => {
-            vec![("host", json!(host)), ("environment", json!(environment))]
-        }
+        Refusal::BeyondOwn { role, permission } => texts([("role", role), ("permission", permission)]),
+        Refusal::InUse { what, name, by } => texts([("what", what), ("name", name), ("by", by)]),
+        Refusal::NoDriver { host, environment } => texts([("host", host), ("environment", environment)]),
         Refusal::CannotBeSpared { host, why } | Refusal::RoleWithoutEffect { host, why } => {
-            vec![("host", json!(host)), ("why", json!(why))]
+            texts([("host", host), ("why", why)])
         }
         Refusal::NodeOfASwarm { name } => vec![("name", json!(name))],
         Refusal::NothingToAdopt { name, why } => vec![("name", json!(name)), ("why", json!(why))],
@@ -70,14 +69,17 @@ pub(super) fn params(refusal: &Refusal) -> Vec<(&'static str, Value)> {
             vec![("environment", json!(environment)), ("name", json!(name)), ("why", json!(why))]
         }
         Refusal::ManagerRemoved { number } => vec![("number", json!(number))],
-        Refusal::AddressTaken { address, host } => {
-            vec![("address", json!(address)), ("host", json!(host))]
-        }
-        Refusal::JoinTokenUseless
+        Refusal::AddressTaken { address, host } => texts([("address", address), ("host", host)]),
+        Refusal::LastAdministrator
+        | Refusal::JoinTokenUseless
         | Refusal::RegistrationTokenUseless
         | Refusal::InvalidRecipe { .. }
         | Refusal::InvalidTemplate { .. }
         | Refusal::Driver { .. }
         | Refusal::Read(_) => vec![],
     }
+}
+
+fn texts<const N: usize>(params: [(&'static str, &str); N]) -> Vec<(&'static str, Value)> {
+    params.map(|(name, value)| (name, json!(value))).into()
 }

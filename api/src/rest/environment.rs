@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use skep_ledger::{Key, Revision, Stored, Tx, View};
+use skep_model::access::{self, Caller, Permission, Scope};
 use skep_model::host::{HOSTS_PER_ENVIRONMENT_MAX, Host};
 use skep_model::ids::{EnvironmentId, HostId, OperationId};
 use skep_model::nfs::Nfs;
@@ -329,9 +330,10 @@ pub(crate) fn document(view: &View, key: &Key) -> Ruling<Option<(Revision, Value
 /// Lists the environments.
 #[utoipa::path(get, path = "/v1/environments", operation_id = "list_environments",
     params(Reading),
-    responses((status = 200, body = List<Environment>, description = "All of them"), Refused))]
-async fn list(Read(view): Read) -> Reply<Listed<Environment>> {
+    responses((status = 200, body = List<Environment>, description = "All that the caller may see"), Refused))]
+async fn list(Extension(caller): Extension<Caller>, Read(view): Read) -> Reply<Listed<Environment>> {
     let mut all = view.list::<environment::Environment>(CLUSTER)?;
+    all.retain(|stored| caller.grants.has(Permission::ViewEnvironment, &Scope::from(&stored.record)));
     all.sort_by(|a, b| a.name.cmp(&b.name));
     let items = all.iter().map(|stored| Environment::new(&view, stored)).collect::<Ruling<_>>()?;
     Ok(List::at(view.revision(), items))
@@ -346,7 +348,7 @@ async fn show(Place(reference): Place<Reference>, Read(view): Read) -> Reply<At<
     Ok(At(view.revision(), Json(Environment::new(&view, &stored)?)))
 }
 
-/// Asks for an environment.
+/// Asks for an environment. The user who does owns it.
 #[utoipa::path(post, path = "/v1/environments", operation_id = "create_environment",
     params(Changing, Keyed), request_body = EnvironmentWish, responses(Begun))]
 async fn create(State(api): State<Api>, Asked { change, wish }: Asked<EnvironmentWish>) -> Reply<Response> {
@@ -358,7 +360,9 @@ async fn create(State(api): State<Api>, Asked { change, wish }: Asked<Environmen
     let children: Vec<_> = wish.hosts.iter().map(|(_, operation)| operation.clone()).collect();
     api.start(&change, |tx| {
         driver.clone()?;
-        Ok(Started::with_children(environment::wish(tx, &wish)?, children.clone()))
+        let operation = environment::wish(tx, &wish)?;
+        access::own(tx, change.caller(), &wish.id)?;
+        Ok(Started::with_children(operation, children.clone()))
     })
     .await
 }

@@ -13,16 +13,19 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event as Frame, KeepAlive};
 use axum::response::{IntoResponse, Response, Sse};
+use axum::{Extension, Json};
 use futures::stream::{self, Stream};
 use http::header::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use skep_ledger::{Change, ChangedRow, Filter, Key, Record as _, Revision, Topic, View, Watch, WatchEvent};
+use skep_model::access::Permission::{self, *};
+use skep_model::access::{Caller, Scope};
+use skep_model::ids::EnvironmentId;
 use skep_model::{CLUSTER, Ruling, environment, host, operation, stack, template};
 use tokio::time::{Instant, Interval, interval_at, timeout};
 use utoipa::{IntoParams, ToSchema};
@@ -31,6 +34,8 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::Api;
+use crate::access::{self, sees_operation};
+use crate::auth;
 use crate::cluster::Readiness;
 use crate::dress::At;
 use crate::extract::Params;
@@ -80,6 +85,13 @@ struct Kind {
     find: fn(&View, Option<&environment::Environment>, &str) -> Ruling<String>,
     /// The object as the API shows it.
     document: Document,
+    /// May the caller see the object?
+    sees: fn(&View, &Caller, &Key) -> Ruling<bool>,
+}
+
+fn sees_within(caller: &Caller, permission: Permission, environment: &str) -> bool {
+    let id = EnvironmentId::parse(environment);
+    id.is_some_and(|id| caller.grants.has(permission, &Scope::Environment(id)))
 }
 
 /// Everything that can be followed. Tokens are not: they are nobody's business but their owner's.
@@ -91,6 +103,7 @@ const KINDS: &[Kind] = &[
         in_environments: false,
         find: |view, _, name| Ok(environment::find(view, name)?.id.to_string()),
         document: rest::environment::document,
+        sees: |_, caller, key| Ok(sees_within(caller, ViewEnvironment, &key.id)),
     },
     Kind {
         word: "host",
@@ -102,6 +115,7 @@ const KINDS: &[Kind] = &[
             None => Ok(name.to_owned()),
         },
         document: rest::host::document,
+        sees: |_, caller, key| Ok(sees_within(caller, ViewHost, &key.partition)),
     },
     Kind {
         word: "stack",
@@ -113,6 +127,7 @@ const KINDS: &[Kind] = &[
             None => Ok(name.to_owned()),
         },
         document: rest::stack::document,
+        sees: |_, caller, key| Ok(sees_within(caller, ViewStack, &key.partition)),
     },
     Kind {
         word: "template",
@@ -121,6 +136,7 @@ const KINDS: &[Kind] = &[
         in_environments: false,
         find: |_, _, name| Ok(name.to_owned()),
         document: rest::template::document,
+        sees: |_, caller, _| Ok(caller.grants.has_everywhere(ViewTemplate)),
     },
     Kind {
         word: "operation",
@@ -129,6 +145,13 @@ const KINDS: &[Kind] = &[
         in_environments: false,
         find: |_, _, name| Ok(name.to_owned()),
         document: rest::operation::document,
+        sees: |view, caller, key| {
+            let stored = view.get::<operation::Operation>(&key.partition, &key.id)?;
+            // Of one that is gone nobody knows any more what it was about.
+            Ok(stored.map_or(caller.grants.has_everywhere(ViewEnvironment), |stored| {
+                sees_operation(caller, &stored)
+            }))
+        },
     },
 ];
 
@@ -212,6 +235,7 @@ struct Changes {
 ))]
 async fn follow(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Params(following): Params<Following>,
     headers: HeaderMap,
 ) -> Reply<Response> {
@@ -220,16 +244,17 @@ async fn follow(
         api.reached(revision).await?;
     }
     // What a topic names must be known here; it may have been made elsewhere a moment ago.
-    let filter = match filter(&api.ledger().view(), following.topics.as_deref()) {
+    let filter = match filter(&api.ledger().view(), &caller, following.topics.as_deref()) {
         Ok(filter) => filter,
         Err(problem) if problem.status == 404 => {
-            filter(&api.ledger().fresh_view().await?, following.topics.as_deref())?
+            let fresh = api.ledger().fresh_view().await?;
+            filter(&fresh, &auth::again(&api, &fresh, &caller)?, following.topics.as_deref())?
         }
         Err(problem) => return Err(problem),
     };
     match following.index.is_some() || following.wait.is_some() {
-        true => poll(api, &following, filter, since).await,
-        false => stream(api, &following, filter, since),
+        true => poll(api, caller, &following, filter, since).await,
+        false => stream(api, caller, &following, filter, since),
     }
 }
 
@@ -249,7 +274,7 @@ fn last_seen(headers: &HeaderMap) -> Reply<Option<Revision>> {
 
 // ---- topics ----
 
-fn filter(view: &View, topics: Option<&str>) -> Reply<Filter> {
+fn filter(view: &View, caller: &Caller, topics: Option<&str>) -> Reply<Filter> {
     let Some(topics) = topics else {
         return Ok(Filter::of(KINDS.iter().map(|kind| Topic::table(kind.table))));
     };
@@ -260,12 +285,12 @@ fn filter(view: &View, topics: Option<&str>) -> Reply<Filter> {
         return Err(Problem::new(DoorCode::MalformedRequest, detail)
             .hinting("name whole kinds, as in topics=host:prod/*, instead of many objects"));
     }
-    let topics = topics.into_iter().map(|topic| read(view, topic)).collect::<Reply<Vec<_>>>()?;
+    let topics = topics.into_iter().map(|topic| read(view, caller, topic)).collect::<Reply<Vec<_>>>()?;
     Ok(Filter::of(topics))
 }
 
 /// `KIND`, `KIND:*`, `KIND:NAME`, `KIND:PREFIX*`, and for what belongs to an environment `KIND:ENV/…`.
-fn read(view: &View, topic: &str) -> Reply<Topic> {
+fn read(view: &View, caller: &Caller, topic: &str) -> Reply<Topic> {
     let (word, which) = topic.split_once(':').unwrap_or((topic, "*"));
     let Some(kind) = KINDS.iter().find(|kind| kind.word == word) else {
         let known: Vec<_> = KINDS.iter().map(|kind| kind.word).collect();
@@ -280,7 +305,13 @@ fn read(view: &View, topic: &str) -> Reply<Topic> {
         return Ok(Topic::table(kind.table));
     }
     let (environment, name) = match (kind.in_environments, which.split_once('/')) {
-        (true, Some((environment, name))) => (Some(environment::find(view, environment)?), name),
+        (true, Some((reference, name))) => {
+            let environment = environment::find(view, reference)?;
+            if !sees_within(caller, ViewEnvironment, environment.id.as_str()) {
+                return Err(access::hidden("environment", reference));
+            }
+            (Some(environment), name)
+        }
         (true, None) => {
             let detail = format!("'{topic}' names no environment: a {word} belongs to one");
             return Err(Problem::new(DoorCode::MalformedRequest, detail)
@@ -301,11 +332,20 @@ fn read(view: &View, topic: &str) -> Reply<Topic> {
 
 // ---- what is told ----
 
-/// One change in the words of the API; nothing, if something newer will tell it.
-fn happenings(view: &View, filter: &Filter, change: &Change, epoch: u64) -> Ruling<Vec<Happening>> {
+/// One change in the words of the API, as far as the caller may see it; nothing, if something newer will tell it.
+fn happenings(
+    view: &View,
+    caller: &Caller,
+    filter: &Filter,
+    change: &Change,
+    epoch: u64,
+) -> Ruling<Vec<Happening>> {
     let mut happenings = vec![];
     for row in change.rows.iter().filter(|row| filter.matches(&row.key)) {
         let Some(kind) = KINDS.iter().find(|kind| kind.table == row.key.table) else { continue };
+        if !(kind.sees)(view, caller, &row.key)? {
+            continue;
+        }
         let Some((event, object)) = shown(view, kind, row, change.revision)? else { continue };
         let (id, revision) = (row.key.id.clone(), change.revision);
         happenings.push(Happening { event, kind: kind.name, id, revision, epoch, object });
@@ -323,7 +363,13 @@ fn shown(view: &View, kind: &Kind, row: &ChangedRow, at: Revision) -> Ruling<Opt
 
 // ---- waiting once ----
 
-async fn poll(api: Api, following: &Following, filter: Filter, since: Option<Revision>) -> Reply<Response> {
+async fn poll(
+    api: Api,
+    mut caller: Caller,
+    following: &Following,
+    filter: Filter,
+    since: Option<Revision>,
+) -> Reply<Response> {
     let _place = api.parts.metrics.watches.enter(watches::Kind::Poll)?;
     let epoch = api.parts.cluster.epoch();
     let wait = with_jitter(following.wait.as_deref().map_or(Ok(WAIT_DEFAULT), duration)?.min(WAIT_MAX));
@@ -337,8 +383,9 @@ async fn poll(api: Api, following: &Following, filter: Filter, since: Option<Rev
             match timeout(deadline - Instant::now(), watch.next()).await {
                 Ok(WatchEvent::Changes(told)) => {
                     let view = api.ledger().view();
+                    caller = auth::again(&api, &view, &caller)?;
                     for change in &told {
-                        changes.events.extend(happenings(&view, watch.filter(), change, epoch)?);
+                        changes.events.extend(happenings(&view, &caller, watch.filter(), change, epoch)?);
                     }
                 }
                 Ok(WatchEvent::Reset(_)) => changes.reset = true,
@@ -374,7 +421,13 @@ fn with_jitter(wait: Duration) -> Duration {
 
 // ---- streaming ----
 
-fn stream(api: Api, following: &Following, filter: Filter, since: Option<Revision>) -> Reply<Response> {
+fn stream(
+    api: Api,
+    caller: Caller,
+    following: &Following,
+    filter: Filter,
+    since: Option<Revision>,
+) -> Reply<Response> {
     let place = api.parts.metrics.watches.enter(watches::Kind::Event)?;
     let feed = api.ledger().feed();
     let now = *feed.latest().borrow();
@@ -389,7 +442,7 @@ fn stream(api: Api, following: &Following, filter: Filter, since: Option<Revisio
     bookmark.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let watch = feed.watch_matching(from, filter);
     let queue = first.map(|event| mark(event, from, epoch).retry(RECONNECT_AFTER)).into_iter().collect();
-    let follower = Follower { api, watch, epoch, queue, bookmark, _place: place };
+    let follower = Follower { api, caller, watch, epoch, queue, bookmark, _place: place };
     Ok(At(from, served(follower.events())).into_response())
 }
 
@@ -403,6 +456,8 @@ pub(crate) fn served(events: impl Stream<Item = Result<Frame, Infallible>> + Sen
 /// One client that follows changes.
 struct Follower {
     api: Api,
+    /// What it may is looked up again and again: somebody may take it away.
+    caller: Caller,
     watch: Watch,
     epoch: u64,
     /// Made and not sent yet. Never more than what one look at the watch has brought.
@@ -427,8 +482,8 @@ impl Follower {
             tokio::select! {
                 event = self.watch.next() => match self.told(event) {
                     Ok(frames) => self.queue = frames,
-                    Err(refusal) => {
-                        tracing::error!(error = %refusal, "following changes broke off");
+                    Err(problem) => {
+                        tracing::info!(detail = problem.detail, "following changes broke off");
                         return None;
                     }
                 },
@@ -437,21 +492,27 @@ impl Follower {
                     if self.api.parts.cluster.readiness() == Readiness::Draining {
                         return None;
                     }
+                    // So is whoever may not follow any more.
+                    self.caller = auth::again(&self.api, &self.api.ledger().view(), &self.caller).ok()?;
                     return Some(mark("bookmark", self.watch.position(), self.epoch));
                 }
             }
         }
     }
 
-    fn told(&self, event: WatchEvent) -> Ruling<VecDeque<Frame>> {
+    fn told(&mut self, event: WatchEvent) -> Reply<VecDeque<Frame>> {
         let changes = match event {
             WatchEvent::Reset(revision) => return Ok([mark("reset", revision, self.epoch)].into()),
             WatchEvent::Changes(changes) => changes,
         };
         let view = self.api.ledger().view();
+        // Whoever sees everything has nothing to gain from a change.
+        if !self.caller.grants.has_everywhere(ViewEnvironment) {
+            self.caller = auth::again(&self.api, &view, &self.caller)?;
+        }
         let mut frames = VecDeque::new();
         for change in &changes {
-            let happenings = happenings(&view, self.watch.filter(), change, self.epoch)?;
+            let happenings = happenings(&view, &self.caller, self.watch.filter(), change, self.epoch)?;
             let last = happenings.len().saturating_sub(1);
             for (number, happening) in happenings.iter().enumerate() {
                 let frame = Frame::default().event(happening.event).data(text(happening)?);

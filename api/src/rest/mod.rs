@@ -5,10 +5,12 @@ pub(crate) mod diagnosis;
 pub(crate) mod driver;
 pub(crate) mod environment;
 pub(crate) mod event;
+pub(crate) mod group;
 pub(crate) mod host;
 pub(crate) mod image;
 pub(crate) mod join;
 mod manager;
+mod member;
 pub(crate) mod meta;
 pub(crate) mod metrics;
 mod nfs;
@@ -18,6 +20,8 @@ mod plan;
 pub(crate) mod probe;
 pub(crate) mod registration;
 mod registry;
+mod role;
+pub(crate) mod session;
 mod snapshot;
 pub(crate) mod stack;
 mod statistics;
@@ -26,7 +30,9 @@ mod swarm_state;
 pub(crate) mod task;
 pub(crate) mod template;
 mod terminal;
+pub(crate) mod token;
 mod upgrade;
+pub(crate) mod user;
 
 use axum::Json;
 use axum::http::{Method, Uri};
@@ -121,6 +127,12 @@ pub(crate) const RESOURCES: &[Resource] = &[
         routes: operation::routes,
     },
     Resource { name: "event", about: "What changes, as it happens.", routes: event::routes },
+    Resource { name: "session", about: "Signing in.", routes: session::routes },
+    Resource { name: "token", about: "API keys, of users and of environments.", routes: token::routes },
+    Resource { name: "user", about: "People with an account.", routes: user::routes },
+    Resource { name: "group", about: "Users who have roles together.", routes: group::routes },
+    Resource { name: "role", about: "Sets of permissions.", routes: role::routes },
+    Resource { name: "member", about: "Who has which role, where.", routes: member::routes },
     Resource { name: "metrics", about: "What a manager counts.", routes: metrics::routes },
     Resource { name: "snapshot", about: "Backups of the whole cluster.", routes: snapshot::routes },
     Resource { name: "probe", about: "For load balancers and supervisors.", routes: probe::routes },
@@ -137,6 +149,24 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         }
         all.merge(routes)
     })
+}
+
+/// Method and path of everything that is described.
+pub(crate) fn documented() -> Vec<(String, String)> {
+    let (_, document) = routes().split_for_parts();
+    let mut documented = vec![];
+    for (path, item) in document.paths.paths {
+        for (method, operation) in [
+            ("GET", item.get),
+            ("PUT", item.put),
+            ("POST", item.post),
+            ("PATCH", item.patch),
+            ("DELETE", item.delete),
+        ] {
+            documented.extend(operation.map(|_| (method.to_owned(), path.clone())));
+        }
+    }
+    documented
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut PathOperation> {

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 mod action;
 mod follow;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use skep_ledger::{Key, Revision, Stored, View};
+use skep_model::access::Caller;
 use skep_model::ids::OperationId;
 use skep_model::{CLUSTER, Refusal, Ruling, operation};
 use utoipa::{IntoParams, ToSchema};
@@ -20,6 +21,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::Api;
+use crate::access::sees_operation;
 use crate::dress::At;
 use crate::extract::{Consistency, Params, Place, Read, Reading, Reference};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
@@ -319,8 +321,12 @@ pub(crate) fn document(view: &View, key: &Key) -> Ruling<Option<(Revision, Value
 
 /// Lists the operations, oldest first, some at a time.
 #[utoipa::path(get, path = "/v1/operations", operation_id = "list_operations",
-    params(Listing), responses((status = 200, body = List<Operation>, description = "All of them"), Refused))]
-async fn list(State(api): State<Api>, Params(listing): Params<Listing>) -> Reply<Listed<Operation>> {
+    params(Listing), responses((status = 200, body = List<Operation>, description = "All that the caller may see"), Refused))]
+async fn list(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Params(listing): Params<Listing>,
+) -> Reply<Listed<Operation>> {
     let view = api.read(listing.consistency).await?;
     let all = view.list::<operation::Operation>(CLUSTER)?;
     let mut children: BTreeMap<&OperationId, Vec<OperationId>> = BTreeMap::new();
@@ -332,7 +338,8 @@ async fn list(State(api): State<Api>, Params(listing): Params<Listing>) -> Reply
     let limit = listing.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
     // Ids are ordered by time, and so is the list.
     let wanted = |operation: &&Stored<operation::Operation>| {
-        listing.state.is_none_or(|state| state == OperationState::of(operation))
+        sees_operation(&caller, operation)
+            && listing.state.is_none_or(|state| state == OperationState::of(operation))
             && listing.cursor.as_ref().is_none_or(|cursor| operation.id.as_str() > &**cursor)
     };
     let shown = |operation: &Stored<operation::Operation>| {

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
+use skep_model::access::Caller;
 use skep_model::ids::OperationId;
 use skep_model::sealed::Sealed;
 use skep_model::swarm_keys::{self, SwarmKey, unlock_key_words};
@@ -125,7 +126,7 @@ async fn unlock(
     responses((status = 200, body = UnlockKey, description = "The key: a secret"), Refused))]
 async fn show_unlock_key(
     State(api): State<Api>,
-    axum::Extension(crate::auth::Principal(principal)): axum::Extension<crate::auth::Principal>,
+    axum::Extension(caller): axum::Extension<Caller>,
     Place(reference): Place<Reference>,
     Read(view): Read,
 ) -> Reply<At<Json<UnlockKey>>> {
@@ -135,7 +136,7 @@ async fn show_unlock_key(
     let key = api.parts.sealing.open(&unlock_key_words(&environment.id), kept.envelope());
     let key =
         key.map_err(|error| Problem::new(DoorCode::SecretUnreadable, format!("opening the key: {error}")))?;
-    tracing::warn!(environment.id = %environment.id, principal, "the unlock key of a swarm was shown");
+    tracing::warn!(environment.id = %environment.id, caller.principal, "the unlock key of a swarm was shown");
     Ok(At(view.revision(), Json(UnlockKey { unlock_key: key.reveal().to_owned() })))
 }
 

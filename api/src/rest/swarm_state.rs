@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use skep_backup::Recipient;
 use skep_hub::{SWARM_STATE_BYTES_MAX, SwarmStateError};
+use skep_model::access::Caller;
 use skep_model::environment::{self, Environment};
 use skep_model::host::{self, Host};
 use skep_model::ids::OperationId;
@@ -27,7 +28,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::Api;
-use crate::auth::Principal;
+
 use crate::change::{Asked, Begun, Changing, Keyed};
 use crate::extract::{Params, Place, Reference, Within};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
@@ -83,7 +84,7 @@ struct Source {
     ))]
 async fn back_up(
     State(api): State<Api>,
-    axum::Extension(Principal(principal)): axum::Extension<Principal>,
+    axum::Extension(caller): axum::Extension<Caller>,
     Place(reference): Place<Reference>,
     Params(source): Params<Source>,
 ) -> Reply<Response> {
@@ -121,7 +122,7 @@ async fn back_up(
     let archive = read.map_err(|error| not_done(&host, &error))?;
     let encrypted = skep_backup::seal(&archive, &recipients);
     let encrypted = encrypted.map_err(|error| unreadable(&host, &error.to_string()))?;
-    tracing::warn!(environment.id = %environment.id, host.id = %host.id, principal, "the state of a swarm was backed up");
+    tracing::warn!(environment.id = %environment.id, host.id = %host.id, caller.principal, "the state of a swarm was backed up");
     let mut response = ([(header::CONTENT_TYPE, "application/octet-stream")], encrypted).into_response();
     if let Ok(name) = HeaderValue::from_str(host.name.as_str()) {
         response.headers_mut().insert(SWARM_STATE_HOST, name);

@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use skep_hub::{AskError, HostStream, Shown};
 use skep_ledger::View;
+use skep_model::access::Caller;
 use skep_model::host::Host;
 use skep_model::{environment, host};
 use skep_wire::proto::agent::{LogSource, LogsRequest, RunRequest};
@@ -24,7 +25,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::Api;
-use crate::auth::Principal;
+
 use crate::change::Question;
 use crate::extract::{Params, Place, Reference, Within};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
@@ -117,7 +118,7 @@ impl FromRequestParts<Api> for Upgrading {
 async fn exec(
     State(api): State<Api>,
     Place(place): Place<(Reference, Reference)>,
-    axum::Extension(Principal(who)): axum::Extension<Principal>,
+    axum::Extension(caller): axum::Extension<Caller>,
     Upgrading(upgrading): Upgrading,
     Question(wish): Question<Exec>,
 ) -> Reply<Response> {
@@ -131,7 +132,7 @@ async fn exec(
     }
     let host = found(&api.ledger().view(), &place)?;
     tracing::info!(
-        host.id = %host.id, host.name = %host.name, who, command = wish.command[0], "a command is run on a host"
+        host.id = %host.id, host.name = %host.name, who = caller.principal, command = wish.command[0], "a command is run on a host"
     );
     let terminal = wish.terminal.as_ref();
     let command = Shown::Command(RunRequest {

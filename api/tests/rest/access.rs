@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::support::{Ask, Door};
 
-const OPEN: &[&str] = &["/livez", "/readyz", "/lbz", "/leaderz", "/v1/openapi.json"];
+const OPEN: &[&str] = &["/livez", "/readyz", "/lbz", "/leaderz", "/v1/auth-providers", "/v1/openapi.json"];
 
 #[tokio::test]
 async fn every_documented_route_is_closed_without_a_token() {
@@ -22,6 +22,8 @@ async fn every_documented_route_is_closed_without_a_token() {
             if OPEN.contains(&path.as_str()) {
                 assert_eq!(answer.status, 200, "{method} {path}");
                 assert_eq!(item["get"]["security"], serde_json::json!([{}]), "{path}");
+            } else if path == "/v1/sessions" {
+                answer.is_problem(400, "SKP-1001");
             } else if path.starts_with("/join/") {
                 answer.is_problem(403, "SKP-1503");
                 assert_eq!(
@@ -87,5 +89,8 @@ async fn a_method_that_a_path_does_not_take_is_told_with_those_that_it_does() {
 #[tokio::test]
 async fn the_token_says_who_is_asking() {
     let answer = Door::new().await.get("/v1/whoami").await;
-    assert_eq!(answer.body, serde_json::json!({"principal": "admin"}));
+    assert_eq!(answer.body["principal"], "admin");
+    assert_eq!(answer.body["token"]["id"], "one");
+    let permissions = answer.body["permissions"].as_array().unwrap();
+    assert_eq!(permissions.len(), skep_model::access::Permission::ALL.len());
 }

@@ -1,14 +1,16 @@
 //! What is written down about the API is what the API is.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use http::Method;
 
 use crate::support::{Ask, Door};
 
-fn reference(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference").join(file)
+pub fn reference(file: &str) -> PathBuf {
+    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("is set for tests"))
+        .join("../docs/reference")
+        .join(file)
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod metrics;
 mod operations;
 mod probes;
 mod reads;
+mod roles;
 mod secrets;
 mod snapshots;
 mod statistics;

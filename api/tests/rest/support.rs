@@ -35,6 +35,7 @@ pub const TOKEN: &str = "skp_one_secret";
 /// A door, what is behind it, and its client.
 pub struct Door {
     pub router: Router,
+    pub api: Api,
     pub ledger: Arc<MemoryLedger>,
     pub manager: Arc<Manager>,
     pub spool: TempDir,
@@ -78,7 +79,7 @@ impl Snapshots for Backups {
 }
 
 /// A request; sent with [`Door::send`].
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Ask {
     method: Method,
     path: String,
@@ -103,7 +104,7 @@ impl Door {
         let (id, hash) = access::parse(TOKEN).unwrap();
         rule(&*ledger, |tx| access::bootstrap(tx, &id, &hash)).await;
         let wrapped = wrap(ledger.clone());
-        let router = skep_api::router(Api::new(Parts {
+        let api = Api::new(Parts {
             ledger: wrapped.clone(),
             metrics: Arc::new(Metrics::new(wrapped)),
             cluster: manager.clone(),
@@ -112,8 +113,8 @@ impl Door {
             drivers: drivers(),
             spool: spool.path().to_owned(),
             sealing: Arc::new(SealingKey::derive(&[7; 32], "c1").unwrap()),
-        }));
-        Door { router, ledger, manager, spool }
+        });
+        Door { router: skep_api::router(api.clone()), api, ledger, manager, spool }
     }
 
     pub async fn send(&self, ask: &Ask) -> Answer {

@@ -1,0 +1,440 @@
+//! `skep login`, `logout`, `use` and `context`: which server, and who one is there.
+//!
+//! Contexts stand in the user's configuration file, which people edit too: what is changed here leaves the rest of it as it
+//! is, comments included. Tokens lie beside it, one file each, readable by their owner only.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde_json::{Value, json};
+use toml_edit::{DocumentMut, Item, Table, value};
+
+use crate::client::{Client, Payload};
+use crate::exit;
+use crate::failure::Failure;
+use crate::flags::{GlobalFlags, Output};
+use crate::input;
+use crate::noun::{Noun, Verbs};
+use crate::session::Session;
+use crate::settings::{ConfigFile, Secret, Settings, TokenSource, Variables};
+use crate::table::{Column, Show};
+use crate::value::text_at;
+
+const CONTEXT: Noun = Noun {
+    word: "context",
+    // They are this user's, not the API's.
+    path: &[],
+    name: "/name",
+    columns: &[
+        Column::new("NAME", Show::Text("/name")),
+        Column::new("CHOSEN", Show::Text("/chosen")),
+        Column::new("SERVER", Show::Text("/url")),
+        Column::new("ENVIRONMENT", Show::Text("/env")),
+        Column::wide("CA FILE", Show::Text("/ca_file")),
+        Column::wide("TOKEN FILE", Show::Text("/token_file")),
+    ],
+    when_none: "No contexts yet. Sign in to make one: skep login URL",
+};
+
+/// Signing in.
+#[derive(Debug, Args)]
+pub struct Login {
+    /// The server's address; several managers separated by commas. Without it: that of the context
+    #[arg(value_name = "URL[,URL]")]
+    server: Option<String>,
+    /// The user
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// A file with the password, - for standard input. It is no argument, because others on this machine could read it
+    #[arg(long, value_name = "FILE", requires = "user")]
+    password_file: Option<PathBuf>,
+}
+
+/// Signing out.
+#[derive(Debug, Args)]
+pub struct Logout {
+    /// The context; the chosen one if nothing is said
+    #[arg(value_name = "CONTEXT")]
+    name: Option<String>,
+}
+
+/// Choosing.
+#[derive(Debug, Args)]
+pub struct Use {
+    /// CONTEXT, CONTEXT/ENVIRONMENT or /ENVIRONMENT
+    #[arg(value_name = "CONTEXT[/ENVIRONMENT]")]
+    what: Option<String>,
+}
+
+/// What can be done with contexts.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// List the contexts (the default)
+    #[command(
+        visible_alias = "list",
+        before_long_help = "Examples:\n  skep context ls\n  skep context ls -o wide",
+        after_long_help = exit::help(&[exit::Exit::Done, exit::Exit::Usage])
+    )]
+    Ls,
+    /// Show where what is in effect comes from
+    #[command(
+        before_long_help = "Examples:\n  skep context show\n  SKEP_URL=https://other:8443 skep context show",
+        after_long_help = exit::help(&[exit::Exit::Done, exit::Exit::Usage])
+    )]
+    Show,
+    /// Give a context another name
+    #[command(
+        before_long_help = "Examples:\n  skep context rename 10-0-0-11 prod",
+        after_long_help = exit::help(&[exit::Exit::Done, exit::Exit::Usage])
+    )]
+    Rename {
+        /// Its name
+        name: String,
+        /// The name it is to have
+        to: String,
+    },
+    /// Forget a context and its token; the session goes on where it is known. To end it: skep logout
+    #[command(
+        before_long_help = "Examples:\n  skep context rm prod",
+        after_long_help = exit::help(&[exit::Exit::Done, exit::Exit::Usage])
+    )]
+    Rm {
+        /// Its name
+        name: String,
+    },
+}
+
+impl Login {
+    /// The settings to sign in with: the server's address may be new, and so may be the context's name.
+    pub(crate) fn settings(
+        &self,
+        flags: &GlobalFlags,
+        variables: &Variables,
+        file: &ConfigFile,
+    ) -> Result<Settings, Failure> {
+        let mut flags = flags.clone();
+        let named = flags.context.take_if(|name| !file.knows(name));
+        if let Some(server) = &self.server {
+            flags.url = Some(server.clone());
+        } else if let Some(name) = &named {
+            return Err(Failure::usage(
+                format!("there is no context named '{name}'"),
+                format!("to make it, name its server: skep login https://HOST:8443 --context {name}"),
+            ));
+        }
+        let context = flags.context.clone().or(named);
+        let settings = Settings::resolve(&flags, variables, file)?;
+        Ok(Settings { context: context.or(settings.context), ..settings })
+    }
+}
+
+/// Signs in and remembers where, as whom.
+pub(crate) async fn login(wish: Login, session: &Session) -> Result<(), Failure> {
+    let settings = &session.settings;
+    let token = match (&wish.user, &settings.token) {
+        (Some(user), _) => signed_in(user, wish.password_file.as_deref(), session).await?,
+        (None, Some(TokenSource::File(file))) => input::secret(file).await?,
+        (None, Some(TokenSource::Value(secret))) => secret.expose().to_owned(),
+        (None, None) => {
+            return Err(Failure::usage(
+                "nobody is named",
+                "give --user NAME (with --password-file FILE), or an API key with --token-file FILE",
+            ));
+        }
+    };
+    let source = TokenSource::Value(Secret::new(token.clone()));
+    let client = Client::new(&settings.with_token(source), session.screen.clone())?;
+    let whoami = client.get(&["v1", "whoami"], &[]).await?;
+    let Some(config) = &settings.config else {
+        return Err(Failure::usage(
+            "there is no home directory to keep a context in",
+            "set SKEP_CONFIG_HOME",
+        ));
+    };
+    let name = match &settings.context {
+        Some(name) => name.clone(),
+        None => settings
+            .managers
+            .first()
+            .and_then(|url| url.host_str())
+            .unwrap_or("default")
+            .replace(['.', ':'], "-"),
+    };
+    plain(&name)?;
+    keep_private(&token_file(config, &name), &token).map_err(writing(config))?;
+    change(config, |document| {
+        let context = context_of(document, &name);
+        let urls: Vec<_> = settings.managers.iter().map(|url| url.as_str().trim_end_matches('/')).collect();
+        context["url"] = value(urls.join(","));
+        context["token_file"] = value(format!("tokens/{name}"));
+        match &settings.ca_file {
+            Some(file) => {
+                let file = file.canonicalize().unwrap_or_else(|_| file.clone());
+                context["ca_file"] = value(file.display().to_string());
+            }
+            None => drop(context.remove("ca_file")),
+        }
+        document["current"] = value(&name);
+    })?;
+    let principal = text_at(&whoami, "/principal").unwrap_or_default();
+    match session.output(Output::Table) {
+        Output::Json => session.print_json(&json!({"context": name, "principal": principal})),
+        _ => session.screen.result(&format!("context/{name} signed in as {principal}\n")),
+    }
+    Ok(())
+}
+
+async fn signed_in(user: &str, password_file: Option<&Path>, session: &Session) -> Result<String, Failure> {
+    let password = match password_file {
+        Some(file) => input::secret(file).await?,
+        None if session.may_ask() => session.ask_for_secret(&format!("Password of {user}: ")).await?,
+        None => {
+            return Err(Failure::usage(
+                "the password is missing",
+                "give --password-file FILE, or - for standard input",
+            ));
+        }
+    };
+    // Whatever token there is belongs to somebody else.
+    let client = Client::new(&session.settings.without_token(), session.screen.clone())?;
+    let body = json!({"user": user, "password": password});
+    let made = client.write(Method::POST, &["v1", "sessions"], &[], Payload::Json(&body)).await?;
+    Ok(text_at(&made, "/token").unwrap_or_default())
+}
+
+/// Ends the session and forgets its token. A server that is away cannot be told, and the session ends by itself.
+pub(crate) async fn logout(wish: Logout, session: &Session) -> Result<(), Failure> {
+    let config = config(session)?;
+    let name = match wish.name.or_else(|| session.settings.context.clone()) {
+        Some(name) => name,
+        None => return Err(Failure::usage("no context is chosen", "name one: skep logout CONTEXT")),
+    };
+    let file = ConfigFile::at(config)?;
+    let flags = GlobalFlags { context: Some(name.clone()), ..GlobalFlags::default() };
+    let settings = Settings::resolve(&flags, &Variables::default(), &file)?;
+    let client = Client::new(&settings, session.screen.clone())?;
+    let whoami = client.get_at_once(&["v1", "whoami"]).await;
+    // A key is for programs too; only a session ends here.
+    let is_session =
+        whoami.as_ref().is_ok_and(|whoami| text_at(whoami, "/token/kind").as_deref() == Some("session"));
+    if is_session {
+        client.write(Method::DELETE, &["v1", "tokens", "current"], &[], Payload::Nothing).await?;
+    }
+    forget_token(config, &name)?;
+    change(config, |document| drop(context_of(document, &name).remove("token_file")))?;
+    session.print_done(&CONTEXT, &json!({"name": name}), "signed out");
+    Ok(())
+}
+
+/// Shows or changes what is chosen.
+pub(crate) fn choose(wish: &Use, session: &Session) -> Result<(), Failure> {
+    let Some(what) = &wish.what else {
+        let settings = &session.settings;
+        let chosen = json!({"name": settings.context, "url": shown_urls(settings), "env": settings.env});
+        match session.output(Output::Table) {
+            Output::Json => session.print_json(&chosen),
+            _ => {
+                let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+                session.screen.result(&format!(
+                    "{}/{}\n",
+                    or_none(&settings.context),
+                    or_none(&settings.env)
+                ));
+            }
+        }
+        return Ok(());
+    };
+    let config = config(session)?;
+    let (context, environment) = match what.split_once('/') {
+        Some((context, environment)) => (context, Some(environment)),
+        None => (what.as_str(), None),
+    };
+    let file = ConfigFile::at(config)?;
+    let name = match context {
+        "" => file
+            .current()
+            .ok_or_else(|| Failure::usage("no context is chosen", "name one: skep use CONTEXT"))?,
+        name => name,
+    };
+    file.context(name)?;
+    change(config, |document| {
+        document["current"] = value(name);
+        match environment {
+            Some("") => drop(context_of(document, name).remove("env")),
+            Some(environment) => context_of(document, name)["env"] = value(environment),
+            None => {}
+        }
+    })?;
+    session.print_done(&CONTEXT, &json!({"name": name}), "chosen");
+    Ok(())
+}
+
+pub(crate) fn run(command: Verbs<Verb>, session: &Session) -> Result<(), Failure> {
+    match command.verb.unwrap_or(Verb::Ls) {
+        Verb::Ls => {
+            let items = ConfigFile::at(config(session)?)?.listed();
+            session.print_list(&CONTEXT, &json!({"items": items}));
+            Ok(())
+        }
+        Verb::Show => {
+            show(session);
+            Ok(())
+        }
+        Verb::Rename { name, to } => rename(&name, &to, session),
+        Verb::Rm { name } => {
+            let config = config(session)?;
+            ConfigFile::at(config)?.context(&name)?;
+            forget_token(config, &name)?;
+            change(config, |document| {
+                if let Some(contexts) = document["contexts"].as_table_like_mut() {
+                    contexts.remove(&name);
+                }
+                if document.get("current").and_then(Item::as_str) == Some(&name) {
+                    document.remove("current");
+                }
+            })?;
+            session.print_done(&CONTEXT, &json!({"name": name}), "forgotten");
+            Ok(())
+        }
+    }
+}
+
+fn show(session: &Session) {
+    let settings = &session.settings;
+    let token = match &settings.token {
+        Some(TokenSource::File(file)) => file.display().to_string(),
+        Some(TokenSource::Value(_)) => "(a value)".into(),
+        None => "-".into(),
+    };
+    let ca_file = settings.ca_file.as_ref().map(|file| file.display().to_string());
+    let values = [
+        ("server", shown_urls(settings), &settings.origins.url),
+        ("token", token, &settings.origins.token),
+        ("ca-file", ca_file.unwrap_or_else(|| "-".into()), &settings.origins.ca_file),
+        ("environment", settings.env.clone().unwrap_or_else(|| "-".into()), &settings.origins.env),
+    ];
+    if session.output(Output::Table) == Output::Json {
+        let shown =
+            values.iter().map(|(what, is, from)| ((*what).to_owned(), json!({"value": is, "origin": from})));
+        return session.print_json(&Value::Object(shown.collect()));
+    }
+    let lines = values.iter().map(|(what, is, from)| format!("{what:<12}{is}  ({from})\n"));
+    session.screen.result(&lines.collect::<String>());
+}
+
+fn rename(name: &str, to: &str, session: &Session) -> Result<(), Failure> {
+    let config = config(session)?;
+    let file = ConfigFile::at(config)?;
+    file.context(name)?;
+    plain(to)?;
+    if file.knows(to) {
+        return Err(Failure::usage(
+            format!("there is a context named '{to}' already"),
+            "choose another name",
+        ));
+    }
+    let (from, into) = (token_file(config, name), token_file(config, to));
+    let has_token = from.exists();
+    if has_token {
+        fs::rename(&from, &into).map_err(writing(&into))?;
+    }
+    change(config, |document| {
+        let context = document["contexts"].as_table_like_mut().and_then(|contexts| contexts.remove(name));
+        let mut context = context.unwrap_or_else(|| Item::Table(Table::new()));
+        if has_token {
+            context["token_file"] = value(format!("tokens/{to}"));
+        }
+        document["contexts"][to] = context;
+        if document.get("current").and_then(Item::as_str) == Some(name) {
+            document["current"] = value(to);
+        }
+    })?;
+    session.print_done(&CONTEXT, &json!({"name": to}), &format!("was {name}"));
+    Ok(())
+}
+
+fn shown_urls(settings: &Settings) -> String {
+    let urls: Vec<_> = settings.managers.iter().map(|url| url.as_str().trim_end_matches('/')).collect();
+    if urls.is_empty() { "-".into() } else { urls.join(",") }
+}
+
+// ---- the files ----
+
+fn config(session: &Session) -> Result<&Path, Failure> {
+    let config = session.settings.config.as_deref();
+    config.ok_or_else(|| {
+        Failure::usage("there is no home directory with a configuration", "set SKEP_CONFIG_HOME")
+    })
+}
+
+/// A name of a context is a name of a file as well.
+fn plain(name: &str) -> Result<(), Failure> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    match !name.is_empty() && name.chars().all(allowed) {
+        true => Ok(()),
+        false => Err(Failure::usage(
+            format!("'{name}' cannot be the name of a context"),
+            "use letters, digits, '-' and '_': --context NAME",
+        )),
+    }
+}
+
+fn token_file(config: &Path, name: &str) -> PathBuf {
+    config.parent().unwrap_or(Path::new(".")).join("tokens").join(name)
+}
+
+fn forget_token(config: &Path, name: &str) -> Result<(), Failure> {
+    let file = token_file(config, name);
+    match fs::remove_file(&file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(writing(&file)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn context_of<'d>(document: &'d mut DocumentMut, name: &str) -> &'d mut Table {
+    let contexts = document.entry("contexts").or_insert_with(|| {
+        let mut contexts = Table::new();
+        contexts.set_implicit(true);
+        Item::Table(contexts)
+    });
+    let context = &mut contexts[name];
+    let table = std::mem::take(context).into_table().unwrap_or_default();
+    *context = Item::Table(table);
+    // It was made one just now.
+    context.as_table_mut().expect("is a table")
+}
+
+fn change(config: &Path, change: impl FnOnce(&mut DocumentMut)) -> Result<(), Failure> {
+    let text = match fs::read_to_string(config) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(source) => return Err(Failure::File { doing: format!("read {}", config.display()), source }),
+    };
+    let mut document: DocumentMut = text.parse().map_err(|error| {
+        Failure::usage(format!("{} is not TOML: {error}", config.display()), "mend it, or move it away")
+    })?;
+    change(&mut document);
+    keep_private(config, &document.to_string()).map_err(writing(config))
+}
+
+/// Writes a file at once or not at all, for nobody else to read.
+fn keep_private(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let beside = path.with_extension("part");
+    let _ = fs::remove_file(&beside);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&beside, path)
+}
+
+fn writing(path: &Path) -> impl FnOnce(io::Error) -> Failure + use<> {
+    let doing = format!("write {}", path.display());
+    move |source| Failure::File { doing, source }
+}
