@@ -28,6 +28,9 @@ mount|mount|to run hosts: their mounts
 static-busybox|busybox-static|to make the image of the examples without a registry
 strace|strace|to let a disk fail in tests
 curl|curl|to ask services and the API
+haproxy|haproxy|to test: managers behind a load balancer
+nginx|nginx-light|to test: a load balancer's configuration
+nginx-stream|libnginx-mod-stream|to test: a load balancer's configuration
 strace|strace|to measure: it makes the disk of one manager slow and counts what is synced
 setpriv|util-linux|to measure: what is started ends with the benchmark
 '
@@ -49,6 +52,7 @@ is_there() {
     libclang) [[ $(ldconfig -p) =~ libclang(-[0-9]+)?\.so ]] && compgen -G "$CLANG_HEADERS" >/dev/null ;;
     # ldd succeeds only for programs that need a loader, and a container without libraries has none.
     static-busybox) command -v busybox >/dev/null && ! ldd "$(command -v busybox)" >/dev/null 2>&1 ;;
+    nginx-stream) [[ -e /usr/lib/nginx/modules/ngx_stream_module.so ]] ;;
     *) command -v "$1" >/dev/null ;;
     esac
 }

@@ -3,7 +3,7 @@
 //! A route that is missing here is closed to everybody, and a test that walks the API's description says so.
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use axum::RequestPartsExt as _;
 use axum::extract::{MatchedPath, RawPathParams};
@@ -14,6 +14,7 @@ use skep_model::access::Permission::{self, *};
 use skep_model::access::{Caller, Scope, Verdict};
 use skep_model::{CLUSTER, Refusal, environment, operation};
 
+use crate::audit::Trail;
 use crate::problem::{DoorCode, Problem, Reply};
 use crate::{Api, auth, rest};
 
@@ -45,6 +46,8 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/livez", Open),
     ("GET", "/metrics", Cluster(ViewCluster)),
     ("GET", "/readyz", Open),
+    ("GET", "/v1/audit", Cluster(ViewAudit)),
+    ("GET", "/v1/audit/seals", Cluster(ViewAudit)),
     ("GET", "/v1/auth-providers", Open),
     ("GET", "/v1/cluster", Cluster(ViewCluster)),
     ("POST", "/v1/cluster/actions/rotate-certificates", Cluster(ManageCluster)),
@@ -203,6 +206,9 @@ pub(crate) async fn admit(api: &Api, parts: &mut Parts) -> Reply<Option<Caller>>
         return Ok(None);
     }
     let caller = auth::caller(api, &parts.headers).await?;
+    if let Some(trail) = parts.extensions.get::<Arc<Trail>>() {
+        trail.is_of(&caller);
+    }
     match access {
         // Even that a path does not exist is told only to those who may come in.
         None | Some(Some(Access::SignedIn)) => Ok(Some(caller)),

@@ -81,6 +81,10 @@ mod tests {
         }
         assert!(attempts.may_try("ann", Some(IpAddr::from([10, 0, 1, 0])), now).is_err());
         attempts.failed("ben", None, now + WINDOW);
-        assert_eq!(attempts.0.lock().unwrap().len(), 1, "what does not count any more is forgotten");
+        assert_eq!(
+            attempts.0.lock().expect("nobody has panicked").len(),
+            1,
+            "what does not count any more is forgotten"
+        );
     }
 }

@@ -5,6 +5,7 @@
 //! hash of its body; a key that comes back with another body is a mistake that is told.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
@@ -19,15 +20,17 @@ use serde::{Deserialize, Serialize};
 use skep_ledger::{Committed, Request, RequestId, Revision, Tx, transact};
 use skep_model::access::Caller;
 use skep_model::ids::OperationId;
-use skep_model::{CLUSTER, Ruling, operation};
+use skep_model::{CLUSTER, Ruling, audit, operation};
 use skep_sealing::SealingKey;
 use tokio::time::timeout;
 use utoipa::{IntoParams, IntoResponses};
 use uuid::Uuid;
 
 use crate::Api;
+use crate::audit::Trail;
 use crate::dress::At;
 use crate::extract::{Params, json};
+use crate::precondition::Precondition;
 use crate::problem::{DoorCode, Problem, Reply};
 use crate::rest::List;
 use crate::rest::operation::Operation;
@@ -55,14 +58,20 @@ pub(crate) struct Changing {
     dry_run: bool,
 }
 
-/// The header of a change.
+/// The headers of a change.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "describes a header; it is read in `Change::of`")]
+#[expect(dead_code, reason = "describes headers; they are read in `Change::of`")]
 pub(crate) struct Keyed {
     /// Repeating a request with the same key changes things once, for 24 hours.
     #[param(rename = "Idempotency-Key", required = false)]
     key: String,
+    /// Only if the object that the path names is still of this revision, in quotes; `*`: only if it is there.
+    #[param(rename = "If-Match", required = false)]
+    matching: String,
+    /// `*`: only if the object that the path names is not there yet.
+    #[param(rename = "If-None-Match", required = false)]
+    absent: String,
 }
 
 /// What a wish is answered with, for the description of the API.
@@ -87,6 +96,8 @@ pub(crate) struct Change {
     body: BodyHash,
     by: Caller,
     from: Option<IpAddr>,
+    trail: Option<Arc<Trail>>,
+    precondition: Option<Precondition>,
 }
 
 type BodyHash = [u8; SHA256_OUTPUT_LEN];
@@ -163,11 +174,13 @@ impl Change {
         // Auth stands before every handler of a change; without it nobody has asked.
         let by = parts.extensions.get::<Caller>().cloned().ok_or_else(Problem::unauthenticated)?;
         let from = parts.extensions.get::<ClientAddress>().map(|ClientAddress(address)| *address);
+        let precondition = Precondition::of(parts).await?;
+        let trail = parts.extensions.get::<Arc<Trail>>().cloned();
         let id = match key(parts)? {
             Some(key) => request_id(&[&by.principal, parts.method.as_str(), parts.uri.path(), &key]),
             None => Uuid::now_v7().into_bytes(),
         };
-        Ok(Change { id, dry_run, body: hash(body), by, from })
+        Ok(Change { id, dry_run, body: hash(body), by, from, trail, precondition })
     }
 
     /// Who asks.
@@ -188,6 +201,15 @@ impl Change {
     /// With nothing remembered of its body that could be guessed at: there is a secret in it.
     pub(crate) fn concealed(self, sealing: &SealingKey) -> Change {
         Change { body: sealing.fingerprint(&self.body), ..self }
+    }
+
+    /// Has whoever asks said what the object must be like?
+    pub(crate) fn has_precondition(&self) -> bool {
+        self.precondition.is_some()
+    }
+
+    fn insist(&self, tx: &mut Tx<'_>) -> Ruling<()> {
+        self.precondition.as_ref().map_or(Ok(()), |precondition| precondition.insist(tx))
     }
 
     pub(crate) fn is_dry_run(&self) -> bool {
@@ -253,7 +275,7 @@ impl Api {
         rule: impl FnMut(&mut Tx<'_>) -> Ruling<Started> + Send,
     ) -> Reply<Response> {
         if change.dry_run {
-            let rehearsed = self.rehearse(rule).await?;
+            let rehearsed = self.rehearse(change, rule).await?;
             let shown = |operation| Operation::new(operation, 0, rehearsed.children_of(&operation.id));
             let items = rehearsed.operations.iter().map(shown).collect();
             return Ok(List::at(rehearsed.revision, items).into_response());
@@ -278,7 +300,7 @@ impl Api {
         D: Serialize,
     {
         if change.dry_run {
-            let rehearsed = self.rehearse(rule).await?;
+            let rehearsed = self.rehearse(change, rule).await?;
             let (_, document) = shown(&rehearsed.answer, 0);
             return Ok(At(rehearsed.revision, Json(document)).into_response());
         }
@@ -297,9 +319,19 @@ impl Api {
         A: Serialize + DeserializeOwned + Send,
     {
         let request = Request { id: RequestId::from_bytes(change.id), fence: None };
-        let decide =
-            |tx: &mut Tx<'_>| -> Ruling<_> { Ok(Remembered { body: change.body, answer: rule(tx)? }) };
+        let decide = |tx: &mut Tx<'_>| -> Ruling<_> {
+            change.insist(tx)?;
+            let answer = rule(tx)?;
+            if let Some(trail) = &change.trail {
+                let entry = trail.entry_about(self.parts.cluster.node_name(), tx.now(), &answer)?;
+                audit::record(tx, &entry);
+            }
+            Ok(Remembered { body: change.body, answer })
+        };
         let committed = transact(self.ledger(), request, decide).await?;
+        if let Some(trail) = &change.trail {
+            trail.is_written();
+        }
         let Remembered { body, answer } = committed.answer;
         if body != change.body {
             let detail = "this Idempotency-Key was used for a request with another body";
@@ -311,10 +343,12 @@ impl Api {
     /// Lets a rule decide on the newest state and forgets what it wrote.
     pub(crate) async fn rehearse<A>(
         &self,
+        change: &Change,
         mut rule: impl FnMut(&mut Tx<'_>) -> Ruling<A> + Send,
     ) -> Reply<Rehearsed<A>> {
         let view = self.ledger().fresh_view().await?;
         let mut tx = Tx::new(&view, self.ledger().now());
+        change.insist(&mut tx)?;
         let answer = rule(&mut tx)?;
         let all = tx.list::<operation::Operation>(CLUSTER)?;
         let written_here = all.into_iter().filter(|stored| stored.revision == 0);

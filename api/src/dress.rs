@@ -1,15 +1,17 @@
 //! The outermost layer: every answer leaves with the headers that every answer has, and problems get their body here.
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, header};
+use serde::Serialize;
 use skep_ledger::Revision;
 use uuid::Uuid;
 
 use crate::problem::Problem;
-use crate::{Api, freshness};
+use crate::{Api, freshness, precondition};
 
 /// The newest change that the answer knows of.
 const REVISION: HeaderName = HeaderName::from_static("skep-revision");
@@ -19,6 +21,21 @@ const EPOCH: HeaderName = HeaderName::from_static("skep-epoch");
 const NODE: HeaderName = HeaderName::from_static("skep-node");
 /// Finds the request in that manager's log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("skep-request-id");
+
+/// What browsers and caches are told: answers are nobody else's, nothing of them is run, shown in a frame or guessed at, and this
+/// name is asked over TLS only (OWASP, "REST Security Cheat Sheet").
+const GUARDS: [(HeaderName, &str); 6] = [
+    (header::CACHE_CONTROL, "private, no-cache"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+];
+
+/// Finds the request in the manager's log.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(pub(crate) String);
 
 /// An answer that is true at a revision.
 pub(crate) struct At<T>(pub(crate) Revision, pub(crate) T);
@@ -30,9 +47,21 @@ impl<T: IntoResponse> IntoResponse for At<T> {
     }
 }
 
+/// One object, true at a revision, with the tag of its own.
+pub(crate) struct One<T>(pub(crate) Revision, pub(crate) Revision, pub(crate) T);
+
+impl<T: Serialize> IntoResponse for One<T> {
+    fn into_response(self) -> Response {
+        let One(at, own, document) = self;
+        At(at, ([(header::ETAG, precondition::tag(own))], Json(document))).into_response()
+    }
+}
+
 /// Gives the request an id and the answer its headers.
-pub(crate) async fn dress(State(api): State<Api>, request: Request, next: Next) -> Response {
+pub(crate) async fn dress(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let id = Uuid::now_v7().to_string();
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let known = request.headers().get(header::IF_NONE_MATCH).filter(|_| request.method().is_safe()).cloned();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = next.run(request).await;
     if let Some(mut problem) = response.extensions_mut().remove::<Box<Problem>>() {
@@ -45,10 +74,14 @@ pub(crate) async fn dress(State(api): State<Api>, request: Request, next: Next) 
         }
         write(&mut response, &problem);
     }
+    precondition::spare_what_is_known(known.as_ref(), &mut response);
     tracing::debug!(request.id = id, %method, path, status = response.status().as_u16(), "a request was answered");
     let headers = response.headers_mut();
     if !headers.contains_key(REVISION) {
         headers.insert(REVISION, HeaderValue::from(*api.ledger().feed().latest().borrow()));
+    }
+    for (name, value) in GUARDS {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     headers.insert(EPOCH, HeaderValue::from(api.parts.cluster.epoch()));
     freshness::describe(&api, headers);

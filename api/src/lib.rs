@@ -2,9 +2,9 @@
 //! may come in.
 //!
 //! ```text
-//!   request ─► dress (request id, headers, problems) ─► auth (who) ─► access (may they) ─► rest/<noun> ─┬─► a view       (reads)
-//!                                                                                                      ├─► transact     (wishes)
-//!                                                                                                      └─► hub ─► engine (tasks, images)
+//!   request ─► dress (request id, headers, problems) ─► audit ─► auth (who) ─► access (may they) ─► rest/<noun> ─┬─► a view       (reads)
+//!                                                                                                                ├─► transact     (wishes)
+//!                                                                                                                └─► hub ─► engine (tasks, images)
 //! ```
 //!
 //! A door decides nothing: it parses once into what a rule of `skep-model` takes, asks the ledger, and shows what
@@ -13,6 +13,7 @@
 
 mod access;
 mod attempts;
+mod audit;
 mod auth;
 mod change;
 mod cluster;
@@ -23,6 +24,7 @@ mod grpc;
 mod metrics;
 mod notes;
 mod openapi;
+mod precondition;
 pub mod problem;
 mod provider;
 mod rest;
@@ -78,6 +80,7 @@ pub struct Api {
     parts: Arc<Parts>,
     diagnoses: rest::diagnosis::Running,
     attempts: attempts::Attempts,
+    collected: audit::Collected,
     notes: notes::Notes,
 }
 
@@ -88,8 +91,15 @@ impl Api {
             parts: Arc::new(parts),
             diagnoses: rest::diagnosis::Running::default(),
             attempts: attempts::Attempts::default(),
+            collected: audit::Collected::default(),
             notes: notes::Notes::default(),
         }
+    }
+
+    /// Writes down what is collected beside requests, as long as the process lives.
+    pub fn keep_books(self) {
+        tokio::spawn(self.clone().keep_notes());
+        tokio::spawn(self.keep_audit());
     }
 
     fn ledger(&self) -> &dyn Ledger {
@@ -106,6 +116,7 @@ pub fn router(api: Api) -> Router {
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
         .layer(from_fn_with_state(api.clone(), freshness::require))
         .layer(from_fn_with_state(api.clone(), auth::require))
+        .layer(from_fn_with_state(api.clone(), audit::follow))
         .layer(from_fn_with_state(api.clone(), dress::dress))
         .with_state(api.clone())
         .merge(grpc::routes(api.clone()))

@@ -40,7 +40,7 @@ impl Notes {
 
 impl Api {
     /// Writes down what was collected, for ever.
-    pub async fn keep_notes(self) {
+    pub(crate) async fn keep_notes(self) {
         let mut due = interval(COLLECTED_FOR);
         // The first is due at once, and nothing was used yet.
         due.tick().await;

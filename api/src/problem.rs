@@ -18,6 +18,7 @@ use skep_model::recipe::RecipeError;
 use utoipa::{IntoResponses, ToSchema};
 
 use crate::cluster::MemberRefusal;
+use crate::precondition;
 
 /// How long a client should wait before it asks again when there is no leader: elections take about a second.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -333,6 +334,8 @@ const REFUSED_WITH: &[(&str, StatusCode)] = &[
     ("SKP-1308", StatusCode::CONFLICT),
     ("SKP-1309", StatusCode::CONFLICT),
     ("SKP-1310", StatusCode::CONFLICT),
+    ("SKP-1311", StatusCode::PRECONDITION_FAILED),
+    ("SKP-1312", StatusCode::PRECONDITION_REQUIRED),
     ("SKP-1321", StatusCode::CONFLICT),
     ("SKP-1322", StatusCode::CONFLICT),
     ("SKP-1323", StatusCode::CONFLICT),
@@ -577,6 +580,12 @@ impl IntoResponse for Box<Problem> {
             }
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
                 response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+            }
+            StatusCode::PRECONDITION_FAILED => {
+                let revision = self.params.get("revision").and_then(Value::as_u64);
+                response
+                    .headers_mut()
+                    .extend(revision.map(|revision| (header::ETAG, precondition::tag(revision))));
             }
             _ => {}
         }

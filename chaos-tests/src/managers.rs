@@ -35,8 +35,17 @@ impl Managers {
         Managers::found_at(free_addresses(count)?)
     }
 
+    /// As [`Managers::found`]; each of them says for so long that it is about to stop, before it does.
+    pub fn found_with_notice(count: usize, seconds: u32) -> Result<Managers> {
+        Managers::of(free_addresses(count)?, seconds)
+    }
+
     /// Founds a cluster with a manager at each of these addresses of this machine.
     pub fn found_at(addresses: Vec<String>) -> Result<Managers> {
+        Managers::of(addresses, 0)
+    }
+
+    fn of(addresses: Vec<String>, notice_seconds: u32) -> Result<Managers> {
         let (dir, binary) = (tempfile::tempdir().context("making a folder")?, skep()?);
         let count = addresses.len();
         let mut init = Command::new(&binary);
@@ -51,7 +60,7 @@ impl Managers {
         let running = (0..count).map(|_| None).collect();
         let mut managers = Managers { dir, binary, addresses, running };
         for number in 1..=count {
-            managers.listen_on_own_address(number)?;
+            managers.settle(number, notice_seconds)?;
             managers.start(number)?;
         }
         managers.wait_for("a leader", || Ok(managers.leader()?.map(drop)))?;
@@ -159,12 +168,12 @@ impl Managers {
     }
 
     /// `skep init` writes for machines of their own; here they share one.
-    fn listen_on_own_address(&self, number: usize) -> Result<()> {
+    fn settle(&self, number: usize, notice_seconds: u32) -> Result<()> {
         let path = self.data_dir(number).join("server.toml");
         let text = fs::read_to_string(&path).context("reading a configuration")?;
         let text = text
             .replace("0.0.0.0:", &format!("{}:", self.addresses[number - 1]))
-            .replace("drain_delay_secs = 10", "drain_delay_secs = 0");
+            .replace("drain_delay_secs = 10", &format!("drain_delay_secs = {notice_seconds}"));
         fs::write(&path, text).context("writing a configuration")
     }
 

@@ -63,11 +63,13 @@ fn a_host_whose_engine_or_agent_dies_while_it_is_made_says_so_and_is_made_once()
             Ok((making["state"] == "waiting" && message.contains(said)).then_some(()))
         })
         .unwrap_or_else(|error| panic!("{error:#}: {}", steps::told(&making(&lab, name))));
-        again.start().expect("a supervisor starts it again");
-        lab.wait_for(
-            "the host to be made",
-            || Ok((making(&lab, name)["state"] == "succeeded").then_some(())),
-        )
+        lab.wait_for("the host to be made", || {
+            // As a supervisor: an engine that comes too early for what the one before has left behind ends once more.
+            if lab.on_host(id, part)?.is_none() {
+                again.start()?;
+            }
+            Ok((making(&lab, name)["state"] == "succeeded").then_some(()))
+        })
         .unwrap_or_else(|error| panic!("{error:#}: {}", steps::told(&making(&lab, name))));
     }
     assert_eq!((lab.engines(), lab.agents(), lab.namespaces()), (3, 3, 3));

@@ -21,7 +21,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER,
+};
 use reqwest::{Method, Response, Url};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
@@ -93,6 +95,8 @@ pub(crate) enum Payload<'a> {
     /// Nothing, and the answer may take as long as the work does.
     Patience,
     Json(&'a Value),
+    /// Only if the object is still of this revision; `None`: only if it is not there.
+    JsonIf(&'a Value, Option<u64>),
     /// Perhaps something, and the connection becomes frames.
     Frames(Option<&'a Value>),
     /// Opened anew for each try; the answer may take as long as the work does.
@@ -380,6 +384,10 @@ impl Exchange<'_> {
             Payload::Nothing | Payload::Patience => request,
             Payload::Frames(body) => frames::ask(request, *body),
             Payload::Json(value) => request.json(value),
+            Payload::JsonIf(value, Some(revision)) => {
+                request.header(IF_MATCH, format!("\"{revision}\"")).json(value)
+            }
+            Payload::JsonIf(value, None) => request.header(IF_NONE_MATCH, "*").json(value),
             Payload::Stream(open) => {
                 let body = open()
                     .map_err(|source| Failure::File { doing: "read the file to send".into(), source })?;

@@ -82,7 +82,7 @@ pub enum Verb {
     Ls,
     /// Show where what is in effect comes from
     #[command(
-        before_long_help = "Examples:\n  skep context show\n  SKEP_URL=https://other:8443 skep context show",
+        before_long_help = "Examples:\n  skep context show\n  skep context show --url https://other:8443",
         after_long_help = exit::help(&[exit::Exit::Done, exit::Exit::Usage])
     )]
     Show,

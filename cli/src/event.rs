@@ -43,6 +43,15 @@ pub struct Watch {
 
 pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), Failure> {
     let Verb::Watch(watch) = command.verb.unwrap_or(Verb::Watch(Watch::default()));
+    follow(watch, session).await
+}
+
+/// Prints what is done, as it is written down.
+pub(crate) async fn follow_audit(session: &Session) -> Result<(), Failure> {
+    follow(Watch { topics: vec!["audit".into()], ..Watch::default() }, session).await
+}
+
+async fn follow(watch: Watch, session: &Session) -> Result<(), Failure> {
     let mut follower = Follower {
         session,
         topics: watch.topics.join(","),
@@ -104,7 +113,12 @@ impl Follower<'_> {
         self.seen = event.id.as_deref().and_then(|id| id.parse().ok()).or(self.seen);
         match event.name.as_str() {
             "put" | "delete" => {
-                self.print(&stream.document(event)?);
+                let document = stream.document(event)?;
+                // An entry of the audit was told when it was written; that a seal covers it is no news.
+                if !document["object"]["seal"].is_null() {
+                    return Ok(());
+                }
+                self.print(&document);
                 self.left = self.left.map(|left| left.saturating_sub(1));
             }
             "reset" => self.session.screen.note(&format!(
@@ -140,6 +154,12 @@ fn sentence(document: &Value) -> String {
     let revision = text_at(document, "/revision").unwrap_or_default();
     let mut words = vec![format!("{revision:>8}"), reference(document)];
     words.extend(text_at(document, "/object/metadata/env").map(|env| format!("({env})")));
+    if document["kind"] == "AuditEntry" {
+        let parts = ["/object/at", "/object/principal", "/object/outcome", "/object/call", "/object/code"];
+        let parts = parts.iter().filter_map(|pointer| text_at(document, pointer));
+        words = parts.filter(|part| !part.is_empty()).map(|part| clean(&part)).collect();
+        return words.join(" ");
+    }
     if document["event"] == "delete" {
         words.push("is gone".into());
         return words.join(" ");

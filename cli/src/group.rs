@@ -38,7 +38,7 @@ pub enum Verb {
     Ls,
     /// Make a group with nobody in it
     #[command(
-        before_long_help = "Examples:\n  skep group create dev\n  skep group create dev --description 'Who writes the applications'",
+        before_long_help = "Examples:\n  skep group create dev\n  skep group create dev --description applications",
         after_long_help = exit::help(exit::WRITES)
     )]
     Create {

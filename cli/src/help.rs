@@ -14,7 +14,7 @@ const TOPICS: &[Topic] = &[Topic { name: "exit-codes", text: exit::topic }];
 /// The text of `skep help WORDS…` for a program with these commands: a topic, or the long help of a command.
 ///
 /// Returns what is wrong if the words are neither.
-pub fn help(root: &mut clap::Command, words: &[String]) -> Result<String, String> {
+pub(crate) fn help(root: &mut clap::Command, words: &[String]) -> Result<String, String> {
     if let [word] = words
         && let Some(topic) = TOPICS.iter().find(|topic| topic.name == word)
     {

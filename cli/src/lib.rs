@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on may panic"))]
 
 mod about;
+mod audit;
 mod client;
 mod cluster;
 mod context;
@@ -15,6 +16,7 @@ mod driver;
 mod env;
 mod event;
 mod exit;
+mod explain;
 mod failure;
 mod flags;
 mod group;
@@ -22,6 +24,8 @@ mod help;
 mod host;
 mod image;
 mod input;
+mod itself;
+mod lb_config;
 mod manager;
 mod member;
 mod noun;
@@ -61,7 +65,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub use cluster::Recover;
 pub use exit::{EXIT_CODES, Exit, Meaning, exit_codes_page};
 pub use flags::{Consistency, GlobalFlags, Output, ProgressStyle};
-pub use help::help;
+pub use itself::told_by_itself;
 pub use reference::reference_page;
 pub use screen::Screen;
 pub use settings::Variables;
@@ -126,6 +130,9 @@ pub enum Command {
     /// Events: what changes, as it happens
     #[command(visible_alias = "events", after_long_help = exit::help(exit::READS))]
     Event(Verbs<event::Verb>),
+    /// The audit: who has done what, and who was not allowed to
+    #[command(after_long_help = exit::help(exit::READS))]
+    Audit(Verbs<audit::Verb>),
     /// Checks: what is wrong, why, and what helps
     Doctor(doctor::Doctor),
     /// Users: people with an account
@@ -165,6 +172,37 @@ pub enum Command {
     /// Contexts: servers, and who one is there
     #[command(visible_alias = "contexts", after_long_help = exit::help(&[Exit::Done, Exit::Usage]))]
     Context(Verbs<context::Verb>),
+    /// Print a configuration for a load balancer in front of the managers
+    #[command(
+        before_long_help = "Examples:\n  skep lb-config haproxy > haproxy.cfg\n  skep lb-config haproxy --listen 10.0.0.5:443 --balancer-ca-file /etc/haproxy/skep-ca.pem\n  skep lb-config nginx --listen 0.0.0.0:443",
+        after_long_help = exit::help(exit::READS)
+    )]
+    LbConfig(lb_config::LbConfig),
+    /// Explain an error or a finding: what it means and what helps; works without a server
+    #[command(
+        before_long_help = "Examples:\n  skep explain SKP-1203\n  skep explain SKF-104",
+        after_long_help = exit::help(&[Exit::Done, Exit::Usage])
+    )]
+    Explain(explain::Explain),
+    /// Print a script that completes commands in a shell
+    #[command(
+        before_long_help = "Examples:\n  skep completion bash > /etc/bash_completion.d/skep\n  skep completion zsh > ~/.zfunc/_skep",
+        after_long_help = exit::help(&[Exit::Done, Exit::Usage])
+    )]
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages
+    #[command(
+        before_long_help = "Examples:\n  skep man --dir /usr/local/share/man/man1",
+        after_long_help = exit::help(&[Exit::Done, Exit::Usage])
+    )]
+    Man {
+        /// The folder to write into
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        dir: std::path::PathBuf,
+    },
     /// Show whose token is used, and what they may
     #[command(before_long_help = "Examples:\n  skep whoami", after_long_help = exit::help(exit::READS))]
     Whoami,
@@ -242,8 +280,17 @@ pub async fn run_until(
     screen: Screen,
     interrupt: impl Future<Output = ()>,
 ) -> u8 {
-    if let Command::Help { words } = &command {
-        return print_help(words, &screen);
+    if let Some(told) = told_by_itself(&mut ClientLine::command(), &command) {
+        return match told {
+            Ok(text) => {
+                screen.result(&text);
+                Exit::Done as u8
+            }
+            Err(what) => {
+                screen.note(&Failure::usage(what, "see all commands with: skep --help").text());
+                Exit::Usage as u8
+            }
+        };
     }
     let settings = ConfigFile::load(&variables).and_then(|file| match &command {
         Command::Login(login) => login.settings(&flags, &variables, &file),
@@ -286,6 +333,7 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Snapshot(command) => snapshot::run(command, session).await,
         Command::Operation(command) => operation::run(command, session).await,
         Command::Event(command) => event::run(command, session).await,
+        Command::Audit(command) => audit::run(command, session).await,
         Command::Doctor(command) => doctor::run(command, session).await,
         Command::User(command) => user::run(command, session).await,
         Command::Group(command) => group::run(command, session).await,
@@ -297,20 +345,9 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Context(command) => context::run(command, session),
         Command::Whoami => about::whoami(session).await,
         Command::Version => about::version(session).await,
-        // Needs no session; `run_until` has answered it.
-        Command::Help { .. } => Ok(()),
-    }
-}
-
-fn print_help(words: &[String], screen: &Screen) -> u8 {
-    match help(&mut ClientLine::command(), words) {
-        Ok(text) => {
-            screen.result(&format!("{}\n", text.trim_end()));
-            Exit::Done as u8
-        }
-        Err(what) => {
-            screen.note(&Failure::usage(what, "see all commands with: skep --help").text());
-            Exit::Usage as u8
-        }
+        Command::LbConfig(command) => lb_config::run(command, session).await,
+        Command::Explain(command) => explain::run(&command, session),
+        // They need no session; `run_until` has answered them.
+        Command::Help { .. } | Command::Completion { .. } | Command::Man { .. } => Ok(()),
     }
 }

@@ -8,8 +8,8 @@ use crate::session::Session;
 use crate::table::Column;
 use crate::value::text_at;
 use crate::{
-    cluster, driver, env, group, host, image, manager, member, operation, orphan, registration, registry,
-    role, snapshot, stack, task, template, token, user,
+    audit, cluster, driver, env, group, host, image, manager, member, operation, orphan, registration,
+    registry, role, snapshot, stack, task, template, token, user,
 };
 
 /// A kind of thing that can be listed.
@@ -58,6 +58,7 @@ pub(crate) const NOUNS: &[&Noun] = &[
     &role::ROLE,
     &member::MEMBER,
     &token::TOKEN,
+    &audit::AUDIT,
 ];
 
 impl Noun {

@@ -71,7 +71,14 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
         Verb::Set { name, permissions, description } => {
             let body = json!({"spec": {"description": description, "permissions": permissions}});
             let path = ROLE.at(&[ROLE.named(&name)?], session)?;
-            let role = session.client()?.write(Method::PUT, &path, &[], Payload::Json(&body)).await?;
+            let client = session.client()?;
+            // Somebody else may change it at the same moment; then they are not overwritten unseen.
+            let seen = match client.get(&path, &[]).await {
+                Ok(role) => role.pointer("/metadata/revision").and_then(Value::as_u64),
+                Err(Failure::Refused(refusal)) if refusal.status == 404 => None,
+                Err(failure) => return Err(failure),
+            };
+            let role = client.write(Method::PUT, &path, &[], Payload::JsonIf(&body, seen)).await?;
             session.print_done(&ROLE, &role, "set");
             Ok(())
         }

@@ -8,6 +8,7 @@
 //! `swarm`), the scheduler writes decisions ([`operation`]). No field has two authors.
 
 pub mod access;
+pub mod audit;
 pub mod balance;
 pub mod differences;
 pub mod doctor;

@@ -315,6 +315,22 @@ pub enum Refusal {
         /// What of it.
         permission: String,
     },
+    /// What a change depends on is not so.
+    #[error("{what} {}, so nothing was changed", is_of_revision(.revision))]
+    PreconditionFailed {
+        /// Kind and name of the thing.
+        what: String,
+        /// The revision that it is of; absent if there is no such thing.
+        revision: Option<u64>,
+    },
+    /// Changing it without having seen it is how one undoes what others did.
+    #[error("the {what} '{name}' is there already: say which revision of it you have seen")]
+    PreconditionRequired {
+        /// Without article: "role".
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// Something else still needs it.
     #[error("the {what} '{name}' is in use: {by} has it")]
     InUse {
@@ -355,6 +371,8 @@ impl Refusal {
         ("SKP-1308", "WRONG_STATE"),
         ("SKP-1309", "IN_USE"),
         ("SKP-1310", "LAST_ADMINISTRATOR"),
+        ("SKP-1311", "PRECONDITION_FAILED"),
+        ("SKP-1312", "PRECONDITION_REQUIRED"),
         ("SKP-1321", "NOT_AN_ORPHAN"),
         ("SKP-1322", "NO_DRIVER"),
         ("SKP-1323", "CANNOT_BE_SPARED"),
@@ -403,6 +421,8 @@ impl Refusal {
             Refusal::WrongState { .. } => "SKP-1308",
             Refusal::InUse { .. } => "SKP-1309",
             Refusal::LastAdministrator => "SKP-1310",
+            Refusal::PreconditionFailed { .. } => "SKP-1311",
+            Refusal::PreconditionRequired { .. } => "SKP-1312",
             Refusal::NotAnOrphan { .. } => "SKP-1321",
             Refusal::NoDriver { .. } => "SKP-1322",
             Refusal::CannotBeSpared { .. } => "SKP-1323",
@@ -512,12 +532,24 @@ impl Refusal {
             Refusal::BuiltIn { name, .. } => {
                 Some(format!("export it, give it another name, import that: skep template export {name}"))
             }
-            Refusal::BeyondOwn { .. } => Some("ask somebody who may, or give a role with less in it: skep role ls".into()),
+            Refusal::PreconditionRequired { .. } => {
+                Some("look at it, and send its ETag as If-Match; If-None-Match: * makes it only if it is new".into())
+            }
+            Refusal::PreconditionFailed { .. } => Some("look at it again, then decide anew".into()),
+            Refusal::Outdated { .. } => Some("look at it again, then decide anew".into()),
+            _ => self.hint_about_people().or_else(|| self.hint_about_a_swarm()),
+        }
+    }
+
+    fn hint_about_people(&self) -> Option<String> {
+        match self {
+            Refusal::BeyondOwn { .. } => {
+                Some("ask somebody who may, or give a role with less in it: skep role ls".into())
+            }
             Refusal::LastAdministrator => {
                 Some("make somebody else an administrator first: skep user create NAME --admin".into())
             }
-            Refusal::Outdated { .. } => Some("look at it again, then decide anew".into()),
-            _ => self.hint_about_a_swarm(),
+            _ => None,
         }
     }
 
@@ -555,6 +587,10 @@ impl Refusal {
             _ => None,
         }
     }
+}
+
+fn is_of_revision(revision: &Option<u64>) -> String {
+    revision.map_or_else(|| "is not there".to_owned(), |revision| format!("is of revision {revision}"))
 }
 
 fn in_scope(scope: &Option<String>) -> String {

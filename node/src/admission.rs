@@ -164,7 +164,8 @@ impl Members {
     fn welcome(&self, csr_pem: &str, number: u64, node: &ManagerNode) -> Result<Joined, pki::PkiError> {
         let identity = self.identity.now();
         let api = node.api_url.trim_start_matches("https://").to_owned();
-        let addresses = [node.peer_address.clone(), api];
+        let mut addresses = vec![node.peer_address.clone(), api];
+        addresses.extend(identity.shared_names()?);
         Ok(Joined {
             node: number,
             name: node.name.clone(),

@@ -38,6 +38,9 @@ pub(crate) struct Init {
     /// A founding manager and the address at which others reach it; 1, 3, 5 or 7 times
     #[arg(long = "manager", value_name = "NAME=ADDRESS", required = true)]
     managers: Vec<String>,
+    /// A name under which clients reach all managers, such as a load balancer's; may be repeated
+    #[arg(long = "name", value_name = "NAME")]
+    names: Vec<String>,
     /// The folder in which each manager's data folder is written; must not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -62,6 +65,8 @@ pub(crate) struct Founding {
     pub(crate) cluster: String,
     pub(crate) timing: TimingPreset,
     pub(crate) drain_delay_secs: u64,
+    /// Names of all managers together, such as a load balancer's.
+    pub(crate) names: Vec<String>,
     pub(crate) local_root: PathBuf,
     /// Set if the cluster is restored from a backup.
     pub(crate) inherited: Option<Inherited>,
@@ -82,6 +87,7 @@ impl Founding {
             cluster: cluster.to_owned(),
             timing: TimingPreset::Lan,
             drain_delay_secs: 10,
+            names: vec![],
             local_root: "/var/lib/skep-local".into(),
             inherited: None,
         }
@@ -92,7 +98,7 @@ impl Init {
     pub(crate) fn run(self) -> Result<()> {
         let managers = founders(&self.managers)?;
         let timing = if self.wan { TimingPreset::Wan } else { TimingPreset::Lan };
-        let founding = Founding { timing, ..Founding::of(&new_cluster_id()) };
+        let founding = Founding { timing, names: self.names, ..Founding::of(&new_cluster_id()) };
         if self.out.exists() {
             bail!("{} exists already; nothing was written", self.out.display());
         }
@@ -175,8 +181,8 @@ pub(crate) fn found(out: &Path, founding: &Founding, managers: &[FoundingManager
         .collect();
     let mut first = founding.inherited.as_ref().map(|inherited| inherited.authority.clone());
     for (manager, node) in managers.iter().zip(first_node..) {
-        let addresses: Vec<String> =
-            [manager.peer.ip(), manager.api.ip()].iter().map(ToString::to_string).collect();
+        let own = [manager.peer.ip(), manager.api.ip()].map(|address| address.to_string());
+        let addresses: Vec<String> = own.into_iter().chain(founding.names.iter().cloned()).collect();
         let identity = match &first {
             None => Identity::create(&founding.cluster, node, &addresses)?,
             Some(first) => first.for_manager(node, &addresses)?,
@@ -257,6 +263,7 @@ mod tests {
         let out = dir.path().join("founders");
         let init = Init {
             managers: ["m1=10.0.0.1", "m2=10.0.0.2", "m3=10.0.0.3"].map(String::from).into(),
+            names: vec!["skep.example.com".into()],
             out: out.clone(),
             wan: false,
         };
@@ -264,6 +271,11 @@ mod tests {
         let identities: Vec<_> =
             ["m1", "m2", "m3"].iter().map(|name| Identity::load(&out.join(name)).expect("loads")).collect();
         assert!(identities.iter().all(|identity| identity.ca_pem == identities[0].ca_pem));
+        assert!(
+            identities
+                .iter()
+                .all(|identity| { identity.shared_names().expect("reads") == ["skep.example.com"] })
+        );
         let nodes: Vec<_> =
             identities.iter().map(|identity| identity.node().expect("is a manager's")).collect();
         assert_eq!(nodes, [1, 2, 3]);
@@ -287,7 +299,7 @@ mod tests {
         ] {
             let out = dir.path().join("founders");
             let managers = managers.into_iter().map(String::from).collect();
-            assert!(Init { managers, out: out.clone(), wan: false }.run().is_err());
+            assert!(Init { managers, names: vec![], out: out.clone(), wan: false }.run().is_err());
             assert!(!out.exists());
         }
     }

@@ -79,19 +79,10 @@ fn main() -> ExitCode {
                 log_to_stderr();
                 return agent.run().await;
             }
-            Command::Client(skep_cli::Command::Help { words }) => {
-                return match skep_cli::help(&mut Cli::command(), &words) {
-                    Ok(text) => {
-                        println!("{text}");
-                        ExitCode::SUCCESS
-                    }
-                    Err(text) => {
-                        eprintln!("{text}");
-                        ExitCode::from(2)
-                    }
-                };
-            }
             Command::Client(command) => {
+                if let Some(told) = skep_cli::told_by_itself(&mut Cli::command(), &command) {
+                    return said(told);
+                }
                 return match (command.recover(), command.restore()) {
                     (Some(recover), _) => recover::run(recover, &cli.flags).await,
                     (_, Some(restore)) => restore::run(restore, &cli.flags),
@@ -104,6 +95,21 @@ fn main() -> ExitCode {
             Err(error) => failed(&error),
         }
     })
+}
+
+fn said(told: Result<String, String>) -> ExitCode {
+    use std::io::Write as _;
+    match told {
+        Ok(text) => {
+            // A reader that has had enough is no failure.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(text) => {
+            eprintln!("error: {text}");
+            ExitCode::from(2)
+        }
+    }
 }
 
 /// A manager leaves a processor to its own agreement thread; a client waits more than it works.

@@ -231,7 +231,7 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
         spool: spool(data)?,
         sealing: sealing.clone(),
     });
-    tokio::spawn(api.clone().keep_notes());
+    api.clone().keep_books();
     let api_port = ports::serve_api(api_listener, &live, skep_api::router(api))?;
     let world = RealWorld::new(&drivers, hub, invitation(identity, managers), sealing);
     tokio::spawn(skep_scheduler::run(ledger.clone(), Arc::new(world), me.name.clone(), replica.leadership()));

@@ -103,6 +103,22 @@ impl Disk {
         Ok(())
     }
 
+    /// Notes that so many votes are durable.
+    pub(crate) fn votes_are_durable(&self, votes: u64) {
+        self.mark.advance_votes(votes);
+    }
+
+    /// Refuses if the database has fewer votes than were acknowledged as durable.
+    pub(crate) fn refuse_lost_votes(&self, found: u64) -> Result<()> {
+        match self.mark.votes() {
+            Some(durable) if durable > found => Err(StorageError::Corrupt {
+                doing: "open the database",
+                detail: format!("it has {found} votes, but {durable} were acknowledged as durable"),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Takes a step that changes the disk. If it fails, the store stops for good.
     pub(crate) fn step<T>(&self, doing: &'static str, step: impl FnOnce() -> Result<T>) -> Result<T> {
         self.check()?;

@@ -1,9 +1,12 @@
-//! Remembers, beside the database, which write was the last that was acknowledged as durable.
+//! Remembers, beside the database, which write was the last that was acknowledged as durable, and how many votes there were.
 //!
 //! Why it is needed: after a crash the write-ahead log is read up to the first record that is not whole, and
 //! the rest is dropped without a word. That is right for a torn end that nobody was promised, and wrong if
 //! a bit flipped or the file was cut in the middle: acknowledged votes and entries would be gone and the
 //! replica would vote again. With the number of the last durable write the two can be told apart.
+//!
+//! Why votes are counted by themselves: a vote is written seldom, so it may lie in a table file of which only the database's list of
+//! files knows. If that list is cut between two of its records, the database opens with everything newer and an older vote.
 //!
 //! Why it costs no sync: the number is written only after the sync it speaks of. If a power cut takes the
 //! newest number, an older one remains, and that one is true as well.
@@ -19,10 +22,17 @@ use crate::error::{Result, StorageError};
 /// The number and its complement, so that a mark that was never completely written is recognised.
 const MARK_BYTES: usize = 16;
 
-/// The file with the number of the last durable write.
+/// The file with the number of the last durable write and the number of durable votes.
 pub(crate) struct DurableMark {
     file: File,
     path: PathBuf,
+    writes: Number,
+    votes: Number,
+}
+
+/// One number in the file.
+struct Number {
+    offset: u64,
     last: Mutex<Option<u64>>,
 }
 
@@ -37,26 +47,44 @@ impl DurableMark {
             .write(true)
             .open(&path)
             .map_err(StorageError::io("open the durability mark", &path))?;
-        let mut bytes = [0; MARK_BYTES];
-        // A short file is one that was created and never written: there was no durable write yet.
-        let last = file.read_exact_at(&mut bytes, 0).ok().and_then(|()| decode(bytes));
-        Ok(DurableMark { file, path, last: Mutex::new(last) })
+        let number = |offset| {
+            let mut bytes = [0; MARK_BYTES];
+            // A short file is one in which it was never written: there was nothing durable yet.
+            let last = file.read_exact_at(&mut bytes, offset).ok().and_then(|()| decode(bytes));
+            Number { offset, last: Mutex::new(last) }
+        };
+        let (writes, votes) = (number(0), number(MARK_BYTES as u64));
+        Ok(DurableMark { file, path, writes, votes })
     }
 
     /// The last write that was acknowledged as durable, as far as is known.
     pub(crate) fn last(&self) -> Option<u64> {
-        *locked(&self.last)
+        *locked(&self.writes.last)
+    }
+
+    /// How many votes were acknowledged as durable, as far as is known.
+    pub(crate) fn votes(&self) -> Option<u64> {
+        *locked(&self.votes.last)
     }
 
     /// Notes that all writes up to `sequence` are durable.
     pub(crate) fn advance(&self, sequence: u64) {
-        let mut last = locked(&self.last);
-        if last.is_some_and(|known| known >= sequence) {
+        self.note(&self.writes, sequence);
+    }
+
+    /// Notes that so many votes are durable.
+    pub(crate) fn advance_votes(&self, votes: u64) {
+        self.note(&self.votes, votes);
+    }
+
+    fn note(&self, number: &Number, value: u64) {
+        let mut last = locked(&number.last);
+        if last.is_some_and(|known| known >= value) {
             return;
         }
-        *last = Some(sequence);
+        *last = Some(value);
         // Only the alarm gets weaker without it, the data is safe: no reason to stop.
-        if let Err(error) = self.file.write_all_at(&encode(sequence), 0) {
+        if let Err(error) = self.file.write_all_at(&encode(value), number.offset) {
             tracing::warn!(path = %self.path.display(), %error, "the durability mark could not be written");
         }
     }
@@ -86,7 +114,9 @@ mod tests {
         assert_eq!(mark.last(), None);
         mark.advance(7);
         mark.advance(3);
-        assert_eq!(DurableMark::open(dir.path()).expect("the mark again").last(), Some(7));
+        mark.advance_votes(2);
+        let again = DurableMark::open(dir.path()).expect("the mark again");
+        assert_eq!((again.last(), again.votes()), (Some(7), Some(2)));
     }
 
     #[test]

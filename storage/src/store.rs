@@ -23,6 +23,8 @@ const FORMAT: u8 = 1;
 
 const IDENTITY: &[u8] = b"identity";
 const VOTE: &[u8] = b"vote";
+/// How many votes were kept so far; see `durable.rs`.
+const VOTES: &[u8] = b"votes";
 const COMMITTED: &[u8] = b"committed";
 
 /// Whose data it is. A store is refused to anyone else: a vote must not be cast under two names.
@@ -76,6 +78,7 @@ impl Store {
             Some(found) => check_identity(dir, &found, identity)?,
             None => create(&disk, identity)?,
         }
+        disk.refuse_lost_votes(votes(&disk)?)?;
         let active = state::active_table(&disk)?;
         // What an interrupted staging left behind is of no use to anybody.
         state::clear(&disk, active.other())?;
@@ -96,10 +99,15 @@ impl Store {
     /// # Errors
     /// If it may not have become durable.
     pub fn save_vote(&self, vote: &[u8]) -> Result<()> {
+        let disk = &self.inner.disk;
+        let number = votes(disk)? + 1;
         let mut batch = WriteBatch::default();
-        batch.put_cf(self.inner.disk.table(META)?, VOTE, vote);
-        self.inner.disk.write("save the vote", batch)?;
-        self.inner.disk.sync("sync the vote")
+        batch.put_cf(disk.table(META)?, VOTE, vote);
+        batch.put_cf(disk.table(META)?, VOTES, number.to_be_bytes());
+        disk.write("save the vote", batch)?;
+        disk.sync("sync the vote")?;
+        disk.votes_are_durable(number);
+        Ok(())
     }
 
     /// The vote that was kept last.
@@ -174,6 +182,13 @@ fn encode_identity(identity: &Identity) -> Vec<u8> {
     bytes.extend(identity.node.to_be_bytes());
     bytes.extend(identity.cluster.as_bytes());
     bytes
+}
+
+/// How many votes there were; a store from before they were counted has none.
+fn votes(disk: &Disk) -> Result<u64> {
+    let counted = disk.get(META, VOTES, "read the number of votes")?;
+    let counted = counted.and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?)));
+    Ok(counted.unwrap_or(0))
 }
 
 fn check_identity(dir: &Path, record: &[u8], expected: &Identity) -> Result<()> {

@@ -58,6 +58,10 @@ pub(super) fn params(refusal: &Refusal) -> Vec<(&'static str, Value)> {
         }
         Refusal::NotAnOrphan { machine, .. } => vec![("machine", json!(machine))],
         Refusal::BeyondOwn { role, permission } => texts([("role", role), ("permission", permission)]),
+        Refusal::PreconditionFailed { what, revision } => {
+            vec![("what", json!(what)), ("revision", json!(revision))]
+        }
+        Refusal::PreconditionRequired { what, name } => texts([("what", what), ("name", name)]),
         Refusal::InUse { what, name, by } => texts([("what", what), ("name", name), ("by", by)]),
         Refusal::NoDriver { host, environment } => texts([("host", host), ("environment", environment)]),
         Refusal::CannotBeSpared { host, why } | Refusal::RoleWithoutEffect { host, why } => {

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::Api;
 use crate::change::{Asked, Begun, Change, Changing, Keyed, Started};
-use crate::dress::At;
+use crate::dress::{At, One};
 use crate::extract::{Place, Read, Reading, Reference, Within};
 use crate::problem::{Refused, Reply};
 use crate::rest::nfs::{self, NfsServer};
@@ -343,9 +343,9 @@ async fn list(Extension(caller): Extension<Caller>, Read(view): Read) -> Reply<L
 #[utoipa::path(get, path = "/v1/environments/{environment}", operation_id = "show_environment",
     params(Reading, Within),
     responses((status = 200, body = Environment, description = "As it is"), Refused))]
-async fn show(Place(reference): Place<Reference>, Read(view): Read) -> Reply<At<Json<Environment>>> {
+async fn show(Place(reference): Place<Reference>, Read(view): Read) -> Reply<One<Environment>> {
     let stored = environment::find(&view, &reference)?;
-    Ok(At(view.revision(), Json(Environment::new(&view, &stored)?)))
+    Ok(One(view.revision(), stored.revision, Environment::new(&view, &stored)?))
 }
 
 /// Asks for an environment. The user who does owns it.
@@ -392,7 +392,7 @@ async fn update(
         return api.start(&change, |tx| Ok(rule(tx)?.into())).await;
     }
     let rehearsed = api
-        .rehearse(|tx| {
+        .rehearse(&change, |tx| {
             rule(tx)?;
             environment::named(tx, &reference)
         })

@@ -26,7 +26,7 @@ use skep_ledger::{Change, ChangedRow, Filter, Key, Record as _, Revision, Topic,
 use skep_model::access::Permission::{self, *};
 use skep_model::access::{Caller, Scope};
 use skep_model::ids::EnvironmentId;
-use skep_model::{CLUSTER, Ruling, environment, host, operation, stack, template};
+use skep_model::{CLUSTER, Ruling, audit, environment, host, operation, stack, template};
 use tokio::time::{Instant, Interval, interval_at, timeout};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -139,6 +139,15 @@ const KINDS: &[Kind] = &[
         sees: |_, caller, _| Ok(caller.grants.has_everywhere(ViewTemplate)),
     },
     Kind {
+        word: "audit",
+        name: "AuditEntry",
+        table: audit::Entry::TABLE,
+        in_environments: false,
+        find: |_, _, name| Ok(name.to_owned()),
+        document: rest::audit::document,
+        sees: |_, caller, _| Ok(caller.grants.has_everywhere(ViewAudit)),
+    },
+    Kind {
         word: "operation",
         name: "Operation",
         table: operation::Operation::TABLE,
@@ -161,7 +170,7 @@ const KINDS: &[Kind] = &[
 #[into_params(parameter_in = Query)]
 struct Following {
     /// What to follow, separated by commas: `host`, `host:prod/*`, `host:prod/web-1`, `environment:prod`,
-    /// `operation:*`. Left out: everything.
+    /// `operation:*`, `audit:*`. Left out: everything but the audit.
     #[param(example = "host:prod/*,operation:*")]
     topics: Option<String>,
     /// Tell what has changed after this revision. Left out: what changes from now on.
@@ -192,7 +201,7 @@ struct Happening {
     /// `put` or `delete`.
     #[schema(example = "put")]
     event: &'static str,
-    /// `Environment`, `Host`, `Stack`, `Template` or `Operation`.
+    /// `Environment`, `Host`, `Stack`, `Template`, `Operation` or `AuditEntry`.
     #[schema(example = "Host")]
     kind: &'static str,
     /// The object's id.
@@ -224,7 +233,7 @@ struct Changes {
 ///
 /// A stream of server-sent events: `put` and `delete` with `kind`, `id`, `revision`, `epoch` and `object`; `bookmark`, at
 /// least every ten seconds, with a `revision` to go on from; `reset`, if something may be missing: list again and go on
-/// from its `revision`. With `index` the answer is JSON, once. A stream that was cut off goes on at any manager after
+/// from its `revision`; `reconnect`, if the manager is about to stop: go on elsewhere after its `revision`. With `index` the answer is JSON, once. A stream that was cut off goes on at any manager after
 /// `Last-Event-ID`.
 #[utoipa::path(get, path = "/v1/events", operation_id = "follow_events",
     params(Following, Resuming),
@@ -276,7 +285,8 @@ fn last_seen(headers: &HeaderMap) -> Reply<Option<Revision>> {
 
 fn filter(view: &View, caller: &Caller, topics: Option<&str>) -> Reply<Filter> {
     let Some(topics) = topics else {
-        return Ok(Filter::of(KINDS.iter().map(|kind| Topic::table(kind.table))));
+        let all = KINDS.iter().filter(|kind| kind.table != audit::Entry::TABLE);
+        return Ok(Filter::of(all.map(|kind| Topic::table(kind.table))));
     };
     let topics: Vec<&str> = topics.split(',').map(str::trim).filter(|topic| !topic.is_empty()).collect();
     if topics.is_empty() || topics.len() > TOPICS_PER_WATCH_MAX {
@@ -442,7 +452,7 @@ fn stream(
     bookmark.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let watch = feed.watch_matching(from, filter);
     let queue = first.map(|event| mark(event, from, epoch).retry(RECONNECT_AFTER)).into_iter().collect();
-    let follower = Follower { api, caller, watch, epoch, queue, bookmark, _place: place };
+    let follower = Follower { api, caller, watch, epoch, queue, bookmark, ended: false, _place: place };
     Ok(At(from, served(follower.events())).into_response())
 }
 
@@ -463,6 +473,8 @@ struct Follower {
     /// Made and not sent yet. Never more than what one look at the watch has brought.
     queue: VecDeque<Frame>,
     bookmark: Interval,
+    /// The client is told to go elsewhere, and nothing more.
+    ended: bool,
     _place: Place,
 }
 
@@ -479,6 +491,9 @@ impl Follower {
             if let Some(event) = self.queue.pop_front() {
                 return Some(event);
             }
+            if self.ended {
+                return None;
+            }
             tokio::select! {
                 event = self.watch.next() => match self.told(event) {
                     Ok(frames) => self.queue = frames,
@@ -490,7 +505,8 @@ impl Follower {
                 _ = self.bookmark.tick() => {
                     // Whoever comes back is sent to another manager.
                     if self.api.parts.cluster.readiness() == Readiness::Draining {
-                        return None;
+                        self.ended = true;
+                        return Some(mark("reconnect", self.watch.position(), self.epoch));
                     }
                     // So is whoever may not follow any more.
                     self.caller = auth::again(&self.api, &self.api.ledger().view(), &self.caller).ok()?;

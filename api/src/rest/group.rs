@@ -1,6 +1,5 @@
 //! Groups: users who have roles together.
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
@@ -14,7 +13,7 @@ use utoipa_axum::routes;
 
 use crate::Api;
 use crate::change::{Asked, Change, Changing, Keyed};
-use crate::dress::At;
+use crate::dress::One;
 use crate::extract::{Place, Read, Reading, Reference};
 use crate::problem::{Refused, Reply};
 use crate::rest::user::User;
@@ -96,9 +95,9 @@ async fn list(Read(view): Read) -> Reply<Listed<Group>> {
 #[utoipa::path(get, path = "/v1/groups/{group}", operation_id = "show_group",
     params(Reading, ("group" = String, Path, description = "Its name")),
     responses((status = 200, body = Group, description = "As it is"), Refused))]
-async fn show(Place(name): Place<Reference>, Read(view): Read) -> Reply<At<Json<Group>>> {
+async fn show(Place(name): Place<Reference>, Read(view): Read) -> Reply<One<Group>> {
     let group = find_group(&view, &name)?;
-    Ok(At(view.revision(), Json(Group::new(&group, group.revision, members(&view, &group)?))))
+    Ok(One(view.revision(), group.revision, Group::new(&group, group.revision, members(&view, &group)?)))
 }
 
 /// Makes a group with nobody in it.

@@ -4,7 +4,6 @@ mod network;
 
 use std::collections::BTreeMap;
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use jiff::Timestamp;
@@ -23,7 +22,7 @@ use self::network::HostNetwork;
 
 use crate::Api;
 use crate::change::{Asked, Begun, Change, Changing, Keyed, Started};
-use crate::dress::At;
+use crate::dress::One;
 use crate::extract::{Place, Read, Reading, Reference, Within};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
 use crate::rest::nfs::HostNfs;
@@ -350,10 +349,10 @@ async fn list(Place(reference): Place<Reference>, Read(view): Read) -> Reply<Lis
 async fn show(
     Place((environment, host)): Place<(Reference, Reference)>,
     Read(view): Read,
-) -> Reply<At<Json<Host>>> {
+) -> Reply<One<Host>> {
     let environment = environment::find(&view, &environment)?;
     let stored = host::find(&view, &environment, &host)?;
-    Ok(At(view.revision(), Json(Host::new(&view, &environment, &stored)?)))
+    Ok(One(view.revision(), stored.revision, Host::new(&view, &environment, &stored)?))
 }
 
 /// Asks for a host.

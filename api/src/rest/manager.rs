@@ -141,7 +141,7 @@ async fn create_token(State(api): State<Api>, asked: Asked<JoinTokenWish>) -> Re
     };
     let rule = |tx: &mut skep_ledger::Tx<'_>| manager::create_token(tx, &wish);
     if asked.change.is_dry_run() {
-        let rehearsed = api.rehearse(rule).await?;
+        let rehearsed = api.rehearse(&asked.change, rule).await?;
         return Ok(At(rehearsed.revision, Json(JoinToken::new(&rehearsed.answer))).into_response());
     }
     let committed = api.commit(&asked.change, rule).await?;
@@ -166,7 +166,7 @@ async fn revoke_token(
 ) -> Reply<Response> {
     let rule = |tx: &mut skep_ledger::Tx<'_>| manager::revoke_token(tx, &id);
     if change.is_dry_run() {
-        let rehearsed = api.rehearse(rule).await?;
+        let rehearsed = api.rehearse(&change, rule).await?;
         return Ok(At(rehearsed.revision, Json(JoinToken::new(&rehearsed.answer))).into_response());
     }
     let committed = api.commit(&change, rule).await?;
@@ -188,7 +188,7 @@ async fn set_autopilot(State(api): State<Api>, asked: Asked<Autopilot>) -> Reply
     let wish = manager::Autopilot { remove_dead_after_seconds: asked.wish.remove_dead_after_seconds };
     let rule = |tx: &mut skep_ledger::Tx<'_>| manager::set_autopilot(tx, &wish);
     if asked.change.is_dry_run() {
-        let rehearsed = api.rehearse(rule).await?;
+        let rehearsed = api.rehearse(&asked.change, rule).await?;
         return Ok(At(rehearsed.revision, Json(Autopilot::from(rehearsed.answer))).into_response());
     }
     let committed = api.commit(&asked.change, rule).await?;

@@ -1,5 +1,6 @@
 //! One file per noun; this list is the API.
 
+pub(crate) mod audit;
 pub(crate) mod cluster;
 pub(crate) mod diagnosis;
 pub(crate) mod driver;
@@ -133,6 +134,7 @@ pub(crate) const RESOURCES: &[Resource] = &[
     Resource { name: "group", about: "Users who have roles together.", routes: group::routes },
     Resource { name: "role", about: "Sets of permissions.", routes: role::routes },
     Resource { name: "member", about: "Who has which role, where.", routes: member::routes },
+    Resource { name: "audit", about: "Who has done what.", routes: audit::routes },
     Resource { name: "metrics", about: "What a manager counts.", routes: metrics::routes },
     Resource { name: "snapshot", about: "Backups of the whole cluster.", routes: snapshot::routes },
     Resource { name: "probe", about: "For load balancers and supervisors.", routes: probe::routes },

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 mod action;
 mod follow;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,7 +22,7 @@ use utoipa_axum::routes;
 
 use crate::Api;
 use crate::access::sees_operation;
-use crate::dress::At;
+use crate::dress::{At, One};
 use crate::extract::{Consistency, Params, Place, Read, Reading, Reference};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
 use crate::rest::{self, List, Listed};
@@ -388,7 +388,7 @@ async fn show(
     let view = api.read(consistency).await?;
     let stored = find(&view, &id)?;
     if !follow::wants_events(&headers) {
-        return Ok(At(view.revision(), Json(Operation::of(&view, &stored)?)).into_response());
+        return Ok(One(view.revision(), stored.revision, Operation::of(&view, &stored)?).into_response());
     }
     Ok(At(view.revision(), follow::stream(&api, &view, &stored.id, logs, &headers)?).into_response())
 }

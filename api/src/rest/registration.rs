@@ -155,7 +155,7 @@ async fn create(
         registration::create_token(tx, &environment, &wish)
     };
     if asked.change.is_dry_run() {
-        let rehearsed = api.rehearse(rule).await?;
+        let rehearsed = api.rehearse(&asked.change, rule).await?;
         return Ok(At(rehearsed.revision, Json(RegistrationToken::new(&rehearsed.answer))).into_response());
     }
     let committed = api.commit(&asked.change, rule).await?;
@@ -188,7 +188,7 @@ async fn revoke(
         registration::revoke_token(tx, &environment, &id)
     };
     if change.is_dry_run() {
-        let rehearsed = api.rehearse(rule).await?;
+        let rehearsed = api.rehearse(&change, rule).await?;
         return Ok(At(rehearsed.revision, Json(RegistrationToken::new(&rehearsed.answer))).into_response());
     }
     let committed = api.commit(&change, rule).await?;

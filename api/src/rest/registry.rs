@@ -23,7 +23,7 @@ use utoipa_axum::routes;
 
 use crate::Api;
 use crate::change::{Asked, Change, Changing, Keyed, answered};
-use crate::dress::At;
+use crate::dress::{At, One};
 use crate::extract::{Place, Read, Reading, Reference, Within};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
 use crate::rest::swarm_keys::sealed;
@@ -104,10 +104,10 @@ async fn list(Place(reference): Place<Reference>, Read(view): Read) -> Reply<Lis
 async fn show(
     Place((reference, server)): Place<(Reference, Reference)>,
     Read(view): Read,
-) -> Reply<At<Json<Registry>>> {
+) -> Reply<One<Registry>> {
     let environment = environment::find(&view, &reference)?;
     let login = registry::find(&view, &environment, &server)?;
-    Ok(At(view.revision(), Json(Registry::new(&login))))
+    Ok(One(view.revision(), login.revision, Registry::new(&login)))
 }
 
 /// Logs in to a registry, or gives another user or password. Services that use it get it without their tasks being restarted.
@@ -150,7 +150,7 @@ async fn login(
         Json(Registry { kind: "Registry", server, user, checked: wish.checked, created_at, updated_at })
     };
     if change.is_dry_run() {
-        let rehearsed = api.rehearse(rule).await?;
+        let rehearsed = api.rehearse(&change, rule).await?;
         return Ok(At(rehearsed.revision, shown(rehearsed.answer)).into_response());
     }
     let committed = api.commit(&change, rule).await?;
@@ -175,7 +175,7 @@ async fn logout(
         registry::logout(tx, &environment, &server).map(drop)
     };
     if change.is_dry_run() {
-        let rehearsed = api.rehearse(rule).await?;
+        let rehearsed = api.rehearse(&change, rule).await?;
         return Ok(At(rehearsed.revision, Json(known)).into_response());
     }
     let committed = api.commit(&change, rule).await?;

@@ -1,19 +1,19 @@
 //! Roles: sets of permissions with a name.
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use skep_ledger::{Revision, Tx};
 use skep_model::access::{self, RoleWish};
+use skep_model::{CLUSTER, Refusal};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::Api;
 use crate::change::{Asked, Change, Changing, Keyed};
-use crate::dress::At;
+use crate::dress::One;
 use crate::extract::{Place, Read, Reading, Reference};
 use crate::problem::{Refused, Reply};
 use crate::rest::{List, Listed, Metadata};
@@ -92,12 +92,14 @@ async fn list(Read(view): Read) -> Reply<Listed<Role>> {
 #[utoipa::path(get, path = "/v1/roles/{role}", operation_id = "show_role",
     params(Reading, ("role" = String, Path, description = "Its name")),
     responses((status = 200, body = Role, description = "As it is"), Refused))]
-async fn show(Place(name): Place<Reference>, Read(view): Read) -> Reply<At<Json<Role>>> {
+async fn show(Place(name): Place<Reference>, Read(view): Read) -> Reply<One<Role>> {
     let (role, revision) = access::find_role(&view, &name)?;
-    Ok(At(view.revision(), Json(Role::new(&role, revision))))
+    Ok(One(view.revision(), revision, Role::new(&role, revision)))
 }
 
 /// Makes a role, or changes what one allows: whoever has it may that from then on.
+///
+/// To change one, its `ETag` has to be sent as `If-Match`.
 #[utoipa::path(put, path = "/v1/roles/{role}", operation_id = "set_role",
     params(Changing, Keyed, ("role" = String, Path, description = "Its name")), request_body = RoleSetting,
     responses((status = 200, body = Role, description = "As it is now"), Refused))]
@@ -108,7 +110,13 @@ async fn set(
 ) -> Reply<Response> {
     let RoleSpec { description, permissions } = wish.spec;
     let wish = RoleWish { name: name.to_string(), description, permissions };
-    let rule = |tx: &mut Tx<'_>| access::set_role(tx, change.caller(), &wish);
+    let rule = |tx: &mut Tx<'_>| {
+        let known = tx.get::<access::Role>(CLUSTER, &wish.name)?.is_some();
+        if known && !change.has_precondition() {
+            return Err(Refusal::PreconditionRequired { what: "role", name: wish.name.clone() });
+        }
+        access::set_role(tx, change.caller(), &wish)
+    };
     api.done(&change, rule, |role, revision| (StatusCode::OK, Role::new(role, revision))).await
 }
 

@@ -1,6 +1,7 @@
 //! Signing in with a name and a password, and who can say whether they are right.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -15,6 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::Api;
+use crate::audit::Trail;
 use crate::change::Question;
 use crate::dress::At;
 use crate::extract::{Params, Reading};
@@ -24,6 +26,9 @@ use crate::rest::token::ApiKey;
 
 /// How long a session is valid: a working day.
 const SESSION_SECONDS: u32 = 12 * 3_600;
+
+/// What is kept of a name that somebody has tried.
+const NAME_SHOWN_MAX: usize = 63;
 
 /// Where a request comes from, as far as the manager can tell.
 #[derive(Debug, Clone, Copy)]
@@ -84,10 +89,17 @@ async fn providers(_reading: Params<Reading>) -> Json<AuthProviders> {
 async fn sign_in(
     State(api): State<Api>,
     address: Option<Extension<ClientAddress>>,
+    trail: Option<Extension<Arc<Trail>>>,
     Question(credentials): Question<Credentials>,
 ) -> Reply<Response> {
     let from = address.map(|Extension(ClientAddress(address))| address);
     let Credentials { user, password, provider } = credentials;
+    if let Some(Extension(trail)) = &trail {
+        trail.is_about(format!(
+            "user/{}",
+            user.chars().take(NAME_SHOWN_MAX).collect::<String>().escape_debug()
+        ));
+    }
     let user = api.sign_in(&provider, &user, &password, from).await?;
     let wish =
         api.new_token(ActsAs::User(user.clone()), TokenKind::Session, String::new(), Some(SESSION_SECONDS));

@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 
 use crate::Api;
 use crate::change::{Asked, Change, Changing, Keyed, answered};
-use crate::dress::At;
+use crate::dress::{At, One};
 use crate::extract::{Consistency, Params, Place, Read, Reading, Reference};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
 use crate::rest::{List, Listed, Metadata};
@@ -200,9 +200,9 @@ async fn keep(State(api): State<Api>) -> Reply<Response> {
 #[utoipa::path(get, path = "/v1/snapshots/{snapshot}", operation_id = "show_snapshot",
     params(Reading, ("snapshot" = String, Path, description = "Its id")),
     responses((status = 200, body = Snapshot, description = "As it is"), Refused))]
-async fn show(Place(id): Place<Reference>, Read(view): Read) -> Reply<At<Json<Snapshot>>> {
+async fn show(Place(id): Place<Reference>, Read(view): Read) -> Reply<One<Snapshot>> {
     let (known, revision) = snapshot::find(&view, &id)?;
-    Ok(At(view.revision(), Json(Snapshot::new(&known, revision))))
+    Ok(One(view.revision(), revision, Snapshot::new(&known, revision)))
 }
 
 /// Removes a backup: its manager removes the file, and then it is not listed any more.
@@ -212,7 +212,7 @@ async fn show(Place(id): Place<Reference>, Read(view): Read) -> Reply<At<Json<Sn
 async fn remove(State(api): State<Api>, Place(id): Place<Reference>, change: Change) -> Reply<Response> {
     let rule = |tx: &mut skep_ledger::Tx<'_>| snapshot::remove(tx, &id);
     if change.is_dry_run() {
-        let rehearsed = api.rehearse(rule).await?;
+        let rehearsed = api.rehearse(&change, rule).await?;
         return Ok(At(rehearsed.revision, Json(Snapshot::new(&rehearsed.answer, 0))).into_response());
     }
     let committed = api.commit(&change, rule).await?;
@@ -313,7 +313,7 @@ async fn set_schedule(
     let rule = |tx: &mut skep_ledger::Tx<'_>| snapshot::set_schedule(tx, &wish);
     let health = snapshot::health(&api.ledger().view())?;
     if asked.change.is_dry_run() {
-        let rehearsed = api.rehearse(rule).await?;
+        let rehearsed = api.rehearse(&asked.change, rule).await?;
         let document = SnapshotSchedule::new(rehearsed.answer, health, 0);
         return Ok(At(rehearsed.revision, Json(document)).into_response());
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
@@ -18,7 +17,7 @@ use uuid::Uuid;
 
 use crate::Api;
 use crate::change::{Asked, Begun, Change, Changing, Keyed};
-use crate::dress::At;
+use crate::dress::One;
 use crate::extract::{Place, Read, Reading, Reference, Within};
 use crate::problem::{Refused, Reply};
 use crate::rest::{self, List, Listed, Metadata};
@@ -205,10 +204,10 @@ async fn list(Place(reference): Place<Reference>, Read(view): Read) -> Reply<Lis
 async fn show(
     Place((environment, stack)): Place<(Reference, Reference)>,
     Read(view): Read,
-) -> Reply<At<Json<Stack>>> {
+) -> Reply<One<Stack>> {
     let environment = environment::find(&view, &environment)?;
     let stored = stack::find(&view, &environment, &stack)?;
-    Ok(At(view.revision(), Json(Stack::new(&view, &environment, &stored)?)))
+    Ok(One(view.revision(), stored.revision, Stack::new(&view, &environment, &stored)?))
 }
 
 /// Asks for a stack to be deployed, new or again.

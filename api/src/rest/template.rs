@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use crate::Api;
 use crate::change::{Asked, Change, Changing, Keyed, answered};
-use crate::dress::At;
+use crate::dress::{At, One};
 use crate::extract::{Place, Read, Reading, Reference};
 use crate::problem::{Refused, Reply};
 use crate::rest::nfs::NfsServer;
@@ -131,12 +131,12 @@ async fn list(Read(view): Read) -> Reply<Listed<Template>> {
 #[utoipa::path(get, path = "/v1/templates/{template}", operation_id = "show_template",
     params(Reading, ("template" = String, Path, description = "Its name")),
     responses((status = 200, body = Template, description = "As it is"), Refused))]
-async fn show(Place(name): Place<Reference>, Read(view): Read) -> Reply<At<Json<Template>>> {
+async fn show(Place(name): Place<Reference>, Read(view): Read) -> Reply<One<Template>> {
     let all = template::list(&view)?;
     let found = all.iter().find(|(template, _)| template.name.as_str() == &*name);
     let missing = || Refusal::NotFound { what: "template", name: name.to_string(), scope: None };
     let (template, revision) = found.ok_or_else(missing)?;
-    Ok(At(view.revision(), Json(Template::new(template, *revision))))
+    Ok(One(view.revision(), *revision, Template::new(template, *revision)))
 }
 
 /// Imports a template.
@@ -151,7 +151,7 @@ async fn import(State(api): State<Api>, asked: Asked<TemplateWish>) -> Reply<Res
     let TemplateWish { document, name, replace } = &asked.wish;
     let rule = |tx: &mut skep_ledger::Tx<'_>| template::import(tx, document, name.as_deref(), *replace);
     if asked.change.is_dry_run() {
-        let rehearsed = api.rehearse(rule).await?;
+        let rehearsed = api.rehearse(&asked.change, rule).await?;
         let imported = ImportedTemplate::new(rehearsed.answer, 0);
         return Ok(At(rehearsed.revision, Json(imported)).into_response());
     }
@@ -174,7 +174,7 @@ impl ImportedTemplate {
 async fn remove(State(api): State<Api>, Place(name): Place<Reference>, change: Change) -> Reply<Response> {
     let rule = |tx: &mut skep_ledger::Tx<'_>| template::remove(tx, &name);
     if change.is_dry_run() {
-        let rehearsed = api.rehearse(rule).await?;
+        let rehearsed = api.rehearse(&change, rule).await?;
         return Ok(At(rehearsed.revision, Json(Template::new(&rehearsed.answer, 0))).into_response());
     }
     let committed = api.commit(&change, rule).await?;

@@ -1,6 +1,5 @@
 //! Users: people with an account.
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
@@ -16,7 +15,7 @@ use uuid::Uuid;
 
 use crate::Api;
 use crate::change::{Asked, Change, Changing, Keyed};
-use crate::dress::At;
+use crate::dress::One;
 use crate::extract::{Place, Read, Reading, Reference};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
 use crate::provider::password_hash;
@@ -122,9 +121,9 @@ async fn list(Read(view): Read) -> Reply<Listed<User>> {
 #[utoipa::path(get, path = "/v1/users/{user}", operation_id = "show_user",
     params(Reading, ("user" = String, Path, description = "Its name")),
     responses((status = 200, body = User, description = "As it is"), Refused))]
-async fn show(Place(name): Place<Reference>, Read(view): Read) -> Reply<At<Json<User>>> {
+async fn show(Place(name): Place<Reference>, Read(view): Read) -> Reply<One<User>> {
     let user = access::find_user(&view, &name)?;
-    Ok(At(view.revision(), Json(User::new(&user, user.revision))))
+    Ok(One(view.revision(), user.revision, User::new(&user, user.revision)))
 }
 
 /// Makes a user, who may make environments, and nothing else until somebody gives it a role.

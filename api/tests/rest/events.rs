@@ -168,6 +168,8 @@ async fn an_idle_client_is_moved_forward_and_sent_away_by_a_manager_that_drains(
     let event = events.next().await.unwrap();
     assert_eq!((event.name.as_str(), event.id), ("bookmark", Some(door.ledger.view().revision())));
     *door.manager.readiness.lock().unwrap() = Readiness::Draining;
+    let event = events.next().await.unwrap();
+    assert_eq!((event.name.as_str(), event.id), ("reconnect", Some(door.ledger.view().revision())));
     assert!(events.next().await.is_none());
 }
 

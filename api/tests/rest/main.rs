@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "the modules of a test have no outside")]
 
 mod access;
+mod audit;
 mod changes;
 mod diagnoses;
 mod documents;
@@ -13,6 +14,7 @@ mod leaderless;
 mod managers;
 mod metrics;
 mod operations;
+mod preconditions;
 mod probes;
 mod reads;
 mod roles;

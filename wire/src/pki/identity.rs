@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
+use super::authority::addresses;
 use super::token::{REGISTRATION_KEY_BYTES, RegistrationKey};
 use super::{Authority, Certified, PkiError, Role, peer_identity};
 
@@ -42,6 +43,12 @@ impl Identity {
         let authority = Authority::create(cluster)?;
         let manager = authority.issue_manager(node, addresses)?;
         Ok(Identity::new(&authority, manager, crate::random::bytes()))
+    }
+
+    /// The names under which clients reach this manager and others: those of a load balancer, for instance.
+    pub fn shared_names(&self) -> Result<Vec<String>, PkiError> {
+        let own = |name: &String| name == "localhost" || name.parse::<std::net::IpAddr>().is_ok();
+        Ok(addresses(&self.manager_pem)?.into_iter().filter(|name| !own(name)).collect())
     }
 
     /// Another manager of the same cluster.

@@ -66,7 +66,7 @@ async fn cancel(State(api): State<Api>, Place(id): Place<Reference>, change: Cha
         return act(&api, &change, &id, rule).await;
     }
     let rehearsed = api
-        .rehearse(|tx| {
+        .rehearse(&change, |tx| {
             let before = tx.get::<operation::Operation>(CLUSTER, &id)?;
             let plan = before.map(|before| operation::turnaround(&before)).unwrap_or_default();
             Ok((plan, rule(tx)?))

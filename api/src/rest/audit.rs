@@ -1,0 +1,230 @@
+//! The audit: who has done what, and what vouches for it.
+
+use axum::extract::State;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use skep_ledger::{Key, Revision, View};
+use skep_model::Ruling;
+use skep_model::audit;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::Api;
+use crate::extract::{Consistency, Params, Reference};
+use crate::problem::{Refused, Reply};
+use crate::rest::{self, List, Listed};
+
+/// Entries of one answer, if nothing is said, and at most.
+const PAGE_DEFAULT: usize = 100;
+const PAGE_MAX: usize = 1_000;
+
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(seals))
+}
+
+/// One call, or several that were alike and came to nothing.
+#[derive(Debug, Serialize, ToSchema)]
+struct AuditEntry {
+    /// Its id, in the order of time.
+    #[schema(example = "2026-11-28.01a22417c08270bdb8b9aa331d0a4235")]
+    id: String,
+    /// When; of several, the last one.
+    at: Timestamp,
+    /// Who asked; empty if nobody known.
+    principal: String,
+    /// The id of the token that they came with.
+    token: String,
+    /// From where; empty if that is not known.
+    address: String,
+    /// What was asked: method and path, without the query.
+    #[schema(example = "DELETE /v1/environments/prod")]
+    call: String,
+    /// The path with placeholders.
+    #[schema(example = "/v1/environments/{environment}")]
+    route: String,
+    /// What it was about, where the path does not say it.
+    about: String,
+    /// The operation that was started; empty if none was.
+    operation: String,
+    /// The id of the request; finds it in the log of the manager.
+    request: String,
+    /// The manager.
+    node: String,
+    /// How it ended.
+    outcome: AuditOutcome,
+    /// The code of the problem; empty if there was none.
+    code: String,
+    /// How many calls it tells of.
+    count: u32,
+    /// The seal that covers it; left out until there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seal: Option<u64>,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum AuditOutcome {
+    /// It has done what was asked.
+    Done,
+    /// Whoever asked was not allowed to, or nobody known.
+    Denied,
+    /// The answer was no, and nothing has changed.
+    Refused,
+    /// It could not be done, or nobody knows whether it was.
+    Failed,
+}
+
+/// What vouches for some entries and for all before them.
+#[derive(Debug, Serialize, ToSchema)]
+struct AuditSeal {
+    /// Counted from 1.
+    number: u64,
+    /// When it was made.
+    at: Timestamp,
+    /// How many entries it covers.
+    entries: u32,
+    /// The hash of the seal before.
+    previous: String,
+    /// SHA-256 over the hash before and the entries in the order of their ids, each line by line: as JSON with sorted members
+    /// and without `seal`.
+    hash: String,
+}
+
+/// Which entries.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Searching {
+    /// Only those of this day or later (UTC).
+    #[param(example = "2026-11-01")]
+    since: Option<String>,
+    /// Only those of this day or earlier (UTC).
+    #[param(example = "2026-11-30")]
+    until: Option<String>,
+    /// Only what this one has asked.
+    principal: Option<String>,
+    /// Only what ended so.
+    #[param(inline)]
+    outcome: Option<AuditOutcome>,
+    /// How many at most: 100 if nothing is said, never more than 1000.
+    limit: Option<usize>,
+    /// Where an earlier answer said that more begins.
+    #[param(value_type = Option<String>)]
+    cursor: Option<Reference>,
+    /// How fresh the answer must be.
+    #[serde(default)]
+    #[param(inline, required = false)]
+    consistency: Consistency,
+}
+
+impl From<audit::Outcome> for AuditOutcome {
+    fn from(outcome: audit::Outcome) -> AuditOutcome {
+        match outcome {
+            audit::Outcome::Done => AuditOutcome::Done,
+            audit::Outcome::Denied => AuditOutcome::Denied,
+            audit::Outcome::Refused => AuditOutcome::Refused,
+            audit::Outcome::Failed => AuditOutcome::Failed,
+        }
+    }
+}
+
+impl From<audit::Entry> for AuditEntry {
+    fn from(entry: audit::Entry) -> AuditEntry {
+        AuditEntry {
+            id: entry.id,
+            at: entry.at,
+            principal: entry.principal,
+            token: entry.token,
+            address: entry.address,
+            call: entry.call,
+            route: entry.route,
+            about: entry.about,
+            operation: entry.operation,
+            request: entry.request,
+            node: entry.node,
+            outcome: entry.outcome.into(),
+            code: entry.code,
+            count: entry.count,
+            seal: entry.seal,
+        }
+    }
+}
+
+/// The entry under a key, as the API shows it.
+pub(crate) fn document(view: &View, key: &Key) -> Ruling<Option<(Revision, Value)>> {
+    let Some(stored) = view.get::<audit::Entry>(&key.partition, &key.id)? else { return Ok(None) };
+    rest::shown(stored.revision, &AuditEntry::from(stored.record))
+}
+
+/// Lists who has done what, oldest first, some at a time. Entries are kept for 90 days.
+#[utoipa::path(get, path = "/v1/audit", operation_id = "list_audit",
+    params(Searching), responses((status = 200, body = List<AuditEntry>, description = "Some of them"), Refused))]
+async fn list(State(api): State<Api>, Params(searching): Params<Searching>) -> Reply<Listed<AuditEntry>> {
+    let view = api.read(searching.consistency).await?;
+    let limit = searching.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
+    let mut days = audit::days(&view)?;
+    let today = audit::day_of(&audit::entry_id(api.ledger().now(), "")).to_owned();
+    // What no seal covers yet may be of a day of which no seal knows.
+    days.extend(audit::open(&view)?.iter().map(|id| audit::day_of(id).to_owned()).chain([today]));
+    days.sort();
+    days.dedup();
+    let from = searching.cursor.as_ref().map(|cursor| audit::day_of(cursor).to_owned());
+    let wanted_day = |day: &&String| {
+        searching.since.as_ref().max(from.as_ref()).is_none_or(|since| *day >= since)
+            && searching.until.as_ref().is_none_or(|until| *day <= until)
+    };
+    let wanted = |entry: &audit::Entry| {
+        searching.cursor.as_ref().is_none_or(|cursor| entry.id.as_str() > &**cursor)
+            && searching.principal.as_ref().is_none_or(|principal| entry.principal == *principal)
+            && searching.outcome.is_none_or(|outcome| AuditOutcome::from(entry.outcome) == outcome)
+    };
+    let mut items: Vec<AuditEntry> = vec![];
+    for day in days.iter().filter(wanted_day) {
+        let entries = audit::entries(&view, day)?.into_iter().map(|stored| stored.record);
+        items.extend(entries.filter(wanted).map(AuditEntry::from));
+        if items.len() > limit {
+            break;
+        }
+    }
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next_cursor = items.last().filter(|_| more).map(|last| last.id.clone());
+    Ok(List::page_at(view.revision(), items, next_cursor))
+}
+
+/// Lists the seals that vouch for the entries, oldest first.
+#[utoipa::path(get, path = "/v1/audit/seals", operation_id = "list_audit_seals",
+    params(Paging), responses((status = 200, body = List<AuditSeal>, description = "Some of them"), Refused))]
+async fn seals(State(api): State<Api>, Params(paging): Params<Paging>) -> Reply<Listed<AuditSeal>> {
+    let view = api.read(paging.consistency).await?;
+    let after = paging.cursor.unwrap_or(0);
+    let all = audit::seals(&view)?.into_iter().map(|stored| stored.record).filter(|seal| seal.number > after);
+    let mut items: Vec<AuditSeal> = all.take(PAGE_MAX + 1).map(AuditSeal::from).collect();
+    let more = items.len() > PAGE_MAX;
+    items.truncate(PAGE_MAX);
+    let next_cursor = items.last().filter(|_| more).map(|last| last.number.to_string());
+    Ok(List::page_at(view.revision(), items, next_cursor))
+}
+
+/// Which seals.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Paging {
+    /// Where an earlier answer said that more begins.
+    cursor: Option<u64>,
+    /// How fresh the answer must be.
+    #[serde(default)]
+    #[param(inline, required = false)]
+    consistency: Consistency,
+}
+
+impl From<audit::Seal> for AuditSeal {
+    fn from(seal: audit::Seal) -> AuditSeal {
+        let audit::Seal { number, at, entries, previous, hash } = seal;
+        AuditSeal { number, at, entries, previous, hash }
+    }
+}
