@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 /// Clients at once; each has one request under way.
 const CLIENTS: usize = 16;
 
-/// Changes of each client: all of them together stay below the number of groups that a cluster may have.
+/// Changes of each client.
 const CHANGES_PER_CLIENT: usize = 50;
 
 /// Every so many requests of a client one is a change.
@@ -46,7 +46,9 @@ async fn ask(client: &Client, seen: &Seen, method: Method, url: &str, change: Op
     loop {
         let mut request = client.request(method.clone(), url);
         if let Some(name) = change {
-            request = request.header("idempotency-key", name).json(&json!({"name": name}));
+            request = request
+                .header("idempotency-key", name)
+                .json(&json!({"document": format!("name: {name}\nswarm:\n  managers: 1\n")}));
         }
         match request.send().await {
             Ok(answer) if answer.status().is_success() => {
@@ -78,8 +80,8 @@ async fn load(number: usize, client: Client, url: String, seen: Arc<Seen>) {
         }
         if request % CHANGE_EVERY == 0 && changes < CHANGES_PER_CLIENT {
             changes += 1;
-            let name = format!("g-{number}-{changes}");
-            ask(&client, &seen, Method::POST, &format!("{url}/v1/groups"), Some(&name)).await;
+            let name = format!("t-{number}-{changes}");
+            ask(&client, &seen, Method::POST, &format!("{url}/v1/templates"), Some(&name)).await;
         } else {
             ask(&client, &seen, Method::GET, &format!("{url}/v1/roles/member"), None).await;
         }
@@ -107,12 +109,15 @@ fn each_was_made_once(managers: &Managers, made: &BTreeSet<String>) {
         let text = managers.succeed(&[words, &["-o", "json"]].concat()).expect("is listed");
         serde_json::from_str::<Value>(&text).expect("is JSON")["items"].as_array().expect("is a list").clone()
     };
-    let groups = listed(&["group", "ls"]);
-    let there: BTreeSet<String> =
-        groups.iter().map(|group| group["metadata"]["name"].as_str().expect("has one").to_owned()).collect();
+    let named = |template: &Value| template["metadata"]["name"].as_str().expect("has one").to_owned();
+    let there = listed(&["template", "ls"])
+        .iter()
+        .map(named)
+        .filter(|name| name.starts_with("t-"))
+        .collect::<BTreeSet<_>>();
     assert_eq!(there, *made, "what was acknowledged is there, and nothing else");
     let audit = listed(&["audit", "ls", "--outcome", "done"]);
-    let makings = audit.iter().filter(|entry| entry["call"] == "POST /v1/groups").count();
+    let makings = audit.iter().filter(|entry| entry["call"] == "POST /v1/templates").count();
     assert_eq!(makings, made.len(), "each was made once");
 }
 

@@ -203,7 +203,8 @@ fn compare(seals: &[Value], covered: &BTreeMap<u64, Vec<Value>>, noted: &[(u64, 
         let complete = seal["entries"].as_u64() == Some(entries.len() as u64);
         // The day on which entries go cuts through a seal's.
         let went = number < oldest_kept || (number == oldest_kept && !complete);
-        if !went && !(complete && hash_of(&previous, entries) == hash) {
+        let as_sealed = complete && hash_of(&previous, entries) == hash;
+        if !went && !as_sealed {
             broken.push(format!("the {} entries that seal {number} covers were changed", seal["entries"]));
         }
         if let Some((_, expected)) =
