@@ -317,7 +317,7 @@ mod tests {
         let first = change(&ledger, |tx| seal(tx, &ids)).await.expect("covers two");
         assert_eq!((first.number, first.entries, first.previous.as_str()), (1, 2, BEGINNING));
         assert_eq!(change(&ledger, |tx| seal(tx, &ids)).await, None, "they are covered");
-        change(&ledger, |tx| Ok(record(tx, &entry(3)))).await;
+        change(&ledger, |tx| Ok([3].map(|number| record(tx, &entry(number))))).await;
         let ids = open(&ledger.view()).expect("reads");
         let second = change(&ledger, |tx| seal(tx, &ids)).await.expect("covers one");
         assert_eq!((second.number, second.entries, second.previous), (2, 1, first.hash.clone()));
@@ -343,7 +343,11 @@ mod tests {
         assert_eq!(over_at(90), []);
         let gone = over_at(92);
         assert_eq!(gone.iter().map(|entry| entry.id.clone()).collect::<Vec<_>>(), [entry(1).id]);
-        change(&ledger, |tx| Ok(forget(tx, &gone))).await;
+        let forgotten = |tx: &mut Tx<'_>| {
+            forget(tx, &gone);
+            Ok(())
+        };
+        change(&ledger, forgotten).await;
         assert_eq!(entries(&ledger.view(), day_of(&entry(1).id)).expect("reads").len(), 1);
     }
 }

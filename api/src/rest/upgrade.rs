@@ -57,7 +57,7 @@ pub(crate) async fn answer(
         return api.start(change, |tx| Ok(rule(tx)?.1.into())).await;
     }
     let rehearsed = api
-        .rehearse(&change, |tx| {
+        .rehearse(change, |tx| {
             let (version, operation) = rule(tx)?;
             let place = operation.environment.as_ref().map_or("", |(id, _)| id.as_str());
             let hosts: Vec<Host> = tx.list::<Host>(place)?.into_iter().map(|stored| stored.record).collect();
