@@ -29,8 +29,8 @@ static-busybox|busybox-static|to make the image of the examples without a regist
 strace|strace|to let a disk fail in tests
 curl|curl|to ask services and the API
 haproxy|haproxy|to test: managers behind a load balancer
-nginx|nginx-light|to test: a load balancer's configuration
-nginx-stream|libnginx-mod-stream|to test: a load balancer's configuration
+nginx|nginx-light|to test: the configuration of a load balancer
+nginx-stream|libnginx-mod-stream|to test: the configuration of a load balancer
 strace|strace|to measure: it makes the disk of one manager slow and counts what is synced
 setpriv|util-linux|to measure: what is started ends with the benchmark
 '
