@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use jiff::Timestamp;
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use skep_ledger::{Key, Revision, View};
@@ -13,7 +14,7 @@ use utoipa_axum::routes;
 
 use crate::Api;
 use crate::extract::{Consistency, Params, Reference};
-use crate::problem::{Refused, Reply};
+use crate::problem::{DoorCode, Problem, Refused, Reply};
 use crate::rest::{self, List, Listed};
 
 /// Entries of one answer, if nothing is said, and at most.
@@ -163,6 +164,9 @@ pub(crate) fn document(view: &View, key: &Key) -> Ruling<Option<(Revision, Value
 #[utoipa::path(get, path = "/v1/audit", operation_id = "list_audit",
     params(Searching), responses((status = 200, body = List<AuditEntry>, description = "Some of them"), Refused))]
 async fn list(State(api): State<Api>, Params(searching): Params<Searching>) -> Reply<Listed<AuditEntry>> {
+    for (what, day) in [("since", &searching.since), ("until", &searching.until)] {
+        insist_on_a_day(what, day.as_deref())?;
+    }
     let view = api.read(searching.consistency).await?;
     let limit = searching.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
     let mut days = audit::days(&view)?;
@@ -193,6 +197,18 @@ async fn list(State(api): State<Api>, Params(searching): Params<Searching>) -> R
     items.truncate(limit);
     let next_cursor = items.last().filter(|_| more).map(|last| last.id.clone());
     Ok(List::page_at(view.revision(), items, next_cursor))
+}
+
+/// Days are compared as they are written, so anything else would find nothing, and not say why.
+fn insist_on_a_day(what: &str, day: Option<&str>) -> Reply<()> {
+    match day.filter(|day| day.parse::<Date>().map_or(true, |date| date.to_string() != *day)) {
+        None => Ok(()),
+        Some(wrong) => Err(Problem::new(
+            DoorCode::MalformedRequest,
+            format!("{what} is no day: '{}'", wrong.escape_debug()),
+        )
+        .hinting("write it as 2026-11-28")),
+    }
 }
 
 /// Lists the seals that vouch for the entries, oldest first.

@@ -124,6 +124,11 @@ async fn seals_cover_what_was_written_and_pages_lead_through_it() {
     };
     assert_eq!((abouts(&first), abouts(&rest)), (vec!["a".into(), "b".into()], vec!["c".into()]));
     assert!(rest["next_cursor"].is_null() && rest["items"][0]["seal"] == 1, "{rest}");
+    for wrong in ["yesterday", "2026-13-01", "2026-1-1", "2026-11-28T00:00:00"] {
+        let refused = door.get(&format!("/v1/audit?since={wrong}")).await;
+        refused.is_problem(400, "SKP-1001");
+        assert!(refused.detail().contains("since") && refused.detail().contains(wrong), "{refused:?}");
+    }
     let denied = door.get("/v1/audit?outcome=denied").await.body;
     assert_eq!(denied["items"], json!([]));
 }
