@@ -30,8 +30,8 @@ pub use group::{Group, add_member, create_group, find_group, groups, remove_grou
 pub use permission::{Permission, Reach};
 pub use role::{Role, RoleWish, find_role, remove_role, roles, set_role};
 pub use token::{
-    ActsAs, TOKEN_LIFE_MAX, TOKEN_PREFIX, Token, TokenKind, TokenWish, admit_administrator, bootstrap,
-    create_token, find_token, parse, revoke_token, rotate_token, tokens, used,
+    ActsAs, TOKEN_LIFE_MAX, TOKEN_PREFIX, Token, TokenKind, TokenOwner, TokenWish, admit_administrator,
+    bootstrap, create_token, find_token, parse, revoke_token, rotate_token, tokens, used,
 };
 pub(crate) use user::ensure_administrator;
 pub use user::{

@@ -171,7 +171,7 @@ pub fn wish(tx: &mut Tx<'_>, wish: &EnvironmentWish) -> Ruling<Operation> {
     if tx.get::<EnvironmentName>(CLUSTER, name.as_str())?.is_some() {
         return Err(Refusal::NameTaken { what: "an environment", name: wish.name.clone(), scope: None });
     }
-    if tx.list::<EnvironmentName>(CLUSTER)?.len() >= ENVIRONMENTS_MAX {
+    if tx.glance::<EnvironmentName>(CLUSTER)?.len() >= ENVIRONMENTS_MAX {
         return Err(Refusal::TooMany { what: "environments", limit: ENVIRONMENTS_MAX });
     }
     let mut environment = Environment {

@@ -329,7 +329,7 @@ fn new_host(
             scope: Some(environment.name.to_string()),
         });
     }
-    if tx.list::<HostName>(scope)?.len() >= HOSTS_PER_ENVIRONMENT_MAX {
+    if tx.glance::<HostName>(scope)?.len() >= HOSTS_PER_ENVIRONMENT_MAX {
         return Err(Refusal::TooMany { what: "hosts in an environment", limit: HOSTS_PER_ENVIRONMENT_MAX });
     }
     Ok(Host {

@@ -74,7 +74,7 @@ pub fn login(tx: &mut Tx<'_>, environment: &Environment, wish: &LoginWish) -> Ru
     check_server(&wish.server)?;
     check_text("the user", &wish.user)?;
     let known = tx.get::<RegistryLogin>(environment.id.as_str(), &wish.server)?;
-    let others = tx.list::<RegistryLogin>(environment.id.as_str())?.len();
+    let others = tx.glance::<RegistryLogin>(environment.id.as_str())?.len();
     if known.is_none() && others >= REGISTRIES_PER_ENVIRONMENT_MAX {
         return Err(Refusal::TooMany {
             what: "registries of an environment",

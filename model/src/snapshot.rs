@@ -163,6 +163,12 @@ pub fn schedule(view: &View) -> Ruling<Schedule> {
     found.ok_or_else(|| Refusal::NotFound { what: "snapshot schedule", name: DEFAULT.into(), scope: None })
 }
 
+/// To which recovery keys backups are encrypted: none before there is a schedule.
+pub fn recipients(view: &View) -> Ruling<Vec<String>> {
+    let found = view.get::<Schedule>(CLUSTER, DEFAULT)?;
+    Ok(found.map(|stored| stored.record.recipients).unwrap_or_default())
+}
+
 /// How the schedule fares.
 pub fn health(view: &View) -> Ruling<Health> {
     Ok(view.get::<Health>(CLUSTER, DEFAULT)?.map(|stored| stored.record).unwrap_or_default())

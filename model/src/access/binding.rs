@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use skep_ledger::{Record, Stored, Tx, View};
 
 use super::role::{self, ADMIN};
-use super::{ActsAs, Caller, Group, Token, User, ensure_administrator};
+use super::{Caller, Group, TokenOwner, User, ensure_administrator, token};
 use crate::environment::Environment;
 use crate::ids::EnvironmentId;
 use crate::name::Name;
@@ -155,12 +155,10 @@ pub fn bind(tx: &mut Tx<'_>, by: &Caller, scope: &Scope, subject: &Subject, role
         });
     }
     by.may_give(&role, scope)?;
-    let members = tx.list::<Member>(scope.as_str())?;
-    let before = members.iter().any(|member| member.subject == *subject);
-    if before {
+    if tx.get::<Member>(scope.as_str(), &subject.to_string())?.is_some() {
         // Whoever may not give a role must not take it either.
         may_take(tx, by, scope, subject)?;
-    } else if members.len() >= MEMBERS_MAX {
+    } else if tx.glance::<Member>(scope.as_str())?.len() >= MEMBERS_MAX {
         return Err(Refusal::TooMany { what: "members", limit: MEMBERS_MAX });
     }
     let (scope, subject) = (scope.clone(), subject.clone());
@@ -231,11 +229,7 @@ pub(crate) fn environment_gone(tx: &mut Tx<'_>, environment: &EnvironmentId) -> 
     for member in tx.list::<Member>(scope.as_str())? {
         drop_binding(tx, &scope, &member.subject);
     }
-    let of_it = |token: &Token| matches!(&token.acts_as, ActsAs::Environment { id, .. } if id == environment);
-    for token in tx.list::<Token>(CLUSTER)?.iter().filter(|token| of_it(token)) {
-        tx.delete::<Token>(CLUSTER, &token.id);
-    }
-    Ok(())
+    token::drop_tokens(tx, &TokenOwner::from(environment), |_| true)
 }
 
 /// Who has that role in the whole cluster.

@@ -52,11 +52,10 @@ pub fn find_group(view: &View, name: &str) -> Ruling<Stored<Group>> {
 /// Makes a group with nobody in it.
 pub fn create_group(tx: &mut Tx<'_>, by: &Caller, name: &str, description: &str) -> Ruling<Group> {
     let name = Name::parse("a group", name)?;
-    let known = tx.list::<Group>(CLUSTER)?;
-    if known.iter().any(|group| group.name == name) {
+    if tx.get::<Group>(CLUSTER, name.as_str())?.is_some() {
         return Err(Refusal::NameTaken { what: "a group", name: name.to_string(), scope: None });
     }
-    if known.len() >= GROUPS_MAX {
+    if tx.glance::<Group>(CLUSTER)?.len() >= GROUPS_MAX {
         return Err(Refusal::TooMany { what: "groups", limit: GROUPS_MAX });
     }
     let description = description.to_owned();

@@ -129,12 +129,11 @@ pub fn set_role(tx: &mut Tx<'_>, by: &Caller, wish: &RoleWish) -> Ruling<Role> {
             allowed: "name at least one".into(),
         });
     }
-    let known = tx.list::<Role>(CLUSTER)?;
-    let before = known.iter().find(|role| role.name == name);
-    if before.is_none() && known.len() >= ROLES_MAX {
+    let before = tx.get::<Role>(CLUSTER, name.as_str())?;
+    if before.is_none() && tx.glance::<Role>(CLUSTER)?.len() >= ROLES_MAX {
         return Err(Refusal::TooMany { what: "roles", limit: ROLES_MAX });
     }
-    let created_at = before.map_or(Some(tx.now()), |before| before.created_at);
+    let created_at = before.map_or(Some(tx.now()), |before| before.record.created_at);
     let permissions = wish.permissions.iter().cloned().collect();
     let role = Role { name, description: wish.description.clone(), permissions, created_at };
     by.may_give(&role, &Scope::Cluster)?;

@@ -92,6 +92,44 @@ impl Record for Token {
     }
 }
 
+/// Whose tokens: the cluster's, a user's or an environment's, whatever their roles there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenOwner(String);
+
+impl From<&ActsAs> for TokenOwner {
+    fn from(acts_as: &ActsAs) -> TokenOwner {
+        match acts_as {
+            ActsAs::Cluster => TokenOwner(CLUSTER.into()),
+            ActsAs::User(name) => TokenOwner(format!("user/{name}")),
+            ActsAs::Environment { id, .. } => id.into(),
+        }
+    }
+}
+
+impl From<&EnvironmentId> for TokenOwner {
+    fn from(id: &EnvironmentId) -> TokenOwner {
+        TokenOwner(format!("environment/{id}"))
+    }
+}
+
+/// That an owner has a token. Each request looks for a token by its id; this is how rules find those of one owner,
+/// without reading, and so without waiting for, everybody else's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Owned {
+    owner: String,
+    token: String,
+}
+
+impl Record for Owned {
+    const TABLE: &'static str = "token-of-owner";
+    fn partition(&self) -> &str {
+        &self.owner
+    }
+    fn id(&self) -> String {
+        self.token.clone()
+    }
+}
+
 impl Token {
     /// Is it worth nothing any more?
     pub fn has_ended(&self, now: Timestamp) -> bool {
@@ -136,7 +174,7 @@ pub fn bootstrap(tx: &mut Tx<'_>, id: &str, hash: &[u8]) -> Ruling<bool> {
 /// Admits another administrator, beside those that are known: whoever restores a cluster may have lost their tokens.
 pub fn admit_administrator(tx: &mut Tx<'_>, id: &str, hash: &[u8]) -> Ruling<()> {
     let created_at = tx.now();
-    tx.put(&Token {
+    let token = Token {
         id: id.into(),
         hash: hash.into(),
         principal: ADMIN.into(),
@@ -147,14 +185,46 @@ pub fn admit_administrator(tx: &mut Tx<'_>, id: &str, hash: &[u8]) -> Ruling<()>
         expires_at: None,
         last_used_at: None,
         generation: 0,
-    });
+    };
+    add(tx, &token);
     Ok(())
 }
 
-/// All tokens for which `wanted` holds, in the order in which they were made.
-pub fn tokens(view: &View, wanted: impl Fn(&Token) -> bool) -> Ruling<Vec<Stored<Token>>> {
-    let mut tokens: Vec<_> = view.list::<Token>(CLUSTER)?.into_iter().filter(|token| wanted(token)).collect();
+fn add(tx: &mut Tx<'_>, token: &Token) {
+    let TokenOwner(owner) = TokenOwner::from(&token.acts_as);
+    tx.put(&Owned { owner, token: token.id.clone() });
+    tx.put(token);
+}
+
+fn discard(tx: &mut Tx<'_>, token: &Token) {
+    tx.delete::<Owned>(&TokenOwner::from(&token.acts_as).0, &token.id);
+    tx.delete::<Token>(CLUSTER, &token.id);
+}
+
+/// The tokens of an owner, in the order in which they were made.
+pub fn tokens(view: &View, owner: &TokenOwner) -> Ruling<Vec<Stored<Token>>> {
+    let mut tokens = vec![];
+    for owned in view.list::<Owned>(&owner.0)? {
+        tokens.extend(view.get::<Token>(CLUSTER, &owned.token)?);
+    }
     tokens.sort_by_key(|token| token.created_at);
+    Ok(tokens)
+}
+
+/// Makes those tokens of an owner worthless for which `which` holds.
+pub(super) fn drop_tokens(tx: &mut Tx<'_>, owner: &TokenOwner, which: impl Fn(&Token) -> bool) -> Ruling<()> {
+    for token in owned(tx, owner)?.iter().filter(|token| which(token)) {
+        discard(tx, token);
+    }
+    Ok(())
+}
+
+/// The tokens of an owner: nobody adds or removes one meanwhile.
+pub(super) fn owned(tx: &mut Tx<'_>, owner: &TokenOwner) -> Ruling<Vec<Token>> {
+    let mut tokens = vec![];
+    for owned in tx.list::<Owned>(&owner.0)? {
+        tokens.extend(tx.get::<Token>(CLUSTER, &owned.token)?.map(|stored| stored.record));
+    }
     Ok(tokens)
 }
 
@@ -181,12 +251,15 @@ pub fn create_token(tx: &mut Tx<'_>, by: &Caller, wish: &TokenWish) -> Ruling<To
         });
     }
     let principal = principal(tx, by, wish)?;
-    let known = tx.list::<Token>(CLUSTER)?;
-    let of_owner: Vec<_> = known.iter().filter(|token| token.acts_as == wish.acts_as).collect();
-    for ended in of_owner.iter().filter(|token| token.has_ended(now)) {
-        tx.delete::<Token>(CLUSTER, &ended.id);
+    let mut valid = 0;
+    for owned in tx.glance::<Owned>(&TokenOwner::from(&wish.acts_as).0)? {
+        match tx.get::<Token>(CLUSTER, &owned.token)? {
+            Some(token) if token.has_ended(now) => discard(tx, &token),
+            Some(_) => valid += 1,
+            None => {}
+        }
     }
-    if of_owner.iter().filter(|token| !token.has_ended(now)).count() >= TOKENS_PER_OWNER_MAX {
+    if valid >= TOKENS_PER_OWNER_MAX {
         return Err(Refusal::TooMany { what: "keys and sessions of one owner", limit: TOKENS_PER_OWNER_MAX });
     }
     let token = Token {
@@ -201,7 +274,7 @@ pub fn create_token(tx: &mut Tx<'_>, by: &Caller, wish: &TokenWish) -> Ruling<To
         last_used_at: None,
         generation: 0,
     };
-    tx.put(&token);
+    add(tx, &token);
     Ok(token)
 }
 
@@ -222,7 +295,7 @@ fn principal(tx: &mut Tx<'_>, by: &Caller, wish: &TokenWish) -> Ruling<String> {
 /// Makes a token worthless, if `wanted` holds for it.
 pub fn revoke_token(tx: &mut Tx<'_>, id: &str, wanted: impl Fn(&Token) -> bool) -> Ruling<Token> {
     let token = named(tx, id, wanted)?;
-    tx.delete::<Token>(CLUSTER, id);
+    discard(tx, &token);
     ensure_administrator(tx)?;
     Ok(token)
 }

@@ -8,7 +8,8 @@ use skep_ledger::{Record, Stored, Tx, View};
 
 use super::binding::{self, Subject};
 use super::role::{self, ADMIN};
-use super::{ActsAs, Caller, Token, TokenKind};
+use super::token::drop_tokens;
+use super::{ActsAs, Caller, TokenKind, TokenOwner, token};
 use crate::ids::UserId;
 use crate::name::Name;
 use crate::{CLUSTER, Refusal, Ruling};
@@ -80,11 +81,10 @@ pub fn create_user(tx: &mut Tx<'_>, by: &Caller, wish: &UserWish) -> Ruling<User
     if name.as_str() == ADMIN {
         return Err(Refusal::NameTaken { what: "a user", name: name.to_string(), scope: None });
     }
-    let known = tx.list::<User>(CLUSTER)?;
-    if known.iter().any(|user| user.name == name) {
+    if tx.get::<User>(CLUSTER, name.as_str())?.is_some() {
         return Err(Refusal::NameTaken { what: "a user", name: name.to_string(), scope: None });
     }
-    if known.len() >= USERS_MAX {
+    if tx.glance::<User>(CLUSTER)?.len() >= USERS_MAX {
         return Err(Refusal::TooMany { what: "users", limit: USERS_MAX });
     }
     let user = User {
@@ -110,7 +110,7 @@ pub fn set_password(tx: &mut Tx<'_>, by: &Caller, name: &str, password: &str) ->
     may_act_as(tx, by, &user)?;
     password.clone_into(&mut user.password);
     tx.put(&user);
-    drop_tokens(tx, &user.name, |token| token.kind == TokenKind::Session && token.id != by.token)?;
+    drop_tokens(tx, &keys_of(&user), |token| token.kind == TokenKind::Session && token.id != by.token)?;
     Ok(user)
 }
 
@@ -121,7 +121,7 @@ pub fn disable_user(tx: &mut Tx<'_>, by: &Caller, name: &str) -> Ruling<User> {
     let now = tx.now();
     user.disabled_at.get_or_insert(now);
     tx.put(&user);
-    drop_tokens(tx, &user.name, |token| token.kind == TokenKind::Session)?;
+    drop_tokens(tx, &keys_of(&user), |token| token.kind == TokenKind::Session)?;
     ensure_administrator(tx)?;
     Ok(user)
 }
@@ -139,7 +139,7 @@ pub fn enable_user(tx: &mut Tx<'_>, by: &Caller, name: &str) -> Ruling<User> {
 pub fn remove_user(tx: &mut Tx<'_>, by: &Caller, name: &str) -> Ruling<User> {
     let user = named(tx, name)?;
     may_act_as(tx, by, &user)?;
-    drop_tokens(tx, &user.name, |_| true)?;
+    drop_tokens(tx, &keys_of(&user), |_| true)?;
     binding::subject_gone(tx, &Subject::User(user.name.clone()))?;
     tx.delete::<User>(CLUSTER, name);
     ensure_administrator(tx)?;
@@ -161,30 +161,33 @@ fn may_act_as(tx: &mut Tx<'_>, by: &Caller, user: &User) -> Ruling<()> {
     Ok(())
 }
 
-fn drop_tokens(tx: &mut Tx<'_>, user: &Name, which: impl Fn(&Token) -> bool) -> Ruling<()> {
-    let is_its = |token: &Token| matches!(&token.acts_as, ActsAs::User(name) if name == user);
-    for token in tx.list::<Token>(CLUSTER)?.iter().filter(|token| is_its(token) && which(token)) {
-        tx.delete::<Token>(CLUSTER, &token.id);
-    }
-    Ok(())
+fn keys_of(user: &User) -> TokenOwner {
+    TokenOwner::from(&ActsAs::User(user.name.clone()))
 }
 
 /// Somebody who can come in may do everything: else nobody could let anybody in ever again.
 pub(crate) fn ensure_administrator(tx: &mut Tx<'_>) -> Ruling<()> {
     let now = tx.now();
-    let is_one = |token: &Token| token.acts_as == ActsAs::Cluster && !token.has_ended(now);
-    if tx.list::<Token>(CLUSTER)?.iter().any(|token| is_one(token)) {
+    if token::owned(tx, &TokenOwner::from(&ActsAs::Cluster))?.iter().any(|token| !token.has_ended(now)) {
         return Ok(());
     }
     let subjects = binding::with_cluster_role(tx, ADMIN)?;
-    let has_role = |user: &User| {
-        subjects.iter().any(|subject| match subject {
-            Subject::User(name) => *name == user.name,
-            Subject::Group(name) => user.groups.contains(name),
-        })
-    };
-    let users = tx.list::<User>(CLUSTER)?;
-    match users.iter().any(|user| user.disabled_at.is_none() && has_role(user)) {
+    let (mut groups, can_come_in) = (BTreeSet::new(), |user: &User| user.disabled_at.is_none());
+    for subject in subjects {
+        match subject {
+            Subject::User(name) => {
+                if tx.get::<User>(CLUSTER, name.as_str())?.is_some_and(|user| can_come_in(&user)) {
+                    return Ok(());
+                }
+            }
+            Subject::Group(name) => {
+                groups.insert(name);
+            }
+        }
+    }
+    // Everybody is looked at only if nobody has the role without a group.
+    let through_group = |user: &User| can_come_in(user) && !user.groups.is_disjoint(&groups);
+    match !groups.is_empty() && tx.list::<User>(CLUSTER)?.iter().any(|user| through_group(user)) {
         true => Ok(()),
         false => Err(Refusal::LastAdministrator),
     }

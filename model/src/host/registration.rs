@@ -144,7 +144,7 @@ pub fn create_token(
     // Refused now rather than when the first machine comes.
     labelled(&wish.labels)?;
     let (ended, valid): (Vec<_>, Vec<_>) =
-        tx.list::<RegistrationToken>(CLUSTER)?.into_iter().partition(|token| token.expires_at <= now);
+        tx.glance::<RegistrationToken>(CLUSTER)?.into_iter().partition(|token| token.expires_at <= now);
     for ended in ended {
         tx.delete::<RegistrationToken>(CLUSTER, &ended.id);
     }
