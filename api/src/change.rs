@@ -14,16 +14,16 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request as HttpRequest};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use skep_ledger::{Committed, Request, RequestId, Revision, Tx, transact};
+use skep_ledger::{Committed, ReadError, Request, RequestId, Revision, Tx, transact};
 use skep_model::access::Caller;
 use skep_model::ids::OperationId;
-use skep_model::{CLUSTER, Ruling, audit, operation};
+use skep_model::{CLUSTER, Refusal, Ruling, audit, operation};
 use skep_sealing::SealingKey;
 use tokio::time::timeout;
-use utoipa::{IntoParams, IntoResponses};
+use utoipa::{IntoParams, IntoResponses, ToSchema};
 use uuid::Uuid;
 
 use crate::Api;
@@ -33,11 +33,16 @@ use crate::extract::{Params, json};
 use crate::precondition::Precondition;
 use crate::problem::{DoorCode, Problem, Reply};
 use crate::rest::List;
-use crate::rest::operation::Operation;
+use crate::rest::event::WAIT_MAX;
+use crate::rest::operation::{Operation, follow};
 use crate::rest::session::ClientAddress;
 
 /// Names a request, so that it can be repeated safely.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// What the client would like (RFC 7240).
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+/// What of it was done.
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 /// The answer is that of an earlier request with the same key.
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -72,21 +77,35 @@ pub(crate) struct Keyed {
     /// `*`: only if the object that the path names is not there yet.
     #[param(rename = "If-None-Match", required = false)]
     absent: String,
+    /// `wait=SECONDS`: if an operation begins, answer when it has ended, with 200, or with 202 if it takes longer.
+    #[param(rename = "Prefer", required = false)]
+    preference: String,
 }
 
 /// What a wish is answered with, for the description of the API.
 #[derive(IntoResponses)]
-#[expect(dead_code, clippy::large_enum_variant, reason = "only describes what `Api::start` answers")]
+#[expect(dead_code, reason = "only describes what `Api::start` answers")]
 pub(crate) enum Begun {
     /// Accepted: follow the operation
     #[response(status = 202)]
     Accepted(Operation),
-    /// Dry run: what would be started
+    /// Dry run: what would be started. Or the operation at its end, if it was to be waited for
     #[response(status = 200)]
-    Rehearsed(List<Operation>),
+    Known(Known),
     /// Refused
     #[response(status = "default", content_type = "application/problem+json")]
     Refused(Problem),
+}
+
+/// What is known at once.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, clippy::large_enum_variant, reason = "only describes what `Api::start` answers")]
+pub(crate) enum Known {
+    /// What would be started.
+    Rehearsed(List<Operation>),
+    /// As it is now that it has ended.
+    Ended(Operation),
 }
 
 /// One change as it was asked for.
@@ -98,9 +117,11 @@ pub(crate) struct Change {
     from: Option<IpAddr>,
     trail: Option<Arc<Trail>>,
     precondition: Option<Precondition>,
+    /// How long the answer may take, if the operation ends meanwhile.
+    wait: Option<Duration>,
 }
 
-type BodyHash = [u8; SHA256_OUTPUT_LEN];
+pub(crate) type BodyHash = [u8; SHA256_OUTPUT_LEN];
 
 /// A change together with its body, read as a wish.
 pub(crate) struct Asked<T> {
@@ -168,9 +189,24 @@ impl FromRequestParts<Api> for Change {
     }
 }
 
+/// A change whose handler reads its query, and its body, by itself.
+pub(crate) struct Bare(pub(crate) Change);
+
+impl FromRequestParts<Api> for Bare {
+    type Rejection = Box<Problem>;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Reply<Bare> {
+        Change::with(parts, false, &[]).await.map(Bare)
+    }
+}
+
 impl Change {
     async fn of(parts: &mut Parts, api: &Api, body: &[u8]) -> Reply<Change> {
         let Params(Changing { dry_run }) = Params::from_request_parts(parts, api).await?;
+        Change::with(parts, dry_run, body).await
+    }
+
+    async fn with(parts: &mut Parts, dry_run: bool, body: &[u8]) -> Reply<Change> {
         // Auth stands before every handler of a change; without it nobody has asked.
         let by = parts.extensions.get::<Caller>().cloned().ok_or_else(Problem::unauthenticated)?;
         let from = parts.extensions.get::<ClientAddress>().map(|ClientAddress(address)| *address);
@@ -180,7 +216,8 @@ impl Change {
             Some(key) => request_id(&[&by.principal, parts.method.as_str(), parts.uri.path(), &key]),
             None => Uuid::now_v7().into_bytes(),
         };
-        Ok(Change { id, dry_run, body: hash(body), by, from, trail, precondition })
+        let wait = preferred_wait(&parts.headers)?;
+        Ok(Change { id, dry_run, body: hash(body), by, from, trail, precondition, wait })
     }
 
     /// Who asks.
@@ -196,6 +233,11 @@ impl Change {
     /// From where.
     pub(crate) fn from(&self) -> Option<IpAddr> {
         self.from
+    }
+
+    /// With a body that was not read into memory.
+    pub(crate) fn with_body(self, body: BodyHash) -> Change {
+        Change { body, ..self }
     }
 
     /// With nothing remembered of its body that could be guessed at: there is a secret in it.
@@ -220,6 +262,21 @@ impl Change {
 fn too_slow() -> Box<Problem> {
     let detail = format!("the body did not arrive within {} s", BODY_READ_MAX.as_secs());
     Problem::new(DoorCode::MalformedRequest, detail)
+}
+
+/// `wait=SECONDS` among the preferences (RFC 7240, section 4.3). Others are left alone, as the RFC says; `respond-async`,
+/// because that is what happens anyway.
+fn preferred_wait(headers: &HeaderMap) -> Reply<Option<Duration>> {
+    let values = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
+    let mut preferences = values.flat_map(|value| value.split([',', ';'])).map(str::trim);
+    let Some(seconds) = preferences.find_map(|preference| preference.strip_prefix("wait=")) else {
+        return Ok(None);
+    };
+    let wait = seconds.trim_matches('"').parse().map(Duration::from_secs).map_err(|_| {
+        let detail = format!("Prefer: wait={seconds} is no number of seconds");
+        Problem::new(DoorCode::MalformedRequest, detail).hinting("write Prefer: wait=20")
+    })?;
+    Ok(Some(wait.min(WAIT_MAX)))
 }
 
 fn key(parts: &Parts) -> Reply<Option<String>> {
@@ -247,7 +304,7 @@ fn request_id(parts: &[&str]) -> [u8; 16] {
     id
 }
 
-fn hash(bytes: &[u8]) -> BodyHash {
+pub(crate) fn hash(bytes: &[u8]) -> BodyHash {
     let mut hash = [0; SHA256_OUTPUT_LEN];
     hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
     hash
@@ -282,6 +339,14 @@ impl Api {
         }
         let committed = self.commit(change, rule).await?;
         let Started { operation, children } = &committed.answer;
+        if let Some(wait) = change.wait
+            && let Some((revision, ended)) =
+                follow::ended(self, &operation.id, committed.revision, wait).await?
+        {
+            let applied = format!("wait={}", wait.as_secs());
+            let answer = ([(PREFERENCE_APPLIED, applied)], At(revision, Json(ended)));
+            return Ok(answered(&committed, answer));
+        }
         let document = Operation::new(operation, committed.revision, children.clone());
         let location = [(header::LOCATION, format!("/v1/operations/{}", operation.id))];
         let answer = (StatusCode::ACCEPTED, location, Json(document));
@@ -338,6 +403,28 @@ impl Api {
             return Err(Problem::new(DoorCode::IdempotencyKeyReused, detail).hinting("use a new key"));
         }
         Ok(Committed { answer, revision: committed.revision, replayed: committed.replayed })
+    }
+
+    /// Brings about something outside of the state, once per key: what came of it is remembered with the key when it is
+    /// done. A repetition that comes while it is being done does it again, so it must be harmless twice.
+    pub(crate) async fn once<A>(
+        &self,
+        change: &Change,
+        effect: impl Future<Output = Reply<A>>,
+    ) -> Reply<Committed<A>>
+    where
+        A: Clone + Serialize + DeserializeOwned + Send + Sync,
+    {
+        let view = self.ledger().fresh_view().await?;
+        let done = view.answered(RequestId::from_bytes(change.id))?.is_some();
+        if !done {
+            change.insist(&mut Tx::new(&view, self.ledger().now()))?;
+            let answer = effect.await?;
+            return self.commit(change, |_| Ok(answer.clone())).await;
+        }
+        // The ledger answers with what it remembers; the rule is not asked.
+        self.commit(change, |_| Err(Refusal::from(ReadError::new("a remembered request was forgotten"))))
+            .await
     }
 
     /// Lets a rule decide on the newest state and forgets what it wrote.

@@ -8,7 +8,7 @@ use axum::http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IntoDeserializer as _};
 use skep_ledger::View;
 use utoipa::{IntoParams, ToSchema};
 
@@ -98,6 +98,15 @@ pub(crate) struct Reading {
     #[serde(default)]
     #[param(inline, required = false)]
     pub(crate) consistency: Consistency,
+}
+
+impl Reading {
+    /// How fresh, in the word of the query.
+    pub(crate) fn consistency(word: &str) -> Reply<Consistency> {
+        Consistency::deserialize(word.into_deserializer()).map_err(|error: serde::de::value::Error| {
+            Problem::new(DoorCode::MalformedRequest, format!("consistency: {error}"))
+        })
+    }
 }
 
 /// The state to answer a read from, as fresh as its query asks for.

@@ -21,6 +21,7 @@ mod dress;
 mod extract;
 mod freshness;
 mod grpc;
+mod listing;
 mod metrics;
 mod notes;
 mod openapi;

@@ -8,6 +8,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder, OpenApiVersion};
 
+use crate::change::Known;
 use crate::{access, rest};
 
 /// How clients say who they are.
@@ -30,10 +31,12 @@ pub(crate) fn empty() -> OpenApi {
     let tags = rest::RESOURCES
         .iter()
         .map(|resource| TagBuilder::new().name(resource.name).description(Some(resource.about)).build());
+    // Collected with the routes are the bodies of single answers, not those of which there is one or the other.
+    let components = ComponentsBuilder::new().security_scheme(BEARER, token).schema_from::<Known>().build();
     OpenApiBuilder::new()
         .openapi(OpenApiVersion::Version31)
         .info(info.build())
-        .components(Some(ComponentsBuilder::new().security_scheme(BEARER, token).build()))
+        .components(Some(components))
         .security(Some([SecurityRequirement::new::<_, _, &str>(BEARER, [])]))
         .tags(Some(tags))
         .build()

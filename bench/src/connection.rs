@@ -114,11 +114,15 @@ impl Http1 {
         Ok(Http1 { sender })
     }
 
+    /// Sends a request; the answer is still to be read.
+    pub(crate) async fn begin(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>> {
+        self.sender.ready().await.context("waiting for the connection")?;
+        self.sender.send_request(request).await.context("sending a request")
+    }
+
     /// Sends a request and reads all of the answer.
     pub(crate) async fn ask(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>> {
-        self.sender.ready().await.context("waiting for the connection")?;
-        let answer = self.sender.send_request(request).await.context("sending a request")?;
-        let (head, body) = answer.into_parts();
+        let (head, body) = self.begin(request).await?.into_parts();
         let body = body.collect().await.context("reading an answer")?.to_bytes();
         Ok(Response::from_parts(head, body))
     }

@@ -36,8 +36,8 @@ use crate::machine::Neighbours;
 use crate::report::{Finding, Report};
 use crate::scenarios::throughput::{self, Arena};
 use crate::scenarios::{
-    Effort, FULL, MEMBERS, QUICK, agents as storms, footprint, handover, kills, objects, planners, slow_disk,
-    syncs,
+    Effort, FULL, MEMBERS, QUICK, agents as storms, doors, footprint, handover, kills, objects, planners,
+    slow_disk, syncs,
 };
 use crate::skep::Skep;
 use crate::system::Cluster;
@@ -73,7 +73,7 @@ struct Bench {
 }
 
 /// What can be asked for with `--only`, in the order in which it is measured.
-const IDS: &[&str] = &["P12", "P8", "P1", "P2", "P3", "P4", "P5", "P6", "P9", "P10"];
+const IDS: &[&str] = &["P12", "P8", "P1", "P2", "P3", "P4", "P5", "P6", "P9", "P10", "P13", "P14"];
 
 fn main() -> ExitCode {
     let bench = Bench::parse();
@@ -134,6 +134,7 @@ impl Bench {
         machine["processors_used_by_others"] = busy;
         self.many(effort, &data, &mut report).await?;
         self.agents(effort, &data, &mut report).await?;
+        self.doors(effort, &data, &mut report).await?;
         if self.wants("P10") {
             report.add(planners::passes().await.unwrap_or_else(|error| Finding::failed("P10", &error)));
         }
@@ -249,6 +250,26 @@ impl Bench {
         let mut skep = skep::found(&self.skep()?, &data.folder("agents")?, &data.addresses(50, MEMBERS))?;
         let finding = storms::storm(&mut skep, effort).await;
         report.add(finding.unwrap_or_else(|error| Finding::failed("P9", &error)));
+        Ok(())
+    }
+
+    /// The published API, in clusters of their own.
+    async fn doors(&self, effort: Effort, data: &Data, report: &mut Report) -> Result<()> {
+        if !["P13", "P14"].iter().any(|id| self.wants(id)) {
+            return Ok(());
+        }
+        storms::raise_file_limit(doors::WATCHES as u64)?;
+        let (mut skep, mut etcd) = self.clusters(data, "doors", 60)?;
+        skep.members.start_all()?;
+        if self.wants("P13") {
+            let finding = doors::watches(&mut skep).await;
+            report.add(finding.unwrap_or_else(|error| Finding::failed("P13", &error)));
+        }
+        if self.wants("P14") {
+            etcd.members.start_all()?;
+            let finding = doors::reads(&mut skep, &mut etcd, &self.skep()?, effort).await;
+            report.add(finding.unwrap_or_else(|error| Finding::failed("P14", &error)));
+        }
         Ok(())
     }
 

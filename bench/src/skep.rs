@@ -7,11 +7,12 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use serde_json::{Value, json};
 use skep_wire::pki::{self, Identity};
 use skep_wire::proto::v1 as kv;
@@ -43,6 +44,7 @@ pub(crate) struct Skep {
     grpc: Arc<ClientConfig>,
     rest: Arc<ClientConfig>,
     token: Arc<str>,
+    ca_file: Arc<Path>,
 }
 
 /// Founds a cluster below `dir`, at `addresses`; nothing is started yet.
@@ -75,6 +77,7 @@ pub(crate) fn found(binary: &Path, dir: &Path, addresses: &[Ipv4Addr]) -> Result
         grpc: pki::client_config(&identity.ca_pem, None, &[pki::ALPN_GRPC])?,
         rest: pki::client_config(&identity.ca_pem, None, &[pki::ALPN_HTTP1])?,
         token: token.trim().into(),
+        ca_file: folders[0].join("identity/ca.pem").into(),
     };
     Ok(Cluster { members: Members::new(launches.collect()), clients })
 }
@@ -83,6 +86,15 @@ impl Skep {
     /// Where that manager's agents dial.
     pub(crate) fn peer_address(&self, member: usize) -> String {
         SocketAddr::new(self.addresses[member].ip(), PEER_PORT).to_string()
+    }
+
+    /// What `skep` needs to know as a client.
+    pub(crate) fn variables(&self) -> [(&'static str, String); 3] {
+        [
+            ("SKEP_URL", format!("https://{}", self.addresses[0])),
+            ("SKEP_TOKEN", self.token.to_string()),
+            ("SKEP_CA_FILE", self.ca_file.display().to_string()),
+        ]
     }
 
     /// A client that speaks REST.
@@ -226,15 +238,27 @@ pub(crate) struct Rest {
 impl Rest {
     /// Sends one request.
     pub(crate) async fn ask(&mut self, method: Method, path: &str, body: Bytes) -> Result<Response<Bytes>> {
-        let request = Request::builder()
+        let request = self.request(method, path, body)?;
+        self.connection.ask(request).await
+    }
+
+    /// Begins a stream of events.
+    pub(crate) async fn stream(&mut self, path: &str) -> Result<Incoming> {
+        let request = self.request(Method::GET, path, Bytes::new())?;
+        let answer = self.connection.begin(request).await?;
+        ensure!(answer.status() == StatusCode::OK, "{path}: {}", answer.status());
+        Ok(answer.into_body())
+    }
+
+    fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>> {
+        Request::builder()
             .method(method)
             .uri(path)
             .header(HOST, &self.host)
             .header(AUTHORIZATION, &self.token)
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(body))
-            .context("writing a request")?;
-        self.connection.ask(request).await
+            .context("writing a request")
     }
 }
 

@@ -3,17 +3,16 @@
 //! Written into the benchmark's summary, beside what the other targets have been measured as.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use nix::unistd::Uid;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use skep_chaos_tests::lab::{Lab, Wish};
 use skep_chaos_tests::speed::{self, Took};
-use skep_chaos_tests::steps;
+use skep_chaos_tests::{steps, summary};
 
 const LAB: &str = "bench-swarm";
 const PORT: u16 = 19_543;
@@ -49,7 +48,7 @@ fn run(out: &Path) -> Result<()> {
     let finding = measured?;
     ended?;
     println!("\nP7: measured {} · target {}", finding["measured"], finding["target"]);
-    let file = write(out, finding)?;
+    let file = summary::write(out, "P7", finding)?;
     println!("written: {}", file.display());
     Ok(())
 }
@@ -145,15 +144,4 @@ fn seconds(time: &Value) -> Option<f64> {
 
 fn rounded(value: f64) -> f64 {
     (value * 1_000.0).round() / 1_000.0
-}
-
-fn write(out: &Path, finding: Value) -> Result<PathBuf> {
-    fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
-    let path = out.join("summary.json");
-    let earlier = fs::read_to_string(&path).unwrap_or_default();
-    let mut summary: Map<String, Value> = serde_json::from_str(&earlier).unwrap_or_default();
-    summary.insert("P7".into(), finding);
-    fs::write(&path, format!("{:#}\n", Value::Object(summary)))
-        .with_context(|| format!("writing {}", path.display()))?;
-    Ok(path)
 }

@@ -5,6 +5,7 @@
 //! its own witness. The [`story`] is told by the demo and is the end-to-end test.
 
 pub mod alter;
+pub mod balanced;
 pub mod lab;
 pub mod life;
 pub mod machine;
@@ -16,3 +17,4 @@ pub mod registry;
 pub mod speed;
 pub mod steps;
 pub mod story;
+pub mod summary;

@@ -9,8 +9,9 @@ use crate::Api;
 use crate::cluster::{ClusterStatus, MemberStatus};
 use crate::dress::At;
 use crate::extract::{Params, Reading};
-use crate::problem::Refused;
-use crate::rest::{List, Listed};
+use crate::listing::{Listing, Page, Paging};
+use crate::problem::{Refused, Reply};
+use crate::rest::List;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(show)).routes(routes!(members))
@@ -26,9 +27,9 @@ async fn show(State(api): State<Api>, _reading: Params<Reading>) -> At<Json<Clus
 
 /// Lists the managers.
 #[utoipa::path(get, path = "/v1/cluster/members", operation_id = "list_members",
-    params(Reading),
+    params(Reading, Paging),
     responses((status = 200, body = List<MemberStatus>, description = "All of them"), Refused))]
-async fn members(State(api): State<Api>, _reading: Params<Reading>) -> Listed<MemberStatus> {
+async fn members(State(api): State<Api>, listing: Listing) -> Reply<Page> {
     let status = api.parts.cluster.status().await;
-    List::at(status.revision, status.members)
+    listing.page(status.revision, status.members, &["name"])
 }

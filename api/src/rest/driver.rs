@@ -11,9 +11,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::Api;
-use crate::extract::{Params, Reading};
-use crate::problem::Refused;
-use crate::rest::{List, Listed};
+use crate::extract::Reading;
+use crate::listing::{Listing, Page, Paging};
+use crate::problem::{Refused, Reply};
+use crate::rest::List;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list))
@@ -47,9 +48,9 @@ pub(crate) fn check(api: &Api, driver: &str, options: &BTreeMap<String, String>)
 
 /// Lists the drivers.
 #[utoipa::path(get, path = "/v1/drivers", operation_id = "list_drivers",
-    params(Reading), responses((status = 200, body = List<Driver>, description = "All of them"), Refused))]
-async fn list(State(api): State<Api>, _reading: Params<Reading>) -> Listed<Driver> {
+    params(Reading, Paging), responses((status = 200, body = List<Driver>, description = "All of them"), Refused))]
+async fn list(State(api): State<Api>, listing: Listing) -> Reply<Page> {
     let revision = api.ledger().view().revision();
     let items = DRIVERS.iter().map(|kind| Driver::new(kind, &api.parts.drivers)).collect();
-    List::at(revision, items)
+    listing.page(revision, items, &["name"])
 }

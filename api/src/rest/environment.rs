@@ -23,11 +23,12 @@ use crate::Api;
 use crate::change::{Asked, Begun, Change, Changing, Keyed, Started};
 use crate::dress::{At, One};
 use crate::extract::{Place, Read, Reading, Reference, Within};
+use crate::listing::{Page, Paging, ReadList};
 use crate::problem::{Refused, Reply};
 use crate::rest::nfs::{self, NfsServer};
 use crate::rest::operation::Operation;
 use crate::rest::upgrade::{self, UpgradePlan, UpgradeWish};
-use crate::rest::{self, List, Listed, Metadata, driver};
+use crate::rest::{self, List, Metadata, driver};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -329,14 +330,13 @@ pub(crate) fn document(view: &View, key: &Key) -> Ruling<Option<(Revision, Value
 
 /// Lists the environments.
 #[utoipa::path(get, path = "/v1/environments", operation_id = "list_environments",
-    params(Reading),
+    params(Reading, Paging),
     responses((status = 200, body = List<Environment>, description = "All that the caller may see"), Refused))]
-async fn list(Extension(caller): Extension<Caller>, Read(view): Read) -> Reply<Listed<Environment>> {
+async fn list(Extension(caller): Extension<Caller>, ReadList(view, listing): ReadList) -> Reply<Page> {
     let mut all = view.list::<environment::Environment>(CLUSTER)?;
     all.retain(|stored| caller.grants.has(Permission::ViewEnvironment, &Scope::from(&stored.record)));
-    all.sort_by(|a, b| a.name.cmp(&b.name));
-    let items = all.iter().map(|stored| Environment::new(&view, stored)).collect::<Ruling<_>>()?;
-    Ok(List::at(view.revision(), items))
+    let items = all.iter().map(|stored| Environment::new(&view, stored)).collect::<Ruling<Vec<_>>>()?;
+    listing.page(view.revision(), items, &["name"])
 }
 
 /// Shows an environment.

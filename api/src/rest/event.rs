@@ -59,7 +59,7 @@ const TOPICS_PER_WATCH_MAX: usize = 64;
 const WAIT_DEFAULT: Duration = Duration::from_secs(60);
 
 /// The longest that a request may wait; longer ones are cut to this. Proxies give up by then.
-const WAIT_MAX: Duration = Duration::from_secs(300);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// The last event that a reconnecting client has seen.
 pub(crate) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");

@@ -15,9 +15,10 @@ use crate::Api;
 use crate::change::{Asked, Change, Changing, Keyed};
 use crate::dress::One;
 use crate::extract::{Place, Read, Reading, Reference};
+use crate::listing::{Page, Paging, ReadList};
 use crate::problem::{Refused, Reply};
 use crate::rest::user::User;
-use crate::rest::{List, Listed, Metadata};
+use crate::rest::{List, Metadata};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -79,16 +80,16 @@ fn members(view: &View, group: &access::Group) -> Ruling<Vec<String>> {
 }
 
 /// Lists the groups.
-#[utoipa::path(get, path = "/v1/groups", operation_id = "list_groups", params(Reading),
+#[utoipa::path(get, path = "/v1/groups", operation_id = "list_groups", params(Reading, Paging),
     responses((status = 200, body = List<Group>, description = "All of them"), Refused))]
-async fn list(Read(view): Read) -> Reply<Listed<Group>> {
+async fn list(ReadList(view, listing): ReadList) -> Reply<Page> {
     let users = access::users(&view)?;
     let shown = |group: &skep_ledger::Stored<access::Group>| {
         let members = users.iter().filter(|user| user.groups.contains(&group.name));
         Group::new(group, group.revision, members.map(|user| user.name.to_string()).collect())
     };
-    let items = access::groups(&view)?.iter().map(shown).collect();
-    Ok(List::at(view.revision(), items))
+    let items: Vec<_> = access::groups(&view)?.iter().map(shown).collect();
+    listing.page(view.revision(), items, &["name"])
 }
 
 /// Shows a group.

@@ -24,12 +24,13 @@ use crate::Api;
 use crate::change::{Asked, Begun, Change, Changing, Keyed, Started};
 use crate::dress::One;
 use crate::extract::{Place, Read, Reading, Reference, Within};
+use crate::listing::{Page, Paging, ReadList};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
 use crate::rest::nfs::HostNfs;
 use crate::rest::operation::Operation;
 use crate::rest::registration::Role;
 use crate::rest::upgrade::{self, UpgradePlan, UpgradeWish};
-use crate::rest::{self, List, Listed, Metadata, driver};
+use crate::rest::{self, List, Metadata, driver};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -332,14 +333,14 @@ pub(crate) fn document(view: &View, key: &Key) -> Ruling<Option<(Revision, Value
 
 /// Lists the hosts of an environment.
 #[utoipa::path(get, path = "/v1/environments/{environment}/hosts", operation_id = "list_hosts",
-    params(Reading, Within),
+    params(Reading, Paging, Within),
     responses((status = 200, body = List<Host>, description = "All of them"), Refused))]
-async fn list(Place(reference): Place<Reference>, Read(view): Read) -> Reply<Listed<Host>> {
+async fn list(Place(reference): Place<Reference>, ReadList(view, listing): ReadList) -> Reply<Page> {
     let environment = environment::find(&view, &reference)?;
-    let mut all = view.list::<host::Host>(environment.id.as_str())?;
-    all.sort_by(|a, b| a.name.cmp(&b.name));
-    let items = all.iter().map(|stored| Host::new(&view, &environment, stored)).collect::<Ruling<_>>()?;
-    Ok(List::at(view.revision(), items))
+    let all = view.list::<host::Host>(environment.id.as_str())?;
+    let items =
+        all.iter().map(|stored| Host::new(&view, &environment, stored)).collect::<Ruling<Vec<_>>>()?;
+    listing.page(view.revision(), items, &["name"])
 }
 
 /// Shows a host.

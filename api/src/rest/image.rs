@@ -6,8 +6,10 @@
 use std::io;
 use std::path::Path;
 
+use aws_lc_rs::digest::{Context as Hasher, SHA256};
 use axum::body::Body;
 use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use bollard::query_parameters::{CreateImageOptionsBuilder, ImportImageOptionsBuilder};
 use bollard::{Docker, body_try_stream};
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -24,9 +26,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::Api;
+use crate::change::{Bare, BodyHash, Keyed, answered};
 use crate::extract::{Params, Place, Reference, Within};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
-use crate::rest::{List, Listed};
+use crate::rest::List;
 
 /// Hosts that get an archive at the same time. More would only share the managers' line, and each holds a stream.
 const HOSTS_AT_ONCE_MAX: usize = 16;
@@ -42,7 +45,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 }
 
 /// One image on one host.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 struct Image {
     /// The host's name.
     host: String,
@@ -61,6 +64,10 @@ struct Image {
 struct Loading {
     /// The archive is a root file system; an image of this name is made from it (`NAME:TAG`).
     import: Option<String>,
+    /// Only say to which hosts it would be brought.
+    #[serde(default)]
+    #[param(required = false)]
+    dry_run: bool,
 }
 
 /// Brings an image archive onto every active host of an environment.
@@ -68,15 +75,16 @@ struct Loading {
 /// The body is a tar as `docker save` writes it. The answer comes when every host has answered; one that failed does
 /// not hold up the others.
 #[utoipa::path(post, path = "/v1/environments/{environment}/images", operation_id = "load_images",
-    params(Loading, Within),
+    params(Loading, Keyed, Within),
     request_body(content = String, content_type = "application/x-tar", description = "The archive"),
     responses((status = 200, body = List<Image>, description = "What each host has answered"), Refused))]
 async fn load(
     State(api): State<Api>,
     Place(reference): Place<Reference>,
     Params(loading): Params<Loading>,
+    Bare(change): Bare,
     body: Body,
-) -> Reply<Listed<Image>> {
+) -> Reply<Response> {
     let view = api.ledger().fresh_view().await?;
     let environment = environment::find(&view, &reference)?;
     let mut hosts = view.list::<Host>(environment.id.as_str())?;
@@ -88,13 +96,20 @@ async fn load(
             Problem::new(DoorCode::NoActiveHost, detail).hinting("wait until a host is active: skep host ls")
         );
     }
-    let archive = spooled(&api.parts.spool, body).await?;
-    let items = load_everywhere(&api, &hosts, &archive, loading.import.as_deref()).await;
-    Ok(List::at(view.revision(), items))
+    if loading.dry_run {
+        let would = hosts.iter().map(|host| item(host.name.as_str(), None, false, "would be loaded".into()));
+        return Ok(List::at(view.revision(), would.collect()).into_response());
+    }
+    let (archive, hash) = spooled(&api.parts.spool, body).await?;
+    let change = change.with_body(hash);
+    let loading = async { Ok(load_everywhere(&api, &hosts, &archive, loading.import.as_deref()).await) };
+    let committed = api.once(&change, loading).await?;
+    let list = List::at(committed.revision, committed.answer.clone());
+    Ok(answered(&committed, list))
 }
 
 /// Writes the body to a file that is gone when its handle is.
-async fn spooled(folder: &Path, body: Body) -> Reply<NamedTempFile> {
+async fn spooled(folder: &Path, body: Body) -> Reply<(NamedTempFile, BodyHash)> {
     let cannot = |error: io::Error| {
         let detail = format!("keeping the archive in {}: {error}", folder.display());
         Problem::new(DoorCode::SpoolFailed, detail)
@@ -102,7 +117,7 @@ async fn spooled(folder: &Path, body: Body) -> Reply<NamedTempFile> {
     let archive = tempfile::Builder::new().prefix("skep-image-").tempfile_in(folder).map_err(cannot)?;
     let mut file = File::from_std(archive.reopen().map_err(cannot)?);
     let mut chunks = body.into_data_stream();
-    let mut bytes = 0;
+    let (mut bytes, mut hash) = (0, Hasher::new(&SHA256));
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| {
             Problem::new(
@@ -111,6 +126,7 @@ async fn spooled(folder: &Path, body: Body) -> Reply<NamedTempFile> {
             )
         })?;
         bytes += chunk.len();
+        hash.update(&chunk);
         file.write_all(&chunk).await.map_err(cannot)?;
     }
     file.flush().await.map_err(cannot)?;
@@ -119,7 +135,11 @@ async fn spooled(folder: &Path, body: Body) -> Reply<NamedTempFile> {
             DoorCode::MalformedRequest,
             "the request has no body; a tar archive is expected",
         )),
-        _ => Ok(archive),
+        _ => {
+            let mut hashed = BodyHash::default();
+            hashed.copy_from_slice(hash.finish().as_ref());
+            Ok((archive, hashed))
+        }
     }
 }
 
@@ -174,8 +194,12 @@ fn repository_and_tag(name: &str) -> (&str, &str) {
     }
 }
 
+fn item(host: &str, image: Option<String>, ok: bool, message: String) -> Image {
+    Image { host: host.to_owned(), image, ok, message }
+}
+
 fn images(host: &str, loaded: Result<Vec<String>, String>) -> Vec<Image> {
-    let item = |image, ok, message: String| Image { host: host.to_owned(), image, ok, message };
+    let item = |image, ok, message: String| item(host, image, ok, message);
     match loaded {
         Ok(images) if images.is_empty() => vec![item(None, true, "the engine names no image".into())],
         Ok(images) => images.into_iter().map(|image| item(Some(image), true, String::new())).collect(),

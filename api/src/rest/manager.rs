@@ -19,8 +19,9 @@ use crate::change::{Asked, Change, Changing, Keyed, answered};
 use crate::cluster::{ClusterStatus, MemberAction};
 use crate::dress::At;
 use crate::extract::{Place, Read, Reading, Reference};
+use crate::listing::{Page, Paging, ReadList};
 use crate::problem::{Refused, Reply};
-use crate::rest::{List, Listed};
+use crate::rest::List;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -117,10 +118,10 @@ impl From<manager::Autopilot> for Autopilot {
 
 /// Lists the join tokens.
 #[utoipa::path(get, path = "/v1/cluster/join-tokens", operation_id = "list_join_tokens",
-    params(Reading), responses((status = 200, body = List<JoinToken>, description = "All of them"), Refused))]
-async fn tokens(Read(view): Read) -> Reply<Listed<JoinToken>> {
-    let items = manager::tokens(&view)?.iter().map(JoinToken::new).collect();
-    Ok(List::at(view.revision(), items))
+    params(Reading, Paging), responses((status = 200, body = List<JoinToken>, description = "All of them"), Refused))]
+async fn tokens(ReadList(view, listing): ReadList) -> Reply<Page> {
+    let items: Vec<_> = manager::tokens(&view)?.iter().map(JoinToken::new).collect();
+    listing.page(view.revision(), items, &["expires_at", "id"])
 }
 
 /// Makes a join token.

@@ -5,7 +5,7 @@ use axum::response::Response;
 use http::StatusCode;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use skep_ledger::{Tx, View};
+use skep_ledger::Tx;
 use skep_model::access::{self, Binding, Scope, Subject};
 use skep_model::{Ruling, environment};
 use utoipa::{IntoParams, ToSchema};
@@ -14,9 +14,10 @@ use utoipa_axum::routes;
 
 use crate::Api;
 use crate::change::{Asked, Change, Changing, Keyed};
-use crate::extract::{Place, Read, Reading, Reference, Within};
+use crate::extract::{Place, Reading, Reference, Within};
+use crate::listing::{Page, Paging, ReadList};
 use crate::problem::{Refused, Reply};
-use crate::rest::{List, Listed};
+use crate::rest::List;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -71,9 +72,10 @@ impl From<&Binding> for Member {
     }
 }
 
-fn listed(view: &View, scope: &Scope) -> Reply<Listed<Member>> {
-    let items = access::members(view, scope)?.iter().map(|binding| Member::from(&binding.record)).collect();
-    Ok(List::at(view.revision(), items))
+fn listed(ReadList(view, listing): ReadList, scope: &Scope) -> Reply<Page> {
+    let members = access::members(&view, scope)?;
+    let items = members.iter().map(|binding| Member::from(&binding.record)).collect();
+    listing.page(view.revision(), items, &["member"])
 }
 
 fn within(tx: &mut Tx<'_>, reference: &str) -> Ruling<Scope> {
@@ -82,10 +84,11 @@ fn within(tx: &mut Tx<'_>, reference: &str) -> Ruling<Scope> {
 
 /// Lists who has which role in an environment. Administrators may do everything and are not listed.
 #[utoipa::path(get, path = "/v1/environments/{environment}/members", operation_id = "list_environment_members",
-    params(Reading, Within), responses((status = 200, body = List<Member>, description = "All of them"), Refused))]
-async fn list(Place(reference): Place<Reference>, Read(view): Read) -> Reply<Listed<Member>> {
-    let environment = environment::find(&view, &reference)?;
-    listed(&view, &Scope::from(&environment.record))
+    params(Reading, Paging, Within),
+    responses((status = 200, body = List<Member>, description = "All of them"), Refused))]
+async fn list(Place(reference): Place<Reference>, reading: ReadList) -> Reply<Page> {
+    let environment = environment::find(&reading.0, &reference)?;
+    listed(reading, &Scope::from(&environment.record))
 }
 
 /// Gives somebody a role in an environment, in place of the one that they have had.
@@ -124,9 +127,10 @@ async fn remove(
 
 /// Lists who has which role in the whole cluster.
 #[utoipa::path(get, path = "/v1/role-bindings", operation_id = "list_role_bindings",
-    params(Reading), responses((status = 200, body = List<Member>, description = "All of them"), Refused))]
-async fn list_in_cluster(Read(view): Read) -> Reply<Listed<Member>> {
-    listed(&view, &Scope::Cluster)
+    params(Reading, Paging),
+    responses((status = 200, body = List<Member>, description = "All of them"), Refused))]
+async fn list_in_cluster(reading: ReadList) -> Reply<Page> {
+    listed(reading, &Scope::Cluster)
 }
 
 /// Gives somebody a role in the whole cluster: it counts in every environment, also in those that will be.

@@ -195,6 +195,9 @@ pub(crate) struct List<T> {
     /// There are more: ask again with this as `cursor`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) next_cursor: Option<String>,
+    /// How many there are of all that match, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) count: Option<usize>,
 }
 
 /// An object that was found, as the API shows it.
@@ -212,9 +215,14 @@ impl<T> List<T> {
         List::page_at(revision, items, None)
     }
 
+    /// As it is answered.
+    pub(crate) fn answer(self) -> Listed<T> {
+        At(self.revision, Json(self))
+    }
+
     /// A part of a list; if there is more, with the cursor that leads on.
     pub(crate) fn page_at(revision: Revision, items: Vec<T>, next_cursor: Option<String>) -> Listed<T> {
-        At(revision, Json(List { items, revision, next_cursor }))
+        List { items, revision, next_cursor, count: None }.answer()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 mod action;
-mod follow;
+pub(crate) mod follow;
 
 use axum::Extension;
 use axum::extract::State;
@@ -24,14 +24,9 @@ use crate::Api;
 use crate::access::sees_operation;
 use crate::dress::{At, One};
 use crate::extract::{Consistency, Params, Place, Read, Reading, Reference};
+use crate::listing::{Page, Paging, ReadList};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
-use crate::rest::{self, List, Listed};
-
-/// Operations in one answer if the query does not say.
-const PAGE_DEFAULT: usize = 100;
-
-/// The most in one answer; whoever asks for more gets this many, and a cursor.
-const PAGE_MAX: usize = 1_000;
+use crate::rest::{self, List};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -174,24 +169,6 @@ struct OperationResult {
     name: String,
 }
 
-/// Which operations to list.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct Listing {
-    /// Only those in this state.
-    state: Option<OperationState>,
-    /// How many at most; 100 if it is left out, and never more than 1000.
-    limit: Option<usize>,
-    /// Where an earlier answer ended: its `next_cursor`.
-    #[param(value_type = Option<String>)]
-    cursor: Option<Reference>,
-    /// How fresh the answer must be.
-    #[serde(default)]
-    #[param(inline, required = false)]
-    consistency: Consistency,
-}
-
 /// The header of a stream that goes on.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
@@ -321,13 +298,9 @@ pub(crate) fn document(view: &View, key: &Key) -> Ruling<Option<(Revision, Value
 
 /// Lists the operations, oldest first, some at a time.
 #[utoipa::path(get, path = "/v1/operations", operation_id = "list_operations",
-    params(Listing), responses((status = 200, body = List<Operation>, description = "All that the caller may see"), Refused))]
-async fn list(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Params(listing): Params<Listing>,
-) -> Reply<Listed<Operation>> {
-    let view = api.read(listing.consistency).await?;
+    params(Reading, Paging), responses((status = 200, body = List<Operation>, description = "All that the caller may see"), Refused))]
+async fn list(Extension(caller): Extension<Caller>, ReadList(view, listing): ReadList) -> Reply<Page> {
+    listing.check_values::<OperationState>("state")?;
     let all = view.list::<operation::Operation>(CLUSTER)?;
     let mut children: BTreeMap<&OperationId, Vec<OperationId>> = BTreeMap::new();
     for operation in &all {
@@ -335,21 +308,13 @@ async fn list(
             children.entry(parent).or_default().push(operation.id.clone());
         }
     }
-    let limit = listing.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
-    // Ids are ordered by time, and so is the list.
-    let wanted = |operation: &&Stored<operation::Operation>| {
-        sees_operation(&caller, operation)
-            && listing.state.is_none_or(|state| state == OperationState::of(operation))
-            && listing.cursor.as_ref().is_none_or(|cursor| operation.id.as_str() > &**cursor)
-    };
     let shown = |operation: &Stored<operation::Operation>| {
         let children = children.get(&operation.id).cloned().unwrap_or_default();
         Operation::new(operation, operation.revision, children)
     };
-    let mut wanted = all.iter().filter(wanted);
-    let items: Vec<_> = wanted.by_ref().take(limit).map(shown).collect();
-    let next_cursor = wanted.next().and(items.last()).map(|last| last.id.clone());
-    Ok(List::page_at(view.revision(), items, next_cursor))
+    let items = all.iter().filter(|operation| sees_operation(&caller, operation)).map(shown).collect();
+    // Ids are ordered by time.
+    listing.page(view.revision(), items, &["id"])
 }
 
 /// How to show one operation.

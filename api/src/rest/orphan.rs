@@ -21,9 +21,10 @@ use utoipa_axum::routes;
 use crate::Api;
 use crate::change::{Change, Changing, Keyed};
 use crate::dress::At;
-use crate::extract::{Params, Place, Reading, Reference};
+use crate::extract::{Place, Reading, Reference};
+use crate::listing::{Listing, Page, Paging};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
-use crate::rest::{List, Listed};
+use crate::rest::List;
 
 /// A list of machines; below the 15 s that a client waits for an answer.
 const LIST_MAX: Duration = Duration::from_secs(12);
@@ -75,13 +76,9 @@ impl Orphan {
 ///
 /// As the answering manager sees them; a driver that makes machines on the manager's own computer sees those only.
 #[utoipa::path(get, path = "/v1/drivers/{driver}/orphans", operation_id = "list_orphans",
-    params(Reading, ("driver" = String, Path, description = "Its name")),
+    params(Reading, Paging, ("driver" = String, Path, description = "Its name")),
     responses((status = 200, body = List<Orphan>, description = "All of them"), Refused))]
-async fn list(
-    State(api): State<Api>,
-    Place(driver): Place<Reference>,
-    _reading: Params<Reading>,
-) -> Reply<Listed<Orphan>> {
+async fn list(State(api): State<Api>, Place(driver): Place<Reference>, listing: Listing) -> Reply<Page> {
     let (name, driver) = known(&api, &driver)?;
     let machines = asked(name, "listing its machines", LIST_MAX, driver.list()).await?;
     // After the list: what has been asked for by then has its row.
@@ -92,7 +89,7 @@ async fn list(
             orphans.push(Orphan::new(name, machine));
         }
     }
-    Ok(List::at(view.revision(), orphans))
+    listing.page(view.revision(), orphans, &["host"])
 }
 
 /// Gives an orphan back to its driver, with everything that was made for it.

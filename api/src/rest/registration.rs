@@ -19,9 +19,10 @@ use uuid::Uuid;
 use crate::Api;
 use crate::change::{Asked, Change, Changing, Keyed, answered};
 use crate::dress::At;
-use crate::extract::{Place, Read, Reading, Reference, Within};
+use crate::extract::{Place, Reading, Reference, Within};
+use crate::listing::{Page, Paging, ReadList};
 use crate::problem::{Refused, Reply};
-use crate::rest::{List, Listed};
+use crate::rest::List;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(revoke))
@@ -120,12 +121,13 @@ impl RegistrationToken {
 
 /// Lists the registration tokens of an environment.
 #[utoipa::path(get, path = "/v1/environments/{environment}/registration-tokens",
-    operation_id = "list_registration_tokens", params(Reading, Within),
+    operation_id = "list_registration_tokens", params(Reading, Paging, Within),
     responses((status = 200, body = List<RegistrationToken>, description = "All of them"), Refused))]
-async fn list(Place(reference): Place<Reference>, Read(view): Read) -> Reply<Listed<RegistrationToken>> {
+async fn list(Place(reference): Place<Reference>, ReadList(view, listing): ReadList) -> Reply<Page> {
     let environment = environment::find(&view, &reference)?;
-    let items = registration::tokens(&view, &environment)?.iter().map(RegistrationToken::new).collect();
-    Ok(List::at(view.revision(), items))
+    let items: Vec<_> =
+        registration::tokens(&view, &environment)?.iter().map(RegistrationToken::new).collect();
+    listing.page(view.revision(), items, &["created_at", "id"])
 }
 
 /// Makes a registration token.

@@ -25,9 +25,10 @@ use crate::Api;
 use crate::change::{Asked, Change, Changing, Keyed, answered};
 use crate::dress::{At, One};
 use crate::extract::{Place, Read, Reading, Reference, Within};
+use crate::listing::{Page, Paging, ReadList};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::rest::List;
 use crate::rest::swarm_keys::sealed;
-use crate::rest::{List, Listed};
 
 /// A registry that has not said by then whether a login is right is not reached. Longer than a connection takes to fail.
 const CHECK_MAX: Duration = Duration::from_secs(30);
@@ -88,13 +89,12 @@ impl Registry {
 
 /// Lists the registries to which an environment logs in.
 #[utoipa::path(get, path = "/v1/environments/{environment}/registries", operation_id = "list_registries",
-    params(Reading, Within),
+    params(Reading, Paging, Within),
     responses((status = 200, body = List<Registry>, description = "All of them"), Refused))]
-async fn list(Place(reference): Place<Reference>, Read(view): Read) -> Reply<Listed<Registry>> {
+async fn list(Place(reference): Place<Reference>, ReadList(view, listing): ReadList) -> Reply<Page> {
     let environment = environment::find(&view, &reference)?;
-    let mut all = view.list::<RegistryLogin>(environment.id.as_str())?;
-    all.sort_by(|a, b| a.server.cmp(&b.server));
-    Ok(List::at(view.revision(), all.iter().map(|login| Registry::new(login)).collect()))
+    let all = view.list::<RegistryLogin>(environment.id.as_str())?;
+    listing.page(view.revision(), all.iter().map(|login| Registry::new(login)).collect(), &["server"])
 }
 
 /// Shows a registry to which an environment logs in.

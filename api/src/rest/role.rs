@@ -15,8 +15,9 @@ use crate::Api;
 use crate::change::{Asked, Change, Changing, Keyed};
 use crate::dress::One;
 use crate::extract::{Place, Read, Reading, Reference};
+use crate::listing::{Page, Paging, ReadList};
 use crate::problem::{Refused, Reply};
-use crate::rest::{List, Listed, Metadata};
+use crate::rest::{List, Metadata};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(show, set, remove))
@@ -81,11 +82,12 @@ impl Role {
 }
 
 /// Lists the roles: the built-in ones first, from the least to the most powerful.
-#[utoipa::path(get, path = "/v1/roles", operation_id = "list_roles", params(Reading),
+#[utoipa::path(get, path = "/v1/roles", operation_id = "list_roles", params(Reading, Paging),
     responses((status = 200, body = List<Role>, description = "All of them"), Refused))]
-async fn list(Read(view): Read) -> Reply<Listed<Role>> {
-    let items = access::roles(&view)?.iter().map(|(role, revision)| Role::new(role, *revision)).collect();
-    Ok(List::at(view.revision(), items))
+async fn list(ReadList(view, listing): ReadList) -> Reply<Page> {
+    let items: Vec<_> =
+        access::roles(&view)?.iter().map(|(role, revision)| Role::new(role, *revision)).collect();
+    listing.page(view.revision(), items, &["name"])
 }
 
 /// Shows a role.

@@ -21,8 +21,9 @@ use crate::Api;
 use crate::change::{Asked, Change, Changing, Keyed, answered};
 use crate::dress::{At, One};
 use crate::extract::{Consistency, Params, Place, Read, Reading, Reference};
+use crate::listing::{Page, Paging, ReadList};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
-use crate::rest::{List, Listed, Metadata};
+use crate::rest::{List, Metadata};
 use crate::snapshots::{MadeSnapshot, SnapshotFailure};
 
 /// In the place of an id: the backup that is made for this request.
@@ -178,22 +179,34 @@ impl SnapshotSchedule {
 
 /// Lists the backups that managers keep, newest first.
 #[utoipa::path(get, path = "/v1/snapshots", operation_id = "list_snapshots",
-    params(Reading), responses((status = 200, body = List<Snapshot>, description = "All of them"), Refused))]
-async fn list(Read(view): Read) -> Reply<Listed<Snapshot>> {
+    params(Reading, Paging),
+    responses((status = 200, body = List<Snapshot>, description = "All of them"), Refused))]
+async fn list(ReadList(view, listing): ReadList) -> Reply<Page> {
     let all = snapshot::list(&view)?;
-    Ok(List::at(
-        view.revision(),
-        all.iter().map(|(known, revision)| Snapshot::new(known, *revision)).collect(),
-    ))
+    let items = all.iter().map(|(known, revision)| Snapshot::new(known, *revision)).collect();
+    listing.page(view.revision(), items, &["-created_at", "id"])
 }
 
 /// Makes a backup, reads it back, and keeps it on the answering manager.
-#[utoipa::path(post, path = "/v1/snapshots", operation_id = "keep_snapshot",
-    responses((status = 201, body = Snapshot, description = "Written, verified and kept"), Refused))]
-async fn keep(State(api): State<Api>) -> Reply<Response> {
-    let kept = api.parts.snapshots.keep().await?;
+#[utoipa::path(post, path = "/v1/snapshots", operation_id = "keep_snapshot", params(Changing, Keyed),
+    responses(
+    (status = 201, body = Snapshot, description = "Written, verified and kept"),
+    (status = 204, description = "Dry run: it would be made"),
+    Refused,
+))]
+async fn keep(State(api): State<Api>, change: Change) -> Reply<Response> {
+    if change.is_dry_run() {
+        let view = api.ledger().fresh_view().await?;
+        return match snapshot::recipients(&view)?.is_empty() {
+            true => Err(SnapshotFailure::NoRecoveryKey.into()),
+            false => Ok(At(view.revision(), StatusCode::NO_CONTENT).into_response()),
+        };
+    }
+    let committed = api.once(&change, async { Ok(api.parts.snapshots.keep().await?) }).await?;
+    let kept = &committed.answer;
     let location = [(header::LOCATION, format!("/v1/snapshots/{}", kept.id))];
-    Ok((StatusCode::CREATED, location, Json(Snapshot::new(&kept, 0))).into_response())
+    let answer = (StatusCode::CREATED, location, Json(Snapshot::new(kept, committed.revision)));
+    Ok(answered(&committed, answer))
 }
 
 /// Shows a backup.
@@ -278,13 +291,13 @@ fn tokio_file(file: File) -> tokio::fs::File {
 
 /// Lists the schedules; there is one.
 #[utoipa::path(get, path = "/v1/snapshot-schedules", operation_id = "list_snapshot_schedules",
-    params(Reading),
+    params(Reading, Paging),
     responses((status = 200, body = List<SnapshotSchedule>, description = "All of them"), Refused))]
-async fn list_schedules(Read(view): Read) -> Reply<Listed<SnapshotSchedule>> {
+async fn list_schedules(ReadList(view, listing): ReadList) -> Reply<Page> {
     let known = view.get::<snapshot::Schedule>(CLUSTER, snapshot::DEFAULT).map_err(Refusal::from)?;
     let health = snapshot::health(&view)?;
     let items = known.map(|known| SnapshotSchedule::new(known.record, health, known.revision));
-    Ok(List::at(view.revision(), items.into_iter().collect()))
+    listing.page(view.revision(), items.into_iter().collect(), &["name"])
 }
 
 /// Shows a schedule and how it fares.

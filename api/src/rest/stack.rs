@@ -19,8 +19,9 @@ use crate::Api;
 use crate::change::{Asked, Begun, Change, Changing, Keyed};
 use crate::dress::One;
 use crate::extract::{Place, Read, Reading, Reference, Within};
+use crate::listing::{Page, Paging, ReadList};
 use crate::problem::{Refused, Reply};
-use crate::rest::{self, List, Listed, Metadata};
+use crate::rest::{self, List, Metadata};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(show, deploy, remove))
@@ -188,13 +189,14 @@ pub(crate) fn document(view: &View, key: &Key) -> Ruling<Option<(Revision, Value
 
 /// Lists the stacks of an environment.
 #[utoipa::path(get, path = "/v1/environments/{environment}/stacks", operation_id = "list_stacks",
-    params(Reading, Within),
+    params(Reading, Paging, Within),
     responses((status = 200, body = List<Stack>, description = "All of them"), Refused))]
-async fn list(Place(reference): Place<Reference>, Read(view): Read) -> Reply<Listed<Stack>> {
+async fn list(Place(reference): Place<Reference>, ReadList(view, listing): ReadList) -> Reply<Page> {
     let environment = environment::find(&view, &reference)?;
     let all = view.list::<stack::Stack>(environment.id.as_str())?;
-    let items = all.iter().map(|stored| Stack::new(&view, &environment, stored)).collect::<Ruling<_>>()?;
-    Ok(List::at(view.revision(), items))
+    let items =
+        all.iter().map(|stored| Stack::new(&view, &environment, stored)).collect::<Ruling<Vec<_>>>()?;
+    listing.page(view.revision(), items, &["name"])
 }
 
 /// Shows a stack.

@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use skep_backup::Recipient;
@@ -28,8 +28,8 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::Api;
-
-use crate::change::{Asked, Begun, Changing, Keyed};
+use crate::change::{Asked, Begun, Change, Changing, Keyed, answered, hash};
+use crate::dress::At;
 use crate::extract::{Params, Place, Reference, Within};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
 use crate::snapshots::SnapshotFailure;
@@ -45,7 +45,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 }
 
 /// What is written down in the archive (`skep-swarm.json`), beside the state.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Notes {
     /// See [`FORMAT`].
     format: u32,
@@ -90,7 +90,7 @@ async fn back_up(
 ) -> Reply<Response> {
     let view = api.ledger().fresh_view().await?;
     let environment = environment::find(&view, &reference)?.record;
-    let recipients = recipients(&snapshot::schedule(&view)?)?;
+    let recipients = recipients(&snapshot::recipients(&view)?)?;
     let hosts = view.list::<Host>(environment.id.as_str())?;
     let hosts: Vec<Host> = hosts.into_iter().map(|stored| stored.record).collect();
     let host = match &source.from {
@@ -130,8 +130,8 @@ async fn back_up(
     Ok(response)
 }
 
-fn recipients(schedule: &snapshot::Schedule) -> Reply<Vec<Recipient>> {
-    let known: Result<Vec<Recipient>, _> = schedule.recipients.iter().map(|key| key.parse()).collect();
+fn recipients(keys: &[String]) -> Reply<Vec<Recipient>> {
+    let known: Result<Vec<Recipient>, _> = keys.iter().map(|key| key.parse()).collect();
     match known {
         Ok(known) if !known.is_empty() => Ok(known),
         Ok(_) => Err(SnapshotFailure::NoRecoveryKey.into()),
@@ -173,28 +173,42 @@ struct SwarmState {
 ///
 /// The body is the archive that is inside of the backup: whoever restores has the recovery key and decrypts.
 #[utoipa::path(put, path = "/v1/environments/{environment}/hosts/{host}/swarm-state", operation_id = "bring_swarm_state",
-    params(Within, ("host" = String, Path, description = "Its name or id")),
+    params(Changing, Keyed, Within, ("host" = String, Path, description = "Its name or id")),
     request_body(content = String, content_type = "application/gzip", description = "The archive, at most 64 MiB"),
-    responses((status = 200, body = SwarmState, description = "What was brought"), Refused))]
+    responses(
+    (status = 200, body = SwarmState, description = "What was brought"),
+    (status = 204, description = "Dry run: it would be brought to the host, which says then whether it can be read"),
+    Refused,
+))]
 async fn bring(
     State(api): State<Api>,
     Place((environment, host)): Place<(Reference, Reference)>,
+    change: Change,
     body: Body,
-) -> Reply<Json<SwarmState>> {
+) -> Reply<Response> {
     let view = api.ledger().fresh_view().await?;
     let environment = environment::find(&view, &environment)?.record;
     let host = host::find(&view, &environment, &host)?.record;
     let archive = received(body).await?;
-    let brought = api.parts.hub.bring_swarm_state(host.id.as_str(), &archive).await;
-    let notes = understood(&brought.map_err(|error| not_done(&host, &error))?)?;
-    Ok(Json(SwarmState {
+    if change.is_dry_run() {
+        return Ok(At(view.revision(), StatusCode::NO_CONTENT).into_response());
+    }
+    let change = change.with_body(hash(&archive));
+    let bringing = async {
+        let brought = api.parts.hub.bring_swarm_state(host.id.as_str(), &archive).await;
+        understood(&brought.map_err(|error| not_done(&host, &error))?)
+    };
+    let committed = api.once(&change, bringing).await?;
+    let notes = committed.answer.clone();
+    let document = SwarmState {
         kind: "SwarmState",
         swarm: notes.swarm,
         environment: notes.environment,
         host: notes.host,
         engine_version: notes.engine,
         taken_at: notes.taken_at,
-    }))
+    };
+    Ok(answered(&committed, Json(document)))
 }
 
 /// Where a swarm is restored.

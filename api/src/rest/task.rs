@@ -19,9 +19,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::Api;
-use crate::extract::{Place, Read, Reading, Reference, Within};
+use crate::extract::{Place, Reading, Reference, Within};
+use crate::listing::{Listing, Page, Paging, ReadList};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
-use crate::rest::{List, Listed};
+use crate::rest::List;
 
 /// A healthy swarm manager lists its tasks in well under a second; one that lost its quorum never does.
 const LIST_MAX: Duration = Duration::from_secs(4);
@@ -79,40 +80,40 @@ struct Seen {
 
 /// Lists the tasks of an environment.
 #[utoipa::path(get, path = "/v1/environments/{environment}/tasks", operation_id = "list_tasks",
-    params(Reading, Within),
+    params(Reading, Paging, Within),
     responses((status = 200, body = List<Task>, description = "All of them"), Refused))]
 async fn of_environment(
     State(api): State<Api>,
     Place(reference): Place<Reference>,
-    Read(view): Read,
-) -> Reply<Listed<Task>> {
+    ReadList(view, listing): ReadList,
+) -> Reply<Page> {
     let environment = environment::find(&view, &reference)?;
-    answer(&api, &view, &environment, None).await
+    answer(&api, (&view, listing), &environment, None).await
 }
 
 /// Lists the tasks of a stack.
 #[utoipa::path(get, path = "/v1/environments/{environment}/stacks/{stack}/tasks", operation_id = "list_stack_tasks",
-    params(Reading, Within, ("stack" = String, Path, description = "Its name")),
+    params(Reading, Paging, Within, ("stack" = String, Path, description = "Its name")),
     responses((status = 200, body = List<Task>, description = "All of them"), Refused))]
 async fn of_stack(
     State(api): State<Api>,
     Place((environment, name)): Place<(Reference, Reference)>,
-    Read(view): Read,
-) -> Reply<Listed<Task>> {
+    ReadList(view, listing): ReadList,
+) -> Reply<Page> {
     let environment = environment::find(&view, &environment)?;
     stack::find(&view, &environment, &name)?;
-    answer(&api, &view, &environment, Some(&name)).await
+    answer(&api, (&view, listing), &environment, Some(&name)).await
 }
 
 async fn answer(
     api: &Api,
-    view: &View,
+    (view, listing): (&View, Listing),
     environment: &Environment,
     stack: Option<&str>,
-) -> Reply<Listed<Task>> {
+) -> Reply<Page> {
     let hosts = view.list::<Host>(environment.id.as_str())?;
     let seen = ask(api, environment, &hosts).await?;
-    Ok(List::at(view.revision(), tasks(&seen, &hosts, stack)))
+    listing.page(view.revision(), tasks(&seen, &hosts, stack), &["service", "slot", "host", "id"])
 }
 
 /// Asks the swarm's managers one after another, its leader first: the others would ask it anyway.

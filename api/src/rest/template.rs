@@ -16,9 +16,10 @@ use crate::Api;
 use crate::change::{Asked, Change, Changing, Keyed, answered};
 use crate::dress::{At, One};
 use crate::extract::{Place, Read, Reading, Reference};
+use crate::listing::{Page, Paging, ReadList};
 use crate::problem::{Refused, Reply};
 use crate::rest::nfs::NfsServer;
-use crate::rest::{self, List, Listed, Metadata};
+use crate::rest::{self, List, Metadata};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list, import)).routes(routes!(show, remove))
@@ -118,13 +119,13 @@ pub(crate) fn document(view: &View, key: &Key) -> Ruling<Option<(Revision, Value
 
 /// Lists the templates, built in and imported.
 #[utoipa::path(get, path = "/v1/templates", operation_id = "list_templates",
-    params(Reading), responses((status = 200, body = List<Template>, description = "All of them"), Refused))]
-async fn list(Read(view): Read) -> Reply<Listed<Template>> {
-    let items = template::list(&view)?
+    params(Reading, Paging), responses((status = 200, body = List<Template>, description = "All of them"), Refused))]
+async fn list(ReadList(view, listing): ReadList) -> Reply<Page> {
+    let items: Vec<_> = template::list(&view)?
         .iter()
         .map(|(template, revision)| Template::new(template, *revision))
         .collect();
-    Ok(List::at(view.revision(), items))
+    listing.page(view.revision(), items, &["name"])
 }
 
 /// Shows a template.

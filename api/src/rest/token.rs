@@ -8,8 +8,8 @@ use axum::response::Response;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use skep_ledger::{Tx, View};
-use skep_model::access::{self, ActsAs, Caller, Token, TokenKind, TokenWish};
+use skep_ledger::Tx;
+use skep_model::access::{self, ActsAs, Caller, Token, TokenKind, TokenOwner, TokenWish};
 use skep_model::ids::EnvironmentId;
 use skep_model::name::Name;
 use skep_model::{Ruling, environment};
@@ -19,9 +19,10 @@ use utoipa_axum::routes;
 
 use crate::Api;
 use crate::change::{Asked, Change, Changing, Keyed};
-use crate::extract::{Place, Read, Reading, Reference, Within};
+use crate::extract::{Place, Reading, Reference, Within};
+use crate::listing::{Page, Paging, ReadList};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
-use crate::rest::{List, Listed};
+use crate::rest::List;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -172,16 +173,21 @@ fn is_of(environment: &EnvironmentId) -> impl Fn(&Token) -> bool {
     move |token| matches!(&token.acts_as, ActsAs::Environment { id, .. } if *id == environment)
 }
 
-fn listed(view: &View, wanted: impl Fn(&Token) -> bool) -> Reply<Listed<ApiKey>> {
-    let items = access::tokens(view, wanted)?.iter().map(|token| ApiKey::new(token, None)).collect();
-    Ok(List::at(view.revision(), items))
+fn listed(
+    ReadList(view, listing): ReadList,
+    owner: &TokenOwner,
+    wanted: impl Fn(&Token) -> bool,
+) -> Reply<Page> {
+    let tokens = access::tokens(&view, owner)?;
+    let items = tokens.iter().filter(|token| wanted(token)).map(|token| ApiKey::new(token, None)).collect();
+    listing.page(view.revision(), items, &["created_at", "id"])
 }
 
 /// Lists the caller's keys and sessions.
-#[utoipa::path(get, path = "/v1/tokens", operation_id = "list_tokens", params(Reading),
+#[utoipa::path(get, path = "/v1/tokens", operation_id = "list_tokens", params(Reading, Paging),
     responses((status = 200, body = List<ApiKey>, description = "All of them, without their secrets"), Refused))]
-async fn list(Extension(caller): Extension<Caller>, Read(view): Read) -> Reply<Listed<ApiKey>> {
-    listed(&view, is_own(&caller))
+async fn list(Extension(caller): Extension<Caller>, reading: ReadList) -> Reply<Page> {
+    listed(reading, &TokenOwner::from(&caller.acts_as), is_own(&caller))
 }
 
 /// Makes a key that may what the caller may.
@@ -229,11 +235,11 @@ async fn rotate(State(api): State<Api>, Place(id): Place<Reference>, change: Cha
 
 /// Lists the keys of an environment.
 #[utoipa::path(get, path = "/v1/environments/{environment}/tokens", operation_id = "list_environment_tokens",
-    params(Reading, Within),
+    params(Reading, Paging, Within),
     responses((status = 200, body = List<ApiKey>, description = "All of them, without their secrets"), Refused))]
-async fn list_of_environment(Place(reference): Place<Reference>, Read(view): Read) -> Reply<Listed<ApiKey>> {
-    let environment = environment::find(&view, &reference)?;
-    listed(&view, is_of(&environment.id))
+async fn list_of_environment(Place(reference): Place<Reference>, reading: ReadList) -> Reply<Page> {
+    let environment = environment::find(&reading.0, &reference)?;
+    listed(reading, &TokenOwner::from(&environment.id), |_| true)
 }
 
 /// Makes a key of an environment. It stays when whoever made it goes.

@@ -17,9 +17,10 @@ use crate::Api;
 use crate::change::{Asked, Change, Changing, Keyed};
 use crate::dress::One;
 use crate::extract::{Place, Read, Reading, Reference};
+use crate::listing::{Page, Paging, ReadList};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
 use crate::provider::password_hash;
-use crate::rest::{List, Listed, Metadata};
+use crate::rest::{List, Metadata};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -109,12 +110,12 @@ impl User {
 }
 
 /// Lists the users.
-#[utoipa::path(get, path = "/v1/users", operation_id = "list_users", params(Reading),
+#[utoipa::path(get, path = "/v1/users", operation_id = "list_users", params(Reading, Paging),
     responses((status = 200, body = List<User>, description = "All of them"), Refused))]
-async fn list(Read(view): Read) -> Reply<Listed<User>> {
+async fn list(ReadList(view, listing): ReadList) -> Reply<Page> {
     let users = access::users(&view)?;
-    let items = users.iter().map(|user| User::new(user, user.revision)).collect();
-    Ok(List::at(view.revision(), items))
+    let items: Vec<_> = users.iter().map(|user| User::new(user, user.revision)).collect();
+    listing.page(view.revision(), items, &["name"])
 }
 
 /// Shows a user.

@@ -5,12 +5,14 @@
 mod access;
 mod audit;
 mod changes;
+mod crowds;
 mod diagnoses;
 mod documents;
 mod engines;
 mod events;
 mod freshness;
 mod leaderless;
+mod lists;
 mod managers;
 mod metrics;
 mod operations;

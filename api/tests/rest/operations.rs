@@ -8,7 +8,7 @@ use skep_model::operation::{self, Operation};
 use skep_model::{CLUSTER, Ruling, environment};
 
 use crate::stream::Events;
-use crate::support::{Answer, Ask, Door, rule};
+use crate::support::{Answer, Ask, Door, post, rule};
 
 /// Follows an operation.
 async fn follow(door: &Door, id: &str, seen: Option<u64>) -> Events {
@@ -62,6 +62,32 @@ async fn a_stream_tells_every_change_and_ends_with_the_operation() {
     let last = events.next().await.unwrap();
     assert_eq!((&last.data["state"], &last.data["result"]["name"]), (&json!("succeeded"), &json!("prod")));
     assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
+async fn whoever_prefers_to_wait_is_answered_with_the_end_if_it_comes_in_time() {
+    let door = Door::new().await;
+    let wish = |name: &str| post("/v1/environments", json!({"name": name, "template": "default"}));
+    let answer = door.send(&wish("slow").with("prefer", "wait=0")).await;
+    assert_eq!((answer.status.as_u16(), &answer.body["state"]), (202, &json!("running")), "{answer:?}");
+    assert!(!answer.headers.contains_key("preference-applied"));
+
+    let waiting = wish("prod").with("prefer", "respond-async, wait=60");
+    let ending = async {
+        let mut changes = door.ledger.feed().watch(door.ledger.view().revision());
+        loop {
+            let all = door.ledger.view().list::<Operation>(CLUSTER).unwrap();
+            if let Some(begun) = all.iter().find(|operation| operation.subject.name == "prod") {
+                return moved(&door, begun.id.as_str(), |operation, now| operation.abandon("no quota", now))
+                    .await;
+            }
+            changes.next().await;
+        }
+    };
+    let (answer, ()) = tokio::join!(door.send(&waiting), ending);
+    assert_eq!((answer.status.as_u16(), &answer.body["state"]), (200, &json!("failed")), "{answer:?}");
+    assert_eq!(answer.header("preference-applied"), "wait=60");
+    door.send(&wish("more").with("prefer", "wait=soon")).await.is_problem(400, "SKP-1001");
 }
 
 #[tokio::test]

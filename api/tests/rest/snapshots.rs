@@ -1,30 +1,11 @@
 //! Backups at the door: streamed with what is known of them, listed, removed; and the schedule.
 
 use http::{Method, StatusCode};
-use jiff::Timestamp;
 use serde_json::json;
 use skep_backup::RecoveryKey;
-use skep_model::ids::SnapshotId;
-use skep_model::snapshot::{self, Snapshot};
-use uuid::Uuid;
+use skep_model::snapshot;
 
-use crate::support::{Ask, Door, rule};
-
-fn kept(manager: &str, path: &str) -> Snapshot {
-    Snapshot {
-        id: SnapshotId::new(Uuid::now_v7()),
-        manager: manager.into(),
-        path: path.into(),
-        created_at: Timestamp::UNIX_EPOCH,
-        verified_at: Timestamp::UNIX_EPOCH,
-        epoch: 1,
-        snapshot_revision: 5,
-        rows: 2,
-        file_bytes: 4,
-        sha256: "cd".into(),
-        removal: false,
-    }
-}
+use crate::support::{Ask, Door, kept_snapshot, put, rule};
 
 #[tokio::test]
 async fn a_backup_of_now_is_streamed_with_what_is_known_of_it() {
@@ -45,7 +26,8 @@ async fn a_kept_backup_is_listed_fetched_where_it_is_and_marked_when_it_has_to_g
     let door = Door::new().await;
     let file = door.spool.path().join("skep-1.backup");
     std::fs::write(&file, "kept").unwrap();
-    let (here, elsewhere) = (kept("m1", file.to_str().unwrap()), kept("m9", "/backups/far"));
+    let (here, elsewhere) =
+        (kept_snapshot("m1", file.to_str().unwrap()), kept_snapshot("m9", "/backups/far"));
     for snapshot in [&here, &elsewhere] {
         rule(&*door.ledger, |tx| snapshot::taken(tx, snapshot).map(|()| true)).await;
     }
@@ -75,7 +57,7 @@ async fn a_schedule_is_changed_as_a_whole_and_keys_are_read_at_the_door() {
     assert_eq!(door.get(path).await.status, StatusCode::NOT_FOUND);
     let key = RecoveryKey::generate().recipient().to_string();
     let spec = |recipient: &str| json!({"enabled": true, "every_minutes": 60, "keep": 3, "directory": null, "recipients": [recipient]});
-    let set = |body| crate::support::put(path, body);
+    let set = |body| put(path, body);
     let answer = door.send(&set(spec(&key))).await;
     assert_eq!((answer.status, &answer.body["spec"]), (StatusCode::OK, &spec(&key)), "{answer:?}");
     assert_eq!(door.get(path).await.body["spec"], spec(&key));
@@ -85,4 +67,22 @@ async fn a_schedule_is_changed_as_a_whole_and_keys_are_read_at_the_door() {
         (StatusCode::UNPROCESSABLE_ENTITY, &json!("SKP-1202"))
     );
     assert_eq!(door.get("/v1/snapshot-schedules/other").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_backup_that_is_asked_for_again_with_its_key_is_made_once() {
+    let door = Door::new().await;
+    let key = RecoveryKey::generate().recipient().to_string();
+    let spec =
+        json!({"enabled": true, "every_minutes": 60, "keep": 3, "directory": null, "recipients": [key]});
+    assert_eq!(door.send(&put("/v1/snapshot-schedules/default", spec)).await.status, StatusCode::OK);
+    let rehearsed = door.send(&Ask::new(Method::POST, "/v1/snapshots?dry_run=true")).await;
+    assert_eq!(rehearsed.status, StatusCode::NO_CONTENT);
+    let ask = Ask::new(Method::POST, "/v1/snapshots").with("idempotency-key", "nightly");
+    let (first, again) = (door.send(&ask).await, door.send(&ask).await);
+    assert_eq!((first.status, again.status), (StatusCode::CREATED, StatusCode::CREATED), "{again:?}");
+    assert_eq!(first.body["metadata"]["id"], again.body["metadata"]["id"]);
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    let another = door.send(&Ask::new(Method::POST, "/v1/snapshots")).await;
+    assert_ne!(first.body["metadata"]["id"], another.body["metadata"]["id"]);
 }

@@ -9,6 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use skep_api::{
     Api, Cluster, ClusterStatus, Invitation, MadeSnapshot, MemberAction, MemberRefusal, MemberStatus,
@@ -18,8 +19,8 @@ use skep_drivers::DriverConfig;
 use skep_hub::{Admitted, Hub, HubEvents, RegisterRefusal};
 use skep_ledger::{Ledger, MemoryLedger, Request as Change, TransactError, Tx, transact};
 use skep_model::environment::Environment;
-use skep_model::ids::{HostId, OperationId};
-use skep_model::snapshot::Snapshot;
+use skep_model::ids::{HostId, OperationId, SnapshotId};
+use skep_model::snapshot::{self, Snapshot};
 use skep_model::{Refusal, Ruling, access, environment, host};
 use skep_sealing::SealingKey;
 use skep_wire::channels::PeerChannels;
@@ -56,8 +57,8 @@ pub struct Answer {
     pub body: Value,
 }
 
-/// Makes backups of four letters, and keeps none.
-struct Backups;
+/// Makes backups of four letters, and keeps them if somebody could read them.
+struct Backups(Arc<MemoryLedger>);
 
 #[async_trait]
 impl Snapshots for Backups {
@@ -70,7 +71,10 @@ impl Snapshots for Backups {
     }
 
     async fn keep(&self) -> Result<Snapshot, SnapshotFailure> {
-        Err(SnapshotFailure::NoRecoveryKey)
+        match snapshot::recipients(&self.0.view()).unwrap().is_empty() {
+            true => Err(SnapshotFailure::NoRecoveryKey),
+            false => Ok(kept_snapshot("m1", "/nowhere")),
+        }
     }
 
     fn open(&self, snapshot: &Snapshot) -> std::io::Result<std::fs::File> {
@@ -109,7 +113,7 @@ impl Door {
             metrics: Arc::new(Metrics::new(wrapped)),
             cluster: manager.clone(),
             hub,
-            snapshots: Arc::new(Backups),
+            snapshots: Arc::new(Backups(ledger.clone())),
             drivers: drivers(),
             spool: spool.path().to_owned(),
             sealing: Arc::new(SealingKey::derive(&[7; 32], "c1").unwrap()),
@@ -246,6 +250,23 @@ pub fn drivers() -> DriverConfig {
 
 pub fn identity() -> Identity {
     Identity::create(CLUSTER, 1, &[]).unwrap()
+}
+
+/// A backup of an early age.
+pub fn kept_snapshot(manager: &str, path: &str) -> Snapshot {
+    Snapshot {
+        id: SnapshotId::new(Uuid::now_v7()),
+        manager: manager.into(),
+        path: path.into(),
+        created_at: Timestamp::UNIX_EPOCH,
+        verified_at: Timestamp::UNIX_EPOCH,
+        epoch: 1,
+        snapshot_revision: 5,
+        rows: 2,
+        file_bytes: 4,
+        sha256: "cd".into(),
+        removal: false,
+    }
 }
 
 /// A hub of a cluster with one manager.

@@ -120,7 +120,7 @@ pub(crate) async fn storm(cluster: &mut Cluster<Skep>, effort: Effort) -> Result
 }
 
 /// Both ends of every link are files, here and in the managers, which inherit the limit.
-fn raise_file_limit(agents: u64) -> Result<()> {
+pub(crate) fn raise_file_limit(agents: u64) -> Result<()> {
     let wanted = agents * FILES_PER_TWO_AGENTS / 2 + FILES_BESIDES;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("reading the limit of open files")?;
     if soft >= wanted {
@@ -148,7 +148,7 @@ async fn register(clients: &Skep, member: usize, manager: &str, count: usize) ->
     Ok(agents)
 }
 
-async fn register_environment(
+pub(crate) async fn register_environment(
     mut rest: Rest,
     number: usize,
     hosts: usize,
@@ -162,7 +162,7 @@ async fn register_environment(
     let token = token["join"]["token"].as_str().context("no token was answered")?.to_owned();
     let mut agents = vec![];
     for host in 0..hosts {
-        let address = format!("10.{}.{}.{}", number / 250, number % 250, host + 1);
+        let address = format!("10.{}.{}.{}", number, host / 250, host % 250 + 1);
         agents.push(LightAgent::register(&token, &format!("h{host}"), &address, &manager).await?);
     }
     is_left_alone(&mut rest, &name).await?;
@@ -172,7 +172,7 @@ async fn register_environment(
 /// Taking a host in waits for its engine, and these have none: that is cancelled.
 async fn is_left_alone(rest: &mut Rest, environment: &str) -> Result<()> {
     let deadline = Instant::now() + LEFT_ALONE_MAX;
-    let path = format!("/v1/environments/{environment}/hosts");
+    let path = format!("/v1/environments/{environment}/hosts?limit=1000");
     loop {
         let listed = answered(rest, Method::GET, &path, &Value::Null).await?;
         let hosts = listed["items"].as_array().into_iter().flatten();
@@ -190,7 +190,7 @@ async fn is_left_alone(rest: &mut Rest, environment: &str) -> Result<()> {
     }
 }
 
-async fn answered(rest: &mut Rest, method: Method, path: &str, body: &Value) -> Result<Value> {
+pub(crate) async fn answered(rest: &mut Rest, method: Method, path: &str, body: &Value) -> Result<Value> {
     let bytes = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
     let answer = rest.ask(method, path, bytes).await?;
     if ![StatusCode::OK, StatusCode::CREATED, StatusCode::ACCEPTED].contains(&answer.status()) {

@@ -1,6 +1,7 @@
 //! What is measured. Each scenario drives both systems through the same code and says what came of its targets.
 
 pub(crate) mod agents;
+pub(crate) mod doors;
 pub(crate) mod footprint;
 pub(crate) mod handover;
 pub(crate) mod kills;

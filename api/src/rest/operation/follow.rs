@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::HeaderMap;
 use axum::response::sse::Event;
@@ -74,6 +75,30 @@ pub(super) fn stream(
         over: false,
     };
     Ok(served(follower.events()).into_response())
+}
+
+/// Waits until an operation has ended, within reason: as it is then, or `None` if it takes longer.
+pub(crate) async fn ended(
+    api: &Api,
+    id: &OperationId,
+    begun: Revision,
+    wait: Duration,
+) -> Reply<Option<(Revision, Operation)>> {
+    let only_it = Filter::of([Topic::object(&Key::new(operation::Operation::TABLE, CLUSTER, id.as_str()))]);
+    let waiting = async {
+        api.reached(begun).await?;
+        let mut watch = api.ledger().feed().watch_matching(begun, only_it);
+        loop {
+            let view = api.ledger().view();
+            if let Some(stored) =
+                view.get::<operation::Operation>(CLUSTER, id.as_str())?.filter(|stored| stored.ended())
+            {
+                return Ok((view.revision(), Operation::of(&view, &stored)?));
+            }
+            watch.next().await;
+        }
+    };
+    tokio::time::timeout(wait, waiting).await.ok().transpose()
 }
 
 pub(super) fn wants_events(headers: &HeaderMap) -> bool {
