@@ -69,13 +69,19 @@ pub(crate) struct Changing {
 #[expect(dead_code, reason = "describes headers; they are read in `Change::of`")]
 pub(crate) struct Keyed {
     /// Repeating a request with the same key changes things once, for 24 hours.
-    #[param(rename = "Idempotency-Key", required = false)]
+    #[param(
+        rename = "Idempotency-Key",
+        required = false,
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[!-~]([ -~]*[!-~])?$"
+    )]
     key: String,
     /// Only if the object that the path names is still of this revision, in quotes; `*`: only if it is there.
-    #[param(rename = "If-Match", required = false)]
+    #[param(rename = "If-Match", required = false, pattern = r#"^(\*|"[0-9]{1,18}"(, ?"[0-9]{1,18}")*)$"#)]
     matching: String,
     /// `*`: only if the object that the path names is not there yet.
-    #[param(rename = "If-None-Match", required = false)]
+    #[param(rename = "If-None-Match", required = false, pattern = "^\\*$")]
     absent: String,
     /// `wait=SECONDS`: if an operation begins, answer when it has ended, with 200, or with 202 if it takes longer.
     #[param(rename = "Prefer", required = false)]

@@ -138,7 +138,7 @@ pub struct ClusterStatus {
 
 /// One manager; what could not be asked is null.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
-#[schema(as = Member)]
+#[schema(as = ClusterMember)]
 pub struct MemberStatus {
     /// `m1`.
     pub name: String,

@@ -203,10 +203,10 @@ impl Listing {
         match key {
             "consistency" => self.consistency = Reading::consistency(value)?,
             "limit" => {
-                let limit = value.parse::<usize>().ok().filter(|limit| *limit > 0);
+                let limit = value.parse::<u128>().ok().filter(|limit| *limit > 0);
                 let limit =
                     limit.ok_or_else(|| wrong(format!("limit is no number above zero: '{value}'")))?;
-                self.limit = limit.min(PAGE_MAX);
+                self.limit = usize::try_from(limit).unwrap_or(PAGE_MAX).min(PAGE_MAX);
             }
             "cursor" => self.cursor = Some(value.to_owned()),
             "sort" => self.sort.extend(words().map(directed)),
@@ -216,8 +216,8 @@ impl Listing {
                     .parse()
                     .map_err(|_| wrong(format!("count is neither true nor false: '{value}'")))?;
             }
-            "name" | "state" | "label" | "q" => self.condition(key, value)?,
-            _ if is_path(key) => self.condition(key, value)?,
+            "name" | "state" | "label" | "q" => self.condition(key, value),
+            _ if is_path(key) => self.condition(key, value),
             _ => {
                 return Err(wrong(format!("'{key}' is no parameter of a list")).hinting(
                     "there are limit, cursor, sort, fields, count, consistency; to choose: name, state, label, q, \
@@ -228,15 +228,11 @@ impl Listing {
         Ok(())
     }
 
-    fn condition(&mut self, key: &str, value: &str) -> Reply<()> {
-        if value.is_empty() {
-            return Err(wrong(format!("'{key}' says nothing: leave it out, or give it a value")));
-        }
+    fn condition(&mut self, key: &str, value: &str) {
         match self.conditions.iter_mut().find(|condition| condition.key == key) {
             Some(condition) => condition.any_of.push(value.to_owned()),
             None => self.conditions.push(Condition { key: key.to_owned(), any_of: vec![value.to_owned()] }),
         }
-        Ok(())
     }
 
     /// The part of a list that was asked for. `by`: the fields of an item by which the list is sorted if nothing else is

@@ -2,14 +2,17 @@
 
 use std::sync::LazyLock;
 
-use http::Method;
+use http::header::{IF_MATCH, IF_NONE_MATCH};
+use http::{HeaderName, Method};
 use utoipa::openapi::path::PathItem;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::schema::Schema;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
-use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder, OpenApiVersion};
+use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder, OpenApiVersion, RefOr};
 
 use crate::change::Known;
-use crate::{access, rest};
+use crate::{access, precondition, rest};
 
 /// How clients say who they are.
 const BEARER: &str = "token";
@@ -42,10 +45,33 @@ pub(crate) fn empty() -> OpenApi {
         .build()
 }
 
+/// A part of a path is never empty, and of control characters there are none in it.
+fn say_what_a_name_is(parameter: &mut RefOr<Parameter>) {
+    let RefOr::T(parameter) = parameter else { return };
+    let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else { return };
+    if parameter.parameter_in == ParameterIn::Path && schema.pattern.is_none() {
+        schema.min_length = Some(1);
+        schema.pattern = Some(r"^[^\u0000-\u001f\u007f-\u009f]+$".into());
+    }
+}
+
+fn is_condition(parameter: &RefOr<Parameter>) -> bool {
+    let RefOr::T(parameter) = parameter else { return false };
+    let is = |header: &HeaderName| parameter.name.eq_ignore_ascii_case(header.as_str());
+    parameter.parameter_in == ParameterIn::Header && (is(&IF_MATCH) || is(&IF_NONE_MATCH))
+}
+
 fn text() -> String {
     let (_, mut document) = rest::routes().split_for_parts();
     for (path, item) in &mut document.paths.paths {
         let item: &mut PathItem = item;
+        for operation in rest::operations(item) {
+            if let Some(parameters) = &mut operation.parameters {
+                parameters.iter_mut().for_each(say_what_a_name_is);
+                parameters
+                    .retain(|parameter| precondition::names_an_object(path) || !is_condition(parameter));
+            }
+        }
         for (method, operation) in [(Method::GET, &mut item.get), (Method::POST, &mut item.post)] {
             if let Some(operation) = operation.as_mut().filter(|_| access::is_open(&method, path)) {
                 operation.security = Some(vec![SecurityRequirement::default()]);

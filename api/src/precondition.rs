@@ -38,6 +38,7 @@ enum Wanted {
     Revisions(Vec<Revision>),
     Exists,
     Absent,
+    Never,
 }
 
 /// An object that a path can name.
@@ -101,7 +102,8 @@ impl Precondition {
             (None, Some(_)) => {
                 return Err(wrong(&IF_NONE_MATCH, "changes take only '*': it must not be there yet"));
             }
-            (Some(_), Some(_)) => return Err(wrong(&IF_MATCH, "send it or If-None-Match, not both")),
+            // It would have to be there and not be there.
+            (Some(_), Some(_)) => Wanted::Never,
         };
         let route =
             parts.extensions.get::<MatchedPath>().map(|path| path.as_str().to_owned()).unwrap_or_default();
@@ -133,11 +135,16 @@ impl Precondition {
             (Wanted::Revisions(wanted), Some(revision)) => wanted.contains(&revision),
             (Wanted::Exists, revision) => revision.is_some(),
             (Wanted::Absent, revision) => revision.is_none(),
-            (Wanted::Revisions(_), None) => false,
+            (Wanted::Revisions(_), None) | (Wanted::Never, _) => false,
         };
         let what = format!("{} {}", self.target.word, self.place.1);
         if holds { Ok(()) } else { Err(Refusal::PreconditionFailed { what, revision }) }
     }
+}
+
+/// Does a path name an object whose revision can be compared?
+pub(crate) fn names_an_object(route: &str) -> bool {
+    target(route).is_some()
 }
 
 /// The object that a path is about: the last one that it names, unless what follows is something else.

@@ -100,10 +100,10 @@ struct AuditSeal {
 #[into_params(parameter_in = Query)]
 struct Searching {
     /// Only those of this day or later (UTC).
-    #[param(example = "2026-11-01")]
+    #[param(example = "2026-11-01", format = Date)]
     since: Option<String>,
     /// Only those of this day or earlier (UTC).
-    #[param(example = "2026-11-30")]
+    #[param(example = "2026-11-30", format = Date)]
     until: Option<String>,
     /// Only what this one has asked.
     principal: Option<String>,
@@ -113,7 +113,7 @@ struct Searching {
     /// How many at most: 100 if nothing is said, never more than 1000.
     limit: Option<usize>,
     /// Where an earlier answer said that more begins.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     cursor: Option<Reference>,
     /// How fresh the answer must be.
     #[serde(default)]
@@ -216,7 +216,7 @@ fn insist_on_a_day(what: &str, day: Option<&str>) -> Reply<()> {
     params(Paging), responses((status = 200, body = List<AuditSeal>, description = "Some of them"), Refused))]
 async fn seals(State(api): State<Api>, Params(paging): Params<Paging>) -> Reply<Listed<AuditSeal>> {
     let view = api.read(paging.consistency).await?;
-    let after = paging.cursor.unwrap_or(0);
+    let after = paging.cursor.and_then(|cursor| cursor.try_into().ok()).unwrap_or(0u64);
     let all = audit::seals(&view)?.into_iter().map(|stored| stored.record).filter(|seal| seal.number > after);
     let mut items: Vec<AuditSeal> = all.take(PAGE_MAX + 1).map(AuditSeal::from).collect();
     let more = items.len() > PAGE_MAX;
@@ -231,7 +231,8 @@ async fn seals(State(api): State<Api>, Params(paging): Params<Paging>) -> Reply<
 #[into_params(parameter_in = Query)]
 pub(crate) struct Paging {
     /// Where an earlier answer said that more begins.
-    cursor: Option<u64>,
+    #[param(minimum = 0)]
+    cursor: Option<i64>,
     /// How fresh the answer must be.
     #[serde(default)]
     #[param(inline, required = false)]

@@ -210,6 +210,7 @@ struct EnvironmentHosts {
 #[serde(deny_unknown_fields)]
 struct EnvironmentWish {
     /// Unique in the cluster.
+    #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
     name: String,
     /// The template's name.
     #[schema(value_type = String)]

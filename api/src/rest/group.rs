@@ -50,6 +50,7 @@ struct GroupSpec {
 #[serde(deny_unknown_fields)]
 struct GroupWish {
     /// Unique in the cluster.
+    #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
     name: String,
     /// One line about it.
     #[serde(default)]

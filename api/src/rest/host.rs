@@ -220,6 +220,7 @@ struct HostReplacement {
 #[serde(deny_unknown_fields)]
 struct HostWish {
     /// Unique in the environment; becomes the machine's host name.
+    #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
     name: String,
     /// Where the machine comes from.
     driver: String,

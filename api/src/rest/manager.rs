@@ -61,11 +61,13 @@ struct JoinToken {
 struct JoinTokenWish {
     /// `voter` (the default) or `standby`.
     #[serde(default)]
-    #[schema(value_type = Option<String>, example = "voter")]
+    #[schema(value_type = Option<String>, example = "voter", pattern = "^(voter|standby)$")]
     role: ManagerRole,
     /// How long it is valid; an hour if nothing is said.
+    #[schema(minimum = 1, maximum = 86400)]
     ttl_seconds: Option<u32>,
     /// How many may join with it; one if nothing is said.
+    #[schema(minimum = 1, maximum = 9)]
     uses: Option<u32>,
 }
 

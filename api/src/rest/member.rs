@@ -56,6 +56,7 @@ struct MemberWish {
 #[expect(dead_code, reason = "describes parts of the path; they are read as a `Place`")]
 struct Who {
     /// `user` or `group`
+    #[param(pattern = "^(user|group)$")]
     kind: String,
     /// The name
     member: String,

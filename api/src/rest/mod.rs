@@ -171,7 +171,7 @@ pub(crate) fn documented() -> Vec<(String, String)> {
     documented
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut PathOperation> {
+pub(crate) fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut PathOperation> {
     [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
 }
 
@@ -243,4 +243,25 @@ pub(crate) struct Metadata {
     pub(crate) created_at: Option<Timestamp>,
     /// When somebody last wished something else; null for what is built in.
     pub(crate) updated_at: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Two that were called the same would be described as one of them.
+    #[test]
+    fn no_two_forms_of_a_document_have_one_name() {
+        let mut known = BTreeMap::new();
+        for resource in RESOURCES {
+            let components = (resource.routes)().get_openapi().components.clone().unwrap_or_default();
+            for (name, schema) in components.schemas {
+                let schema = serde_json::to_value(schema).expect("is JSON");
+                let before = known.insert(name.clone(), schema.clone());
+                assert!(before.is_none_or(|before| before == schema), "{name}");
+            }
+        }
+    }
 }

@@ -62,6 +62,7 @@ struct Join {
 /// Which part a host should play in the swarm.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = HostRole)]
 pub(crate) enum Role {
     /// A manager before others, as far as managers are wanted.
     Manager,
@@ -81,8 +82,10 @@ struct RegistrationTokenWish {
     /// The labels that their nodes get.
     labels: BTreeMap<String, String>,
     /// How long it is valid; an hour if nothing is said.
+    #[schema(minimum = 1, maximum = 31536000)]
     ttl_seconds: Option<u32>,
     /// How many may register with it; one if nothing is said.
+    #[schema(minimum = 1, maximum = 1000)]
     uses: Option<u32>,
 }
 

@@ -106,7 +106,6 @@ async fn what_is_not_understood_is_named() {
         ("count=maybe", "'maybe'"),
         ("sort=colour", "'colour'"),
         ("fields=colour", "'colour'"),
-        ("name=", "'name'"),
         ("consistency=sometimes", "sometimes"),
         ("colour.of=red", "'colour.of'"),
     ] {

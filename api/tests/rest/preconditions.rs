@@ -70,10 +70,12 @@ async fn a_condition_that_means_nothing_is_refused() {
         (post("/v1/groups", json!({"name": "dev"})), "if-match", "\"7\""),
         (role(json!(["view:host"])), "if-match", "seven"),
         (role(json!(["view:host"])), "if-none-match", "\"7\""),
-        (role(json!(["view:host"])).with("if-none-match", "*"), "if-match", "*"),
     ] {
         door.send(&ask.with(header, value)).await.is_problem(400, "SKP-1001");
     }
+    // It cannot be there and not be there.
+    let both = role(json!(["view:host"])).with("if-none-match", "*").with("if-match", "*");
+    door.send(&both).await.is_problem(412, "SKP-1311");
 }
 
 #[tokio::test]
