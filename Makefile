@@ -13,7 +13,7 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 RUNNER = $(if $(AS_ROOT),CARGO_TARGET_$(TRIPLE)_RUNNER='sudo -E')
 
-.PHONY: help setup build demo test check tidy fix bench bench-swarm bench-balanced chaos chaos-hosts clean-lab
+.PHONY: help setup build demo test check tidy fix bench bench-swarm bench-balanced chaos chaos-hosts fuzz clean-lab
 
 help:
 	@echo 'make demo        try Skep: three managers, three hosts, a stack (ONCE=1: show it and clean up)'
@@ -25,6 +25,7 @@ help:
 	@echo 'make bench-swarm how long five hosts take to be a swarm, beside a script; needs root'
 	@echo 'make bench-balanced  how many requests fail behind HAProxy while managers stop and die'
 	@echo 'make chaos-hosts the leader killed at every step of every operation, with real engines; needs root'
+	@echo 'make fuzz        is every answer of the API as described, whatever is asked? (MINUTES=15, with a token and without)'
 	@echo 'make build       everything, into $(CARGO_TARGET_DIR)'
 	@echo 'make clean-lab   remove what an interrupted demo or test has left behind'
 
@@ -73,6 +74,10 @@ bench-swarm: setup
 bench-balanced: setup
 	cargo build --release --workspace --locked
 	'$(CARGO_TARGET_DIR)/release/skep-bench-balanced'
+
+# Needs Python; the fuzzer is kept in the cache.
+fuzz: build
+	deploy/fuzz/fuzz.sh '$(BIN)/skep' '$(CACHE)/skep/schemathesis' $(if $(MINUTES),$(MINUTES),15)
 
 chaos-hosts: build
 	@$(if $(AS_ROOT),echo 'It starts Docker engines in network namespaces: it runs as root.')
