@@ -61,6 +61,7 @@ struct Join {
 /// Which part a host should play in the swarm.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = HostRole)]
 pub(crate) enum Role {
     /// A manager before others, as far as managers are wanted.
     Manager,
