@@ -7,8 +7,8 @@ use std::sync::{Arc, LazyLock};
 
 use axum::RequestPartsExt as _;
 use axum::extract::{MatchedPath, RawPathParams};
-use http::Method;
 use http::request::Parts;
+use http::{HeaderMap, Method};
 use skep_ledger::View;
 use skep_model::access::Permission::{self, *};
 use skep_model::access::{Caller, Scope, Verdict};
@@ -172,6 +172,13 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/v1/whoami", SignedIn),
 ];
 
+/// Every service of gRPC whose procedures lead to no routes, with who may call it, in the order of the names.
+pub const SERVICES: &[(&str, Access)] = &[
+    ("grpc.health.v1.Health", Open),
+    ("grpc.reflection.v1.ServerReflection", SignedIn),
+    ("skep.v1.Kv", Cluster(UseStore)),
+];
+
 /// Every route that there is, with who may ask; nobody, where the table does not say.
 static KNOWN: LazyLock<HashMap<(String, String), Option<Access>>> = LazyLock::new(|| {
     let listed = |method: &str, path: &str| {
@@ -224,17 +231,35 @@ pub(crate) async fn admit(api: &Api, parts: &mut Parts) -> Reply<Option<Caller>>
             };
             let (environment, operation) = (named("environment"), named("operation"));
             let place = environment.or(operation).unwrap_or_default();
-            // What this manager knows is enough for a yes; for a no it may be too old.
-            if decide(&api.ledger().view(), access, &place, &caller).is_ok() {
-                return Ok(Some(caller));
-            }
-            let Ok(fresh) = api.ledger().fresh_view().await else {
-                return decide(&api.ledger().view(), access, &place, &caller).map(|()| Some(caller));
-            };
-            let caller = auth::again(api, &fresh, &caller)?;
-            decide(&fresh, access, &place, &caller).map(|()| Some(caller))
+            permitted(api, access, &place, caller).await.map(Some)
         }
     }
+}
+
+/// Lets a call of a service that has no routes pass, or says why not.
+pub(crate) async fn admit_to_service(api: &Api, service: &str, headers: &HeaderMap) -> Reply<()> {
+    let access = SERVICES.iter().find(|(name, _)| *name == service).map(|(_, access)| *access);
+    if access == Some(Access::Open) {
+        return Ok(());
+    }
+    let caller = auth::caller(api, headers).await?;
+    match access {
+        Some(access) => permitted(api, access, "", caller).await.map(drop),
+        None => Err(forbidden("nobody may ask for this")),
+    }
+}
+
+/// Whoever asks, if they may.
+async fn permitted(api: &Api, access: Access, place: &str, caller: Caller) -> Reply<Caller> {
+    // What this manager knows is enough for a yes; for a no it may be too old.
+    if decide(&api.ledger().view(), access, place, &caller).is_ok() {
+        return Ok(caller);
+    }
+    let Ok(fresh) = api.ledger().fresh_view().await else {
+        return decide(&api.ledger().view(), access, place, &caller).map(|()| caller);
+    };
+    let caller = auth::again(api, &fresh, &caller)?;
+    decide(&fresh, access, place, &caller).map(|()| caller)
 }
 
 fn decide(view: &View, access: Access, place: &str, caller: &Caller) -> Reply<()> {

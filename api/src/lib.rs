@@ -5,6 +5,7 @@
 //!   request ─► dress (request id, headers, problems) ─► audit ─► auth (who) ─► access (may they) ─► rest/<noun> ─┬─► a view       (reads)
 //!                                                                                                                ├─► transact     (wishes)
 //!                                                                                                                └─► hub ─► engine (tasks, images)
+//!   call of gRPC ─► grpc (which route) ─► the same as a request
 //! ```
 //!
 //! A door decides nothing: it parses once into what a rule of `skep-model` takes, asks the ledger, and shows what
@@ -43,7 +44,7 @@ use skep_hub::Hub;
 use skep_ledger::Ledger;
 use skep_sealing::SealingKey;
 
-pub use access::{Access, ROUTES};
+pub use access::{Access, ROUTES, SERVICES};
 pub use cluster::{Cluster, ClusterStatus, Invitation, MemberAction, MemberRefusal, MemberStatus, Readiness};
 pub use metrics::{Metrics, TooBusy};
 pub use openapi::document;
@@ -111,7 +112,7 @@ impl Api {
 /// Everything that is served on the API port.
 pub fn router(api: Api) -> Router {
     let (routes, _) = rest::routes().split_for_parts();
-    routes
+    let rest: Router = routes
         .fallback(rest::unknown_route)
         .method_not_allowed_fallback(rest::unknown_method)
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
@@ -119,7 +120,7 @@ pub fn router(api: Api) -> Router {
         .layer(from_fn_with_state(api.clone(), auth::require))
         .layer(from_fn_with_state(api.clone(), audit::follow))
         .layer(from_fn_with_state(api.clone(), dress::dress))
-        .with_state(api.clone())
-        .merge(grpc::routes(api.clone()))
-        .layer(from_fn_with_state(api, metrics::count))
+        .with_state(api.clone());
+    let grpc = grpc::routes(api.clone(), &rest);
+    rest.merge(grpc).layer(from_fn_with_state(api, metrics::count))
 }

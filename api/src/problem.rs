@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use skep_ledger::{ReadError, TransactError, Unavailable};
 use skep_model::Refusal;
@@ -30,7 +30,7 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 pub(crate) type Reply<T> = Result<T, Box<Problem>>;
 
 /// Why a request was not answered as wished (RFC 9457).
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// Names the kind of problem: `urn:skep:error:` and the code.
     #[serde(rename = "type")]
@@ -68,7 +68,7 @@ pub struct Problem {
 pub(crate) struct Refused(Problem);
 
 /// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ProblemPlace {
     /// Which value: `services.web.ports[0]`.
     pub pointer: String,
@@ -79,7 +79,7 @@ pub struct ProblemPlace {
 }
 
 /// What is known about a change that was not acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemOutcome {
     /// Nothing was changed and nothing will be.

@@ -17,3 +17,6 @@ pub mod agent {
 pub mod v1 {
     tonic::include_proto!("skep.v1");
 }
+
+/// The services of the package `skep.v1` with their messages and options, as an encoded `FileDescriptorSet`.
+pub const API_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/api.bin"));

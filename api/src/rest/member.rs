@@ -29,6 +29,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 
 /// A role that somebody has.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RoleBinding)]
 struct Member {
     /// `user/NAME` or `group/NAME`.
     #[schema(example = "user/ann")]
