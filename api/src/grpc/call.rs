@@ -23,6 +23,9 @@ const PASSED_ON_TO_CHANGES: &str = "if-none-match";
 /// Only streams are gone on with.
 const PASSED_ON_TO_STREAMS: &str = "last-event-id";
 
+/// Fields whose values are separated by commas in the query.
+const IN_ONE_WORD: &[&str] = &["topics"];
+
 /// Headers of an answer that become its metadata, beside all that begin with [`OWN`].
 const TOLD: &[&str] = &["etag", "idempotency-replayed", "location"];
 const OWN: &str = "skep-";
@@ -153,18 +156,24 @@ fn path(route: &str, fields: &mut Map<String, Json>) -> Reply<String> {
     Ok(path)
 }
 
+/// Several values of one field come one by one, except where the route takes them in one word.
 fn query(fields: &Map<String, Json>) -> String {
-    let pairs = fields.iter().map(|(name, value)| format!("{name}={}", encoded(&word(value))));
-    pairs.collect::<Vec<_>>().join("&")
+    let mut pairs = vec![];
+    for (name, value) in fields {
+        let mut words: Vec<String> = match value {
+            Json::Array(values) => values.iter().map(word).collect(),
+            value => vec![word(value)],
+        };
+        if IN_ONE_WORD.contains(&name.as_str()) {
+            words = vec![words.join(",")];
+        }
+        pairs.extend(words.iter().map(|word| format!("{name}={}", encoded(word))));
+    }
+    pairs.join("&")
 }
 
-/// A value as it stands in a query; several are separated by commas.
 fn word(value: &Json) -> String {
-    match value {
-        Json::String(text) => text.clone(),
-        Json::Array(values) => values.iter().map(word).collect::<Vec<_>>().join(","),
-        other => other.to_string(),
-    }
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn encoded(text: &str) -> String {

@@ -187,20 +187,31 @@ async fn list(ReadList(view, listing): ReadList) -> Reply<Page> {
     listing.page(view.revision(), items, &["-created_at", "id"])
 }
 
+/// A backup that would be made.
+#[derive(Debug, Serialize, ToSchema)]
+struct SnapshotPlan {
+    /// The manager that would keep it.
+    manager: String,
+    /// To which recovery keys it would be encrypted.
+    recipients: Vec<String>,
+}
+
 /// Makes a backup, reads it back, and keeps it on the answering manager.
 #[utoipa::path(post, path = "/v1/snapshots", operation_id = "keep_snapshot", params(Changing, Keyed),
     responses(
     (status = 201, body = Snapshot, description = "Written, verified and kept"),
-    (status = 204, description = "Dry run: it would be made"),
+    (status = 200, body = SnapshotPlan, description = "Dry run: what would be made"),
     Refused,
 ))]
 async fn keep(State(api): State<Api>, change: Change) -> Reply<Response> {
     if change.is_dry_run() {
         let view = api.ledger().fresh_view().await?;
-        return match snapshot::recipients(&view)?.is_empty() {
-            true => Err(SnapshotFailure::NoRecoveryKey.into()),
-            false => Ok(At(view.revision(), StatusCode::NO_CONTENT).into_response()),
-        };
+        let recipients = snapshot::recipients(&view)?;
+        if recipients.is_empty() {
+            return Err(SnapshotFailure::NoRecoveryKey.into());
+        }
+        let plan = SnapshotPlan { manager: api.parts.cluster.node_name().to_owned(), recipients };
+        return Ok(At(view.revision(), Json(plan)).into_response());
     }
     let committed = api.once(&change, async { Ok(api.parts.snapshots.keep().await?) }).await?;
     let kept = &committed.answer;
