@@ -17,6 +17,7 @@ mod audit;
 mod auth;
 mod change;
 mod cluster;
+mod cookie;
 mod dress;
 mod extract;
 mod freshness;
@@ -80,6 +81,7 @@ pub struct Api {
     parts: Arc<Parts>,
     diagnoses: rest::diagnosis::Running,
     attempts: attempts::Attempts,
+    polls: rest::device::Polls,
     collected: audit::Collected,
     notes: notes::Notes,
 }
@@ -91,6 +93,7 @@ impl Api {
             parts: Arc::new(parts),
             diagnoses: rest::diagnosis::Running::default(),
             attempts: attempts::Attempts::default(),
+            polls: rest::device::Polls::default(),
             collected: audit::Collected::default(),
             notes: notes::Notes::default(),
         }

@@ -3,21 +3,18 @@
 //! A rule's refusal keeps its own code; what only a door can refuse has a [`DoorCode`]. Both become a [`Problem`]
 //! (RFC 9457), which `dress` writes into the answer once the request's id is known.
 
+mod from;
 mod params;
 
 use std::collections::BTreeMap;
 
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
-use serde_json::{Value, json};
-use skep_ledger::{ReadError, TransactError, Unavailable};
+use serde_json::Value;
 use skep_model::Refusal;
-use skep_model::recipe::RecipeError;
 use utoipa::{IntoResponses, ToSchema};
 
-use crate::cluster::MemberRefusal;
 use crate::precondition;
 
 /// How long a client should wait before it asks again when there is no leader: elections take about a second.
@@ -110,6 +107,10 @@ pub enum DoorCode {
     LoginFailed,
     /// Too many have tried to sign in as somebody.
     TooManyAttempts,
+    /// A device asks more often than it was told to.
+    SlowDown,
+    /// A cookie alone: another page may have made the browser ask.
+    Csrf,
     /// Others kept changing the same thing.
     Conflict,
     /// More than one transaction may carry.
@@ -184,6 +185,8 @@ impl DoorCode {
         DoorCode::Forbidden,
         DoorCode::LoginFailed,
         DoorCode::TooManyAttempts,
+        DoorCode::SlowDown,
+        DoorCode::Csrf,
         DoorCode::Conflict,
         DoorCode::ChangeTooLarge,
         DoorCode::ObjectTooLarge,
@@ -233,6 +236,9 @@ impl DoorCode {
             DoorCode::Forbidden => ("SKP-1102", "FORBIDDEN", StatusCode::FORBIDDEN),
             DoorCode::LoginFailed => ("SKP-1104", "LOGIN_FAILED", StatusCode::UNAUTHORIZED),
             DoorCode::TooManyAttempts => ("SKP-1105", "TOO_MANY_ATTEMPTS", StatusCode::TOO_MANY_REQUESTS),
+            // As RFC 8628, 3.5, has it.
+            DoorCode::SlowDown => ("SKP-1109", "SLOW_DOWN", StatusCode::BAD_REQUEST),
+            DoorCode::Csrf => ("SKP-1112", "CSRF", StatusCode::FORBIDDEN),
             DoorCode::Conflict => ("SKP-1304", "CONFLICT", StatusCode::CONFLICT),
             DoorCode::ChangeTooLarge => ("SKP-1402", "CHANGE_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE),
             DoorCode::ObjectTooLarge => ("SKP-1403", "OBJECT_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE),
@@ -277,6 +283,7 @@ impl DoorCode {
         match self {
             DoorCode::Conflict
             | DoorCode::TooManyAttempts
+            | DoorCode::SlowDown
             | DoorCode::EngineUnreachable
             | DoorCode::NoActiveHost
             | DoorCode::DiagnosisRunning
@@ -307,6 +314,7 @@ impl DoorCode {
             | DoorCode::Unauthenticated
             | DoorCode::Forbidden
             | DoorCode::LoginFailed
+            | DoorCode::Csrf
             | DoorCode::ChangeTooLarge
             | DoorCode::ObjectTooLarge
             | DoorCode::OperationFailed
@@ -322,6 +330,12 @@ impl DoorCode {
 /// With which status each refusal of a rule is answered. A test compares it with [`Refusal::CODES`].
 const REFUSED_WITH: &[(&str, StatusCode)] = &[
     ("SKP-1103", StatusCode::FORBIDDEN),
+    ("SKP-1106", StatusCode::CONFLICT),
+    ("SKP-1107", StatusCode::UNAUTHORIZED),
+    // As RFC 8628, 3.5, has them.
+    ("SKP-1108", StatusCode::BAD_REQUEST),
+    ("SKP-1110", StatusCode::BAD_REQUEST),
+    ("SKP-1111", StatusCode::BAD_REQUEST),
     ("SKP-1201", StatusCode::UNPROCESSABLE_ENTITY),
     ("SKP-1202", StatusCode::UNPROCESSABLE_ENTITY),
     ("SKP-1203", StatusCode::NOT_FOUND),
@@ -412,6 +426,13 @@ impl Problem {
         Problem::new(DoorCode::Unauthenticated, "a valid API token is required")
     }
 
+    /// The managers are there, and have not agreed on their beginnings yet: that takes a moment.
+    pub(crate) fn unfounded() -> Box<Problem> {
+        Problem::new(DoorCode::NoLeader, "the managers have not founded their cluster yet")
+            .with_outcome(ProblemOutcome::NotStarted)
+            .hinting("try again in a moment; all managers that were named in skep init must run")
+    }
+
     fn of(code: &str, reason: &str, status: StatusCode, detail: String) -> Box<Problem> {
         Box::new(Problem {
             kind: format!("urn:skep:error:{code}"),
@@ -450,124 +471,6 @@ fn title(reason: &str) -> String {
     format!("{first}{}", rest.to_lowercase())
 }
 
-impl From<Refusal> for Box<Problem> {
-    fn from(refusal: Refusal) -> Box<Problem> {
-        let code = refusal.code();
-        let mut problem = Problem::of(code, refusal.reason(), refused_with(code), refusal.to_string());
-        problem.hint = refusal.hint();
-        problem.retryable = matches!(refusal, Refusal::BeingRemoved { .. } | Refusal::NoHosts { .. });
-        if let Refusal::InvalidRecipe { errors } = &refusal {
-            problem.errors = errors.iter().map(place).collect();
-        }
-        problem.with_params(params::params(&refusal))
-    }
-}
-
-fn place(error: &RecipeError) -> ProblemPlace {
-    let detail = match &error.hint {
-        Some(hint) => format!("{}; {hint}", error.message),
-        None => error.message.clone(),
-    };
-    ProblemPlace { pointer: error.pointer.clone(), line: error.line, detail }
-}
-
-impl From<Unavailable> for Box<Problem> {
-    fn from(unavailable: Unavailable) -> Box<Problem> {
-        let detail = unavailable.to_string();
-        match unavailable {
-            Unavailable::NotStarted(_) => {
-                Problem::new(DoorCode::NoLeader, detail).with_outcome(ProblemOutcome::NotStarted)
-            }
-            Unavailable::Unknown(_) => Problem::new(DoorCode::OutcomeUnknown, detail)
-                .with_outcome(ProblemOutcome::Unknown)
-                .hinting("repeat the request with the same Idempotency-Key"),
-            Unavailable::TooLarge { bytes, limit_bytes } => Problem::new(DoorCode::ChangeTooLarge, detail)
-                .with_params([("bytes", json!(bytes)), ("limit_bytes", json!(limit_bytes))]),
-            Unavailable::TooManyRows { rows, limit_rows } => Problem::new(DoorCode::ChangeTooLarge, detail)
-                .with_params([("rows", json!(rows)), ("limit_rows", json!(limit_rows))]),
-            Unavailable::ObjectTooLarge { object, bytes, limit_bytes } => {
-                Problem::new(DoorCode::ObjectTooLarge, detail).with_params([
-                    ("object", json!(object)),
-                    ("bytes", json!(bytes)),
-                    ("limit_bytes", json!(limit_bytes)),
-                ])
-            }
-        }
-    }
-}
-
-impl From<TransactError<Refusal>> for Box<Problem> {
-    fn from(error: TransactError<Refusal>) -> Box<Problem> {
-        let detail = error.to_string();
-        match error {
-            TransactError::Refused(refusal) => refusal.into(),
-            TransactError::Unavailable(unavailable) => unavailable.into(),
-            TransactError::Read(error) => error.into(),
-            TransactError::Conflict { .. } => {
-                Problem::new(DoorCode::Conflict, detail).with_outcome(ProblemOutcome::NotStarted)
-            }
-            // Doors do not fence; a ledger that answers so nevertheless has changed nothing.
-            TransactError::Fenced(_) => {
-                Problem::new(DoorCode::NoLeader, detail).with_outcome(ProblemOutcome::NotStarted)
-            }
-        }
-    }
-}
-
-impl From<MemberRefusal> for Box<Problem> {
-    fn from(refusal: MemberRefusal) -> Box<Problem> {
-        let detail = refusal.to_string();
-        match refusal {
-            MemberRefusal::Unknown(name) => Refusal::NotFound { what: "manager", name, scope: None }.into(),
-            MemberRefusal::QuorumAtRisk(_) => Problem::new(DoorCode::QuorumAtRisk, detail)
-                .hinting("bring the other managers back, or add one first: skep cluster join-command"),
-            MemberRefusal::NotReady(_) => Problem::new(DoorCode::ManagerNotReady, detail)
-                .hinting("see how they are: skep cluster status"),
-            MemberRefusal::Changing(_) => Problem::new(DoorCode::MembershipChanging, detail)
-                .with_outcome(ProblemOutcome::NotStarted)
-                .hinting("try again in a moment"),
-            MemberRefusal::Unreachable(_) => Problem::new(DoorCode::ManagerUnreachable, detail)
-                .hinting("see how they are: skep cluster status"),
-            MemberRefusal::NoLeader(_) => {
-                Problem::new(DoorCode::NoLeader, detail).with_outcome(ProblemOutcome::NotStarted)
-            }
-            MemberRefusal::OutcomeUnknown(_) => Problem::new(DoorCode::OutcomeUnknown, detail)
-                .with_outcome(ProblemOutcome::Unknown)
-                .hinting("see what became of it: skep cluster status; asking again is safe"),
-        }
-    }
-}
-
-impl From<ReadError> for Box<Problem> {
-    fn from(error: ReadError) -> Box<Problem> {
-        Problem::new(DoorCode::StateUnreadable, error.to_string())
-    }
-}
-
-impl From<PathRejection> for Box<Problem> {
-    fn from(rejection: PathRejection) -> Box<Problem> {
-        Problem::new(DoorCode::MalformedRequest, rejection.body_text())
-    }
-}
-
-impl From<QueryRejection> for Box<Problem> {
-    fn from(rejection: QueryRejection) -> Box<Problem> {
-        Problem::new(DoorCode::MalformedRequest, rejection.body_text())
-    }
-}
-
-impl From<BytesRejection> for Box<Problem> {
-    fn from(rejection: BytesRejection) -> Box<Problem> {
-        match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                let detail = format!("the body is longer than {} bytes", crate::JSON_BYTES_MAX);
-                Problem::new(DoorCode::BodyTooLarge, detail)
-            }
-            _ => Problem::new(DoorCode::MalformedRequest, rejection.body_text()),
-        }
-    }
-}
-
 /// Without a body: the request's id belongs into it, which only `dress` knows.
 impl IntoResponse for Box<Problem> {
     fn into_response(self) -> Response {
@@ -596,6 +499,8 @@ impl IntoResponse for Box<Problem> {
 
 #[cfg(test)]
 mod tests {
+    use skep_ledger::{TransactError, Unavailable};
+
     use super::*;
 
     #[test]

@@ -75,6 +75,11 @@ pub(super) fn params(refusal: &Refusal) -> Vec<(&'static str, Value)> {
         Refusal::ManagerRemoved { number } => vec![("number", json!(number))],
         Refusal::AddressTaken { address, host } => texts([("address", address), ("host", host)]),
         Refusal::LastAdministrator
+        | Refusal::SetupDone
+        | Refusal::SetupCodeWrong
+        | Refusal::AuthorizationPending
+        | Refusal::DeviceCodeUseless
+        | Refusal::AccessDenied
         | Refusal::JoinTokenUseless
         | Refusal::RegistrationTokenUseless
         | Refusal::InvalidRecipe { .. }

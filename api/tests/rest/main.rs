@@ -4,7 +4,9 @@
 
 mod access;
 mod audit;
+mod browsers;
 mod changes;
+mod devices;
 mod diagnoses;
 mod documents;
 mod engines;
@@ -19,6 +21,7 @@ mod probes;
 mod reads;
 mod roles;
 mod secrets;
+mod setup;
 mod snapshots;
 mod statistics;
 mod stream;

@@ -8,7 +8,7 @@ use skep_ledger::{Record, Stored, Tx, View};
 
 use super::binding::{self, Subject};
 use super::role::{self, ADMIN};
-use super::{ActsAs, Caller, Token, TokenKind};
+use super::{ActsAs, Caller, Token, TokenKind, device};
 use crate::ids::UserId;
 use crate::name::Name;
 use crate::{CLUSTER, Refusal, Ruling};
@@ -166,7 +166,7 @@ fn drop_tokens(tx: &mut Tx<'_>, user: &Name, which: impl Fn(&Token) -> bool) -> 
     for token in tx.list::<Token>(CLUSTER)?.iter().filter(|token| is_its(token) && which(token)) {
         tx.delete::<Token>(CLUSTER, &token.id);
     }
-    Ok(())
+    device::user_gone(tx, user)
 }
 
 /// Somebody who can come in may do everything: else nobody could let anybody in ever again.
