@@ -28,7 +28,7 @@ pub(crate) async fn code(file: Option<&Path>, session: &Session) -> Result<Strin
              the code, and has it in the file setup-code of its data folder",
         ));
     }
-    session.screen.note("This cluster has no administrator yet: its first one will be you.");
+    session.screen.note("This cluster waits for an administrator: it will be you.");
     session.screen.note(
         "Its managers have printed a setup code: see journalctl -u skep-server, or what skep init has said.",
     );

@@ -121,7 +121,7 @@ async fn make_count(ledger: &dyn Ledger, me: &Founder, hash: &[u8]) {
 /// For a console: what it is for, and the next command.
 pub(crate) fn told(code: &str, api_url: &str, data: &Path) -> String {
     format!(
-        "\nNobody is administrator yet. Whoever has this code can become it, once:\n\n    {code}\n\n\
+        "\nWhoever has this setup code becomes administrator, once:\n\n    {code}\n\n\
          skep login {api_url} --ca-file {}\n",
         data.join("identity/ca.pem").display()
     )

@@ -129,7 +129,7 @@ async fn a_device_that_was_denied_stays_out() {
 #[tokio::test]
 async fn codes_end_after_ten_minutes() {
     let scene = Scene::new().await;
-    scene.wait(599);
+    scene.wait(590);
     scene.exchanged().await.is_problem(400, "SKP-1108");
     assert_eq!(scene.act("approve").await.status, 200);
     scene.wait(600);
