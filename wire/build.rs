@@ -25,6 +25,7 @@ const API_FILES: &[&str] = &[
     "skep/v1/meta.proto",
     "skep/v1/operation.proto",
     "skep/v1/registry.proto",
+    "skep/v1/session.proto",
     "skep/v1/snapshot.proto",
     "skep/v1/stack.proto",
     "skep/v1/template.proto",

@@ -16,7 +16,7 @@ use skep_model::{CLUSTER, Refusal, environment, operation};
 
 use crate::audit::Trail;
 use crate::problem::{DoorCode, Problem, Reply};
-use crate::{Api, auth, rest};
+use crate::{Api, auth, cookie, rest};
 
 /// Who may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,11 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("POST", "/v1/cluster/members/{member}/actions/promote", Cluster(ManageCluster)),
     ("POST", "/v1/cluster/members/{member}/actions/remove", Cluster(ManageCluster)),
     ("POST", "/v1/cluster/members/{member}/actions/resume", Cluster(ManageCluster)),
+    ("POST", "/v1/device-codes", Open),
+    ("POST", "/v1/device-codes/actions/exchange", Open),
+    ("GET", "/v1/device-codes/{user_code}", SignedIn),
+    ("POST", "/v1/device-codes/{user_code}/actions/approve", SignedIn),
+    ("POST", "/v1/device-codes/{user_code}/actions/deny", SignedIn),
     ("GET", "/v1/drivers", Cluster(ViewDriver)),
     ("GET", "/v1/drivers/{driver}/orphans", Cluster(ViewCluster)),
     ("DELETE", "/v1/drivers/{driver}/orphans/{host}", Cluster(ManageCluster)),
@@ -145,7 +150,11 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/v1/roles/{role}", SignedIn),
     ("PUT", "/v1/roles/{role}", Cluster(ManageUser)),
     ("DELETE", "/v1/roles/{role}", Cluster(ManageUser)),
+    ("GET", "/v1/sessions", SignedIn),
     ("POST", "/v1/sessions", Open),
+    ("GET", "/v1/sessions/{session}", SignedIn),
+    ("DELETE", "/v1/sessions/{session}", SignedIn),
+    ("POST", "/v1/setup", Open),
     ("GET", "/v1/snapshot-schedules", Cluster(ManageSnapshot)),
     ("GET", "/v1/snapshot-schedules/{schedule}", Cluster(ManageSnapshot)),
     ("PUT", "/v1/snapshot-schedules/{schedule}", Cluster(ManageSnapshot)),
@@ -215,9 +224,16 @@ pub(crate) async fn admit(api: &Api, parts: &mut Parts) -> Reply<Option<Caller>>
     if access == Some(Some(Access::Open)) || (access.is_none() && is_public()) {
         return Ok(None);
     }
-    let caller = auth::caller(api, &parts.headers).await?;
+    let browser = auth::browser(api, &parts.headers).await?;
+    let (caller, cookie) = match browser {
+        Some((caller, token)) => (caller, Some(token)),
+        None => (auth::caller(api, &parts.headers).await?, None),
+    };
     if let Some(trail) = parts.extensions.get::<Arc<Trail>>() {
         trail.is_of(&caller);
+    }
+    if let Some(token) = cookie {
+        cookie::ensure_own_page(parts, &token)?;
     }
     match access {
         // Even that a path does not exist is told only to those who may come in.

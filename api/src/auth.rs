@@ -13,7 +13,7 @@ use skep_ledger::View;
 use skep_model::access::{self, Caller};
 
 use crate::problem::{Problem, Reply};
-use crate::{Api, access as who};
+use crate::{Api, access as who, cookie};
 
 /// Lets a request pass that may be asked, with whoever asks.
 pub(crate) async fn require(State(api): State<Api>, request: Request, next: Next) -> Response {
@@ -29,10 +29,29 @@ pub(crate) async fn require(State(api): State<Api>, request: Request, next: Next
     }
 }
 
+/// Whose token the header `Authorization` has.
+pub(crate) async fn caller(api: &Api, headers: &HeaderMap) -> Reply<Caller> {
+    known(api, token(headers)).await
+}
+
+/// Whoever asks with a browser: whose session the cookie has, with its token. A request that names another token in its header
+/// does not mean the cookie.
+pub(crate) async fn browser(api: &Api, headers: &HeaderMap) -> Reply<Option<(Caller, String)>> {
+    let Some(token) = cookie::token(headers).filter(|_| !headers.contains_key(AUTHORIZATION)) else {
+        return Ok(None);
+    };
+    let caller = known(api, Some(token.clone())).await?;
+    // A key is for programs; in a cookie it would last for ever.
+    if !caller.has_session {
+        return Err(Problem::unauthenticated());
+    }
+    Ok(Some((caller, token)))
+}
+
 /// A token that this replica knows is enough, so that reads work without a leader. One that it does not know may have
 /// been made a moment ago elsewhere.
-pub(crate) async fn caller(api: &Api, headers: &HeaderMap) -> Reply<Caller> {
-    let token = token(headers).filter(|token| access::parse(token).is_some());
+async fn known(api: &Api, token: Option<String>) -> Reply<Caller> {
+    let token = token.filter(|token| access::parse(token).is_some());
     let token = token.ok_or_else(Problem::unauthenticated)?;
     let now = api.ledger().now();
     let caller = match access::caller(&api.ledger().view(), &token, now)? {

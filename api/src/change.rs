@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use skep_ledger::{Committed, ReadError, Request, RequestId, Revision, Tx, transact};
-use skep_model::access::Caller;
+use skep_model::access::{Caller, Grants};
 use skep_model::ids::OperationId;
 use skep_model::{CLUSTER, Refusal, Ruling, audit, operation};
 use skep_sealing::SealingKey;
@@ -167,6 +167,26 @@ impl<T: DeserializeOwned> FromRequest<Api> for Asked<T> {
     }
 }
 
+/// A change that whoever reaches the port may ask for: what is in the body says whether it is done. There is a secret in it, so
+/// nothing is remembered of it that could be guessed at.
+pub(crate) struct Knocked<T> {
+    pub(crate) change: Change,
+    pub(crate) wish: T,
+}
+
+impl<T: DeserializeOwned> FromRequest<Api> for Knocked<T> {
+    type Rejection = Box<Problem>;
+
+    async fn from_request(request: HttpRequest, api: &Api) -> Reply<Knocked<T>> {
+        let (mut parts, bytes) = read(request, api).await?;
+        let nobody = Caller { grants: Grants::default(), ..Caller::administrator("") };
+        parts.extensions.insert(nobody);
+        let change = Change::of(&mut parts, api, &bytes).await?.concealed(&api.parts.sealing);
+        let wish = json(&parts.headers, &bytes)?;
+        Ok(Knocked { change, wish })
+    }
+}
+
 /// A question with a body: nothing is changed by it.
 pub(crate) struct Question<T>(pub(crate) T);
 
@@ -244,6 +264,11 @@ impl Change {
     /// With a body that was not read into memory.
     pub(crate) fn with_body(self, body: BodyHash) -> Change {
         Change { body, ..self }
+    }
+
+    /// What is written down about it.
+    pub(crate) fn trail(&self) -> Option<&Trail> {
+        self.trail.as_deref()
     }
 
     /// With nothing remembered of its body that could be guessed at: there is a secret in it.

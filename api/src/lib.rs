@@ -18,6 +18,7 @@ mod audit;
 mod auth;
 mod change;
 mod cluster;
+mod cookie;
 mod dress;
 mod extract;
 mod freshness;
@@ -82,6 +83,7 @@ pub struct Api {
     parts: Arc<Parts>,
     diagnoses: rest::diagnosis::Running,
     attempts: attempts::Attempts,
+    polls: rest::device::Polls,
     collected: audit::Collected,
     notes: notes::Notes,
 }
@@ -93,6 +95,7 @@ impl Api {
             parts: Arc::new(parts),
             diagnoses: rest::diagnosis::Running::default(),
             attempts: attempts::Attempts::default(),
+            polls: rest::device::Polls::default(),
             collected: audit::Collected::default(),
             notes: notes::Notes::default(),
         }

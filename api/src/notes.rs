@@ -47,6 +47,9 @@ impl Api {
         loop {
             due.tick().await;
             self.note_uses().await;
+            if self.parts.cluster.is_leader() {
+                self.forget_devices().await;
+            }
         }
     }
 

@@ -4,23 +4,19 @@
 //! (RFC 9457), which `dress` writes into the answer once the request's id is known.
 
 mod code;
+mod from;
 mod params;
 
 use std::collections::BTreeMap;
 
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use skep_ledger::{ReadError, TransactError, Unavailable};
-use skep_model::Refusal;
-use skep_model::recipe::RecipeError;
+use serde_json::Value;
 use utoipa::{IntoResponses, ToSchema};
 
 pub use code::{DoorCode, codes};
 
-use crate::cluster::MemberRefusal;
 use crate::precondition;
 
 /// How long a client should wait before it asks again when there is no leader: elections take about a second.
@@ -114,6 +110,13 @@ impl Problem {
         Problem::new(DoorCode::Unauthenticated, "a valid API token is required")
     }
 
+    /// The managers are there, and have not agreed on their beginnings yet: that takes a moment.
+    pub(crate) fn unfounded() -> Box<Problem> {
+        Problem::new(DoorCode::NoLeader, "the managers have not founded their cluster yet")
+            .with_outcome(ProblemOutcome::NotStarted)
+            .hinting("try again in a moment; all managers that were named in skep init must run")
+    }
+
     fn of(code: &str, reason: &str, status: StatusCode, detail: String) -> Box<Problem> {
         Box::new(Problem {
             kind: format!("urn:skep:error:{code}"),
@@ -152,124 +155,6 @@ fn title(reason: &str) -> String {
     format!("{first}{}", rest.to_lowercase())
 }
 
-impl From<Refusal> for Box<Problem> {
-    fn from(refusal: Refusal) -> Box<Problem> {
-        let code = refusal.code();
-        let mut problem = Problem::of(code, refusal.reason(), code::refused_with(code), refusal.to_string());
-        problem.hint = refusal.hint();
-        problem.retryable = matches!(refusal, Refusal::BeingRemoved { .. } | Refusal::NoHosts { .. });
-        if let Refusal::InvalidRecipe { errors } = &refusal {
-            problem.errors = errors.iter().map(place).collect();
-        }
-        problem.with_params(params::params(&refusal))
-    }
-}
-
-fn place(error: &RecipeError) -> ProblemPlace {
-    let detail = match &error.hint {
-        Some(hint) => format!("{}; {hint}", error.message),
-        None => error.message.clone(),
-    };
-    ProblemPlace { pointer: error.pointer.clone(), line: error.line, detail }
-}
-
-impl From<Unavailable> for Box<Problem> {
-    fn from(unavailable: Unavailable) -> Box<Problem> {
-        let detail = unavailable.to_string();
-        match unavailable {
-            Unavailable::NotStarted(_) => {
-                Problem::new(DoorCode::NoLeader, detail).with_outcome(ProblemOutcome::NotStarted)
-            }
-            Unavailable::Unknown(_) => Problem::new(DoorCode::OutcomeUnknown, detail)
-                .with_outcome(ProblemOutcome::Unknown)
-                .hinting("repeat the request with the same Idempotency-Key"),
-            Unavailable::TooLarge { bytes, limit_bytes } => Problem::new(DoorCode::ChangeTooLarge, detail)
-                .with_params([("bytes", json!(bytes)), ("limit_bytes", json!(limit_bytes))]),
-            Unavailable::TooManyRows { rows, limit_rows } => Problem::new(DoorCode::ChangeTooLarge, detail)
-                .with_params([("rows", json!(rows)), ("limit_rows", json!(limit_rows))]),
-            Unavailable::ObjectTooLarge { object, bytes, limit_bytes } => {
-                Problem::new(DoorCode::ObjectTooLarge, detail).with_params([
-                    ("object", json!(object)),
-                    ("bytes", json!(bytes)),
-                    ("limit_bytes", json!(limit_bytes)),
-                ])
-            }
-        }
-    }
-}
-
-impl From<TransactError<Refusal>> for Box<Problem> {
-    fn from(error: TransactError<Refusal>) -> Box<Problem> {
-        let detail = error.to_string();
-        match error {
-            TransactError::Refused(refusal) => refusal.into(),
-            TransactError::Unavailable(unavailable) => unavailable.into(),
-            TransactError::Read(error) => error.into(),
-            TransactError::Conflict { .. } => {
-                Problem::new(DoorCode::Conflict, detail).with_outcome(ProblemOutcome::NotStarted)
-            }
-            // Doors do not fence; a ledger that answers so nevertheless has changed nothing.
-            TransactError::Fenced(_) => {
-                Problem::new(DoorCode::NoLeader, detail).with_outcome(ProblemOutcome::NotStarted)
-            }
-        }
-    }
-}
-
-impl From<MemberRefusal> for Box<Problem> {
-    fn from(refusal: MemberRefusal) -> Box<Problem> {
-        let detail = refusal.to_string();
-        match refusal {
-            MemberRefusal::Unknown(name) => Refusal::NotFound { what: "manager", name, scope: None }.into(),
-            MemberRefusal::QuorumAtRisk(_) => Problem::new(DoorCode::QuorumAtRisk, detail)
-                .hinting("bring the other managers back, or add one first: skep cluster join-command"),
-            MemberRefusal::NotReady(_) => Problem::new(DoorCode::ManagerNotReady, detail)
-                .hinting("see how they are: skep cluster status"),
-            MemberRefusal::Changing(_) => Problem::new(DoorCode::MembershipChanging, detail)
-                .with_outcome(ProblemOutcome::NotStarted)
-                .hinting("try again in a moment"),
-            MemberRefusal::Unreachable(_) => Problem::new(DoorCode::ManagerUnreachable, detail)
-                .hinting("see how they are: skep cluster status"),
-            MemberRefusal::NoLeader(_) => {
-                Problem::new(DoorCode::NoLeader, detail).with_outcome(ProblemOutcome::NotStarted)
-            }
-            MemberRefusal::OutcomeUnknown(_) => Problem::new(DoorCode::OutcomeUnknown, detail)
-                .with_outcome(ProblemOutcome::Unknown)
-                .hinting("see what became of it: skep cluster status; asking again is safe"),
-        }
-    }
-}
-
-impl From<ReadError> for Box<Problem> {
-    fn from(error: ReadError) -> Box<Problem> {
-        Problem::new(DoorCode::StateUnreadable, error.to_string())
-    }
-}
-
-impl From<PathRejection> for Box<Problem> {
-    fn from(rejection: PathRejection) -> Box<Problem> {
-        Problem::new(DoorCode::MalformedRequest, rejection.body_text())
-    }
-}
-
-impl From<QueryRejection> for Box<Problem> {
-    fn from(rejection: QueryRejection) -> Box<Problem> {
-        Problem::new(DoorCode::MalformedRequest, rejection.body_text())
-    }
-}
-
-impl From<BytesRejection> for Box<Problem> {
-    fn from(rejection: BytesRejection) -> Box<Problem> {
-        match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                let detail = format!("the body is longer than {} bytes", crate::JSON_BYTES_MAX);
-                Problem::new(DoorCode::BodyTooLarge, detail)
-            }
-            _ => Problem::new(DoorCode::MalformedRequest, rejection.body_text()),
-        }
-    }
-}
-
 /// Without a body: the request's id belongs into it, which only `dress` knows.
 impl IntoResponse for Box<Problem> {
     fn into_response(self) -> Response {
@@ -298,6 +183,10 @@ impl IntoResponse for Box<Problem> {
 
 #[cfg(test)]
 mod tests {
+    use skep_ledger::{TransactError, Unavailable};
+
+    use skep_model::Refusal;
+
     use super::*;
 
     #[test]

@@ -51,7 +51,7 @@ pub(crate) struct Skep {
 pub(crate) fn found(binary: &Path, dir: &Path, addresses: &[Ipv4Addr]) -> Result<Cluster<Skep>> {
     let founders = dir.join("managers");
     let mut init = Command::new(binary);
-    init.arg("init").arg("--out").arg(&founders).stdin(Stdio::null());
+    init.arg("init").arg("--admin-token").arg("--out").arg(&founders).stdin(Stdio::null());
     for (address, number) in addresses.iter().zip(1..) {
         init.arg("--manager").arg(format!("m{number}={address}"));
     }

@@ -49,7 +49,7 @@ impl Managers {
         let (dir, binary) = (tempfile::tempdir().context("making a folder")?, skep()?);
         let count = addresses.len();
         let mut init = Command::new(&binary);
-        init.args(["init", "--out"]).arg(dir.path().join("founders"));
+        init.args(["init", "--admin-token", "--out"]).arg(dir.path().join("founders"));
         for (address, number) in addresses.iter().zip(1..) {
             init.arg("--manager").arg(format!("m{number}={address}"));
         }

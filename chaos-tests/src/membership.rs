@@ -44,7 +44,7 @@ impl Managers {
     pub fn found() -> Result<Managers> {
         let dir = tempfile::tempdir().context("making a folder")?;
         let mut managers = Managers { dir, binary: skep()?, running: BTreeMap::new(), urls: Arc::default() };
-        managers.start("m1", &[])?;
+        managers.start("m1", &["--admin-token"])?;
         managers.wait_for("the first manager to answer", |managers| {
             Ok(managers.client(&["cluster", "status", "-q"])?.code.eq(&0).then_some(()))
         })?;

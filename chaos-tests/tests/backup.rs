@@ -112,7 +112,7 @@ fn at_new_addresses(names: &[&str]) -> Vec<String> {
 fn init(folder: &Path, names: &[&str]) -> PathBuf {
     let out = folder.join("founders");
     let managers = at_new_addresses(names);
-    let mut arguments = vec!["init", "--out", text(&out)];
+    let mut arguments = vec!["init", "--admin-token", "--out", text(&out)];
     arguments.extend(managers.iter().flat_map(|manager| ["--manager", manager.as_str()]));
     let ran = local(&arguments);
     assert_eq!(ran.code, 0, "{ran:?}");

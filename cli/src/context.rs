@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use toml_edit::{DocumentMut, Item, Table, value};
 
 use crate::client::{Client, Payload};
+use crate::device;
 use crate::exit;
 use crate::failure::Failure;
 use crate::flags::{GlobalFlags, Output};
@@ -21,6 +22,7 @@ use crate::input;
 use crate::noun::{Noun, Verbs};
 use crate::session::Session;
 use crate::settings::{ConfigFile, Secret, Settings, TokenSource, Variables};
+use crate::setup;
 use crate::table::{Column, Show};
 use crate::value::text_at;
 
@@ -42,16 +44,48 @@ const CONTEXT: Noun = Noun {
 
 /// Signing in.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Login {
+    #[command(subcommand)]
+    verb: Option<LoginVerb>,
     /// The server's address; several managers separated by commas. Without it: that of the context
     #[arg(value_name = "URL[,URL]")]
     server: Option<String>,
     /// The user
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, alias = "username", value_name = "NAME")]
     user: Option<String>,
     /// A file with the password, - for standard input. It is no argument, because others on this machine could read it
-    #[arg(long, value_name = "FILE", requires = "user")]
+    #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
+    /// The first time: a file with the setup code that the managers have printed; the user becomes administrator
+    #[arg(long, value_name = "FILE")]
+    setup_code_file: Option<PathBuf>,
+    /// Show a code that is to be approved where you are signed in already: skep login approve CODE
+    #[arg(long, conflicts_with_all = ["user", "password_file", "setup_code_file"])]
+    device: bool,
+}
+
+/// What somebody who is signed in says to a machine that shows a code.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LoginVerb {
+    /// Let the machine that shows this code come in as you
+    #[command(
+        before_long_help = "Examples:\n  skep login approve WDJB-MJHT\n  skep login approve WDJB-MJHT --yes",
+        after_long_help = exit::help(exit::WRITES)
+    )]
+    Approve {
+        /// The code
+        code: String,
+    },
+    /// Keep the machine that shows this code out
+    #[command(
+        before_long_help = "Examples:\n  skep login deny WDJB-MJHT",
+        after_long_help = exit::help(exit::WRITES)
+    )]
+    Deny {
+        /// The code
+        code: String,
+    },
 }
 
 /// Signing out.
@@ -116,6 +150,9 @@ impl Login {
         variables: &Variables,
         file: &ConfigFile,
     ) -> Result<Settings, Failure> {
+        if self.verb.is_some() {
+            return Settings::resolve(flags, variables, file);
+        }
         let mut flags = flags.clone();
         let named = flags.context.take_if(|name| !file.knows(name));
         if let Some(server) = &self.server {
@@ -134,17 +171,17 @@ impl Login {
 
 /// Signs in and remembers where, as whom.
 pub(crate) async fn login(wish: Login, session: &Session) -> Result<(), Failure> {
+    match &wish.verb {
+        Some(LoginVerb::Approve { code }) => return device::approve(code, session).await,
+        Some(LoginVerb::Deny { code }) => return device::deny(code, session).await,
+        None => {}
+    }
     let settings = &session.settings;
-    let token = match (&wish.user, &settings.token) {
-        (Some(user), _) => signed_in(user, wish.password_file.as_deref(), session).await?,
-        (None, Some(TokenSource::File(file))) => input::secret(file).await?,
-        (None, Some(TokenSource::Value(secret))) => secret.expose().to_owned(),
-        (None, None) => {
-            return Err(Failure::usage(
-                "nobody is named",
-                "give --user NAME (with --password-file FILE), or an API key with --token-file FILE",
-            ));
-        }
+    let as_somebody = wish.user.is_some() || wish.password_file.is_some() || wish.setup_code_file.is_some();
+    let token = match &settings.token {
+        Some(TokenSource::File(file)) if !as_somebody && !wish.device => input::secret(file).await?,
+        Some(TokenSource::Value(secret)) if !as_somebody && !wish.device => secret.expose().to_owned(),
+        _ => signed_in(&wish, session).await?,
     };
     let source = TokenSource::Value(Secret::new(token.clone()));
     let client = Client::new(&settings.with_token(source), session.screen.clone())?;
@@ -188,19 +225,43 @@ pub(crate) async fn login(wish: Login, session: &Session) -> Result<(), Failure>
     Ok(())
 }
 
-async fn signed_in(user: &str, password_file: Option<&Path>, session: &Session) -> Result<String, Failure> {
-    let password = match password_file {
-        Some(file) => input::secret(file).await?,
-        None if session.may_ask() => session.ask_for_secret(&format!("Password of {user}: ")).await?,
+/// The token of a session that is new; of the first administrator's, if the cluster waits for one.
+async fn signed_in(wish: &Login, session: &Session) -> Result<String, Failure> {
+    // Whatever token there is belongs to somebody else.
+    let client = Client::new(&session.settings.without_token(), session.screen.clone())?;
+    if wish.device {
+        return device::come_in(&client, session).await;
+    }
+    let is_first = wish.setup_code_file.is_some() || setup::is_awaited(&client).await?;
+    let code = match is_first {
+        true => Some(setup::code(wish.setup_code_file.as_deref(), session).await?),
+        false => None,
+    };
+    let user = match &wish.user {
+        Some(user) => user.clone(),
+        None if session.may_ask() => session.ask("User: ").await?,
         None => {
+            return Err(Failure::usage(
+                "nobody is named",
+                "give --user NAME (with --password-file FILE), an API key with --token-file FILE, or --device",
+            ));
+        }
+    };
+    let file = wish.password_file.as_deref();
+    let password = match (&code, file) {
+        (Some(_), _) => setup::new_password(file, session).await?,
+        (None, Some(file)) => input::secret(file).await?,
+        (None, None) if session.may_ask() => session.ask_for_secret(&format!("Password of {user}: ")).await?,
+        (None, None) => {
             return Err(Failure::usage(
                 "the password is missing",
                 "give --password-file FILE, or - for standard input",
             ));
         }
     };
-    // Whatever token there is belongs to somebody else.
-    let client = Client::new(&session.settings.without_token(), session.screen.clone())?;
+    if let Some(code) = code {
+        setup::set_up(&client, &code, &user, &password).await?;
+    }
     let body = json!({"user": user, "password": password});
     let made = client.write(Method::POST, &["v1", "sessions"], &[], Payload::Json(&body)).await?;
     Ok(text_at(&made, "/token").unwrap_or_default())

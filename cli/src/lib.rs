@@ -11,6 +11,7 @@ mod audit;
 mod client;
 mod cluster;
 mod context;
+mod device;
 mod doctor;
 mod driver;
 mod env;
@@ -42,6 +43,7 @@ mod role;
 mod screen;
 mod session;
 mod settings;
+mod setup;
 mod snapshot;
 mod sse;
 mod stack;
@@ -151,8 +153,9 @@ pub enum Command {
     #[command(
         long_about = "Sign in, and remember the server as a context\n\nThe address, the certificate authority and the token are kept in \
                       the configuration folder, the token readable by you only. From then on every command goes there, unless \
-                      flags or variables say otherwise.",
-        before_long_help = "Examples:\n  skep login https://skep.example.com:8443 --user ann --password-file pw.txt\n  skep login https://10.0.0.11:8443,https://10.0.0.12:8443 --ca-file ca.pem --token-file key.txt --context prod",
+                      flags or variables say otherwise.\n\nA new cluster waits for its first administrator: the first login asks for the \
+                      setup code that the managers have printed, and for the name and the password that are to be yours.",
+        before_long_help = "Examples:\n  skep login https://skep.example.com:8443\n  skep login https://skep.example.com:8443 --user ann --password-file pw.txt\n  skep login https://10.0.0.11:8443 --ca-file ca.pem --setup-code-file setup-code --user ann --password-file pw.txt\n  skep login https://skep.example.com:8443 --device\n  skep login https://10.0.0.11:8443,https://10.0.0.12:8443 --ca-file ca.pem --token-file key.txt --context prod",
         after_long_help = exit::help(exit::WRITES)
     )]
     Login(context::Login),

@@ -286,6 +286,12 @@ impl Session {
         self.settings.may_ask && self.screen.can_ask()
     }
 
+    /// An answer to a question, as it was typed.
+    pub(crate) async fn ask(&self, question: &str) -> Result<String, Failure> {
+        self.screen.draw(question);
+        self.answer().await?.filter(|answer| !answer.is_empty()).ok_or(Failure::Declined)
+    }
+
     /// A password, which does not show while it is typed.
     pub(crate) async fn ask_for_secret(&self, question: &str) -> Result<String, Failure> {
         self.screen.draw(question);

@@ -12,8 +12,9 @@ use crate::failure::Failure;
 use crate::input;
 use crate::noun::{Noun, Verbs};
 use crate::session::Session;
+use crate::setup;
 use crate::table::{Column, Show};
-use crate::value::list_at;
+use crate::value::{list_at, text_at};
 
 pub(crate) const USER: Noun = Noun {
     word: "user",
@@ -56,7 +57,7 @@ pub enum Verb {
     /// Give a user another password; sessions with the one before end, keys stay
     #[command(
         name = "passwd",
-        before_long_help = "Examples:\n  skep user passwd ann --password-file new.txt\n  skep user passwd ann --password-file new.txt --current-file old.txt     your own",
+        before_long_help = "Examples:\n  skep user passwd     your own; asks for both\n  skep user passwd ann --password-file new.txt\n  skep user passwd ann --password-file new.txt --current-file old.txt     your own",
         after_long_help = exit::help(exit::WRITES)
     )]
     Password(Password),
@@ -111,11 +112,11 @@ pub struct Create {
 /// Another password.
 #[derive(Debug, Args)]
 pub struct Password {
-    /// The user's name
-    name: String,
-    /// A file with the new password, - for standard input
+    /// The user's name; without it: your own
+    name: Option<String>,
+    /// A file with the new password, - for standard input; without it: asked for
     #[arg(long, value_name = "FILE")]
-    password_file: PathBuf,
+    password_file: Option<PathBuf>,
     /// A file with the password of before, if it is your own
     #[arg(long, value_name = "FILE")]
     current_file: Option<PathBuf>,
@@ -144,16 +145,37 @@ async fn create(wish: Create, session: &Session) -> Result<(), Failure> {
 }
 
 async fn set_password(wish: Password, session: &Session) -> Result<(), Failure> {
-    let password = input::secret(&wish.password_file).await?;
+    let whose = match &wish.name {
+        Some(name) => USER.named(name)?.to_owned(),
+        None => own_name(session).await?,
+    };
     let current = match &wish.current_file {
         Some(file) => Some(input::secret(file).await?),
+        None if wish.name.is_none() && session.may_ask() => {
+            Some(session.ask_for_secret(&format!("Present password of {whose}: ")).await?)
+        }
         None => None,
     };
+    let password = setup::new_password(wish.password_file.as_deref(), session).await?;
     let body = json!({"password": password, "current": current});
-    let path = USER.at(&[USER.named(&wish.name)?, "password"], session)?;
+    let path = USER.at(&[&whose, "password"], session)?;
     let user = session.client()?.write(Method::PUT, &path, &[], Payload::Json(&body)).await?;
     session.print_done(&USER, &user, "has another password");
     Ok(())
+}
+
+/// Whose session or key this is.
+async fn own_name(session: &Session) -> Result<String, Failure> {
+    let whoami = session.client()?.get(&["v1", "whoami"], &[]).await?;
+    let principal = text_at(&whoami, "/principal").unwrap_or_default();
+    // Of an environment's key it has a '/'.
+    match principal.as_str() {
+        "" | "admin" => Err(Failure::usage("you are no user, and have no password", "name a user")),
+        name if name.contains('/') => {
+            Err(Failure::usage("a key of an environment has no password", "name a user"))
+        }
+        name => Ok(name.to_owned()),
+    }
 }
 
 async fn act(name: &str, action: &str, done: &str, session: &Session) -> Result<(), Failure> {

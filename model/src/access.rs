@@ -15,20 +15,31 @@
 
 mod binding;
 mod caller;
+mod device;
 mod grants;
 mod group;
 mod permission;
 mod role;
+mod setup;
 mod token;
 mod user;
 
 pub(crate) use binding::environment_gone;
 pub use binding::{Binding, Scope, Subject, bind, bindings_of, members, own, unbind};
 pub use caller::{Caller, again, caller};
+pub use device::{
+    Approval, DEVICE_CODE_PREFIX, DEVICE_LOGIN_LIFE, DeviceLogin, DeviceWish, ask_for_device,
+    decide_about_device, device_logins_are_over, exchange_device, find_device_login, parse_device_code,
+    sweep_device_logins,
+};
 pub use grants::{Grants, Verdict};
 pub use group::{Group, add_member, create_group, find_group, groups, remove_group, remove_member};
 pub use permission::{Permission, Reach};
 pub use role::{Role, RoleWish, find_role, remove_role, roles, set_role};
+pub use setup::{
+    SETUP, SETUP_CODE_CHARS, Setup, SetupState, bootstrap_setup, ensure_setup_code, renew_setup, set_up,
+    setup_code, setup_code_hash, setup_state,
+};
 pub use token::{
     ActsAs, TOKEN_LIFE_MAX, TOKEN_PREFIX, Token, TokenKind, TokenOwner, TokenWish, admit_administrator,
     bootstrap, create_token, find_token, parse, revoke_token, rotate_token, tokens, used,

@@ -40,9 +40,13 @@ pub(crate) struct ServerConfig {
     /// Where drivers that keep things on this computer keep them.
     #[serde(default = "local_root")]
     pub(crate) local_root: PathBuf,
-    /// The first administrator's token: only its hash. Founders have it.
+    /// The first administrator's token, if one was asked for: only its hash. Founders have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) admin_token: Option<AdminToken>,
+    /// What the code is recognized by with which the first administrator comes in: its SHA-256 in hexadecimal. Founders have it,
+    /// unless there is a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) setup_code_sha256: Option<String>,
     /// To whom backups are encrypted from the beginning: the public half of the recovery key. Founders have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) recovery_recipient: Option<String>,
@@ -206,6 +210,7 @@ mod tests {
             drain_delay_secs: 10,
             local_root: local_root(),
             admin_token: Some(AdminToken { id: "a".into(), sha256: "00".into() }),
+            setup_code_sha256: None,
             recovery_recipient: None,
             joined: None,
             founders: vec![Founder {

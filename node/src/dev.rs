@@ -197,6 +197,8 @@ impl Dev {
         let founding = Founding {
             drain_delay_secs: 0,
             local_root: lab.drivers.root.clone(),
+            // Whoever tries something wants to begin at once.
+            admin_token: true,
             ..Founding::of(&lab.drivers.cluster)
         };
         found(&lab.dir, &founding, &lab.managers)?;

@@ -1,4 +1,4 @@
-//! Founding a cluster: its authority, a certificate for each manager, and the first administrator's token.
+//! Founding a cluster: its authority, a certificate for each manager, and what the first administrator comes in with.
 //!
 //! Founders know each other from the start, by files that one command writes and a person carries to the machines.
 //! So nobody has to be trusted before there are certificates.
@@ -15,8 +15,9 @@ use skep_model::access;
 use skep_wire::pki::Identity;
 
 use crate::config::{AdminToken, Founder, ServerConfig, TimingPreset};
+use crate::setup::{self, SETUP_CODE_FILE};
 
-/// Where the first administrator's token is left, once, readable by its owner only.
+/// Where the first administrator's token is left, once, readable by its owner only, if one was asked for.
 pub(crate) const TOKEN_FILE: &str = "admin-token";
 
 /// Where the key that opens the cluster's backups is left, once, readable by its owner only.
@@ -47,6 +48,9 @@ pub(crate) struct Init {
     /// For managers in different places: more patience with the network
     #[arg(long)]
     wan: bool,
+    /// For automation: write an administrator's token that does not end, instead of a code for the first administrator
+    #[arg(long)]
+    admin_token: bool,
 }
 
 /// One manager of a cluster that is being founded.
@@ -68,6 +72,8 @@ pub(crate) struct Founding {
     /// Names of all managers together, such as a load balancer's.
     pub(crate) names: Vec<String>,
     pub(crate) local_root: PathBuf,
+    /// Make an administrator's token, and not a code with which a person becomes administrator.
+    pub(crate) admin_token: bool,
     /// Set if the cluster is restored from a backup.
     pub(crate) inherited: Option<Inherited>,
 }
@@ -89,6 +95,7 @@ impl Founding {
             drain_delay_secs: 10,
             names: vec![],
             local_root: "/var/lib/skep-local".into(),
+            admin_token: false,
             inherited: None,
         }
     }
@@ -98,11 +105,12 @@ impl Init {
     pub(crate) fn run(self) -> Result<()> {
         let managers = founders(&self.managers)?;
         let timing = if self.wan { TimingPreset::Wan } else { TimingPreset::Lan };
-        let founding = Founding { timing, names: self.names, ..Founding::of(&new_cluster_id()) };
+        let admin_token = self.admin_token;
+        let founding = Founding { timing, names: self.names, admin_token, ..Founding::of(&new_cluster_id()) };
         if self.out.exists() {
             bail!("{} exists already; nothing was written", self.out.display());
         }
-        found(&self.out, &founding, &managers)?;
+        let code = found(&self.out, &founding, &managers)?;
         println!(
             "Cluster {} with {} managers. Carry each folder to its machine:",
             founding.cluster,
@@ -116,7 +124,17 @@ impl Init {
             );
         }
         println!("Then on each machine: skep server --data-dir /var/lib/skep");
-        println!("The administrator's token is in {}", self.out.join(TOKEN_FILE).display());
+        match (code, managers.first()) {
+            (Some(code), Some(first)) => {
+                let url = format!("https://{}", first.api);
+                println!("{}", setup::told(&code, &url, &self.out.join(&first.name)));
+                println!(
+                    "Each manager prints it too when it starts, until it is used. It is in {}.",
+                    self.out.join(SETUP_CODE_FILE).display()
+                );
+            }
+            _ => println!("The administrator's token is in {}", self.out.join(TOKEN_FILE).display()),
+        }
         println!("The recovery key is in {}.", self.out.join(RECOVERY_KEY_FILE).display());
         println!(
             "Backups can be read with it and with nothing else. Keep it where no manager is, and delete it here."
@@ -160,12 +178,34 @@ pub(crate) fn new_cluster_id() -> String {
     format!("c{}", &skep_wire::random::name()[..12])
 }
 
-/// Writes `out/<name>/` for each manager, the token, and the recovery key of a cluster that has none yet.
-pub(crate) fn found(out: &Path, founding: &Founding, managers: &[FoundingManager]) -> Result<()> {
+/// What the first administrator comes in with: the text, and what managers keep of it.
+enum Entrance {
+    Token(String, AdminToken),
+    SetupCode(String, String),
+}
+
+impl Entrance {
+    fn make(founding: &Founding) -> Result<Entrance> {
+        if founding.admin_token {
+            let (text, kept) = new_token()?;
+            return Ok(Entrance::Token(text, kept));
+        }
+        let (code, hash) = setup::new_code()?;
+        Ok(Entrance::SetupCode(code, skep_wire::random::hex(&hash)))
+    }
+}
+
+/// Writes `out/<name>/` for each manager, what the first administrator comes in with, and the recovery key of a cluster that has
+/// none yet. Answers the setup code, if there is one.
+pub(crate) fn found(out: &Path, founding: &Founding, managers: &[FoundingManager]) -> Result<Option<String>> {
     if !FOUNDERS_ALLOWED.contains(&managers.len()) {
         bail!("{} managers cannot found a cluster: use one of {FOUNDERS_ALLOWED:?}", managers.len());
     }
-    let (token, admin_token) = new_token()?;
+    let entrance = Entrance::make(founding)?;
+    let (admin_token, setup_code_sha256) = match &entrance {
+        Entrance::Token(_, kept) => (Some(kept.clone()), None),
+        Entrance::SetupCode(_, kept) => (None, Some(kept.clone())),
+    };
     let first_node = founding.inherited.as_ref().map_or(1, |inherited| inherited.first_node);
     // A restored state knows its recipients.
     let recovery_key = founding.inherited.is_none().then(RecoveryKey::generate);
@@ -200,7 +240,8 @@ pub(crate) fn found(out: &Path, founding: &Founding, managers: &[FoundingManager
             lease_reads: false,
             drain_delay_secs: founding.drain_delay_secs,
             local_root: founding.local_root.clone(),
-            admin_token: Some(admin_token.clone()),
+            admin_token: admin_token.clone(),
+            setup_code_sha256: setup_code_sha256.clone(),
             recovery_recipient: recovery_key.as_ref().map(|key| key.recipient().to_string()),
             founders: founders.clone(),
             joined: None,
@@ -211,7 +252,19 @@ pub(crate) fn found(out: &Path, founding: &Founding, managers: &[FoundingManager
     if let Some(key) = &recovery_key {
         write_secret(&out.join(RECOVERY_KEY_FILE), &key_file(&founding.cluster, key))?;
     }
-    write_secret(&out.join(TOKEN_FILE), &token)
+    match entrance {
+        Entrance::Token(text, _) => {
+            write_secret(&out.join(TOKEN_FILE), &text)?;
+            Ok(None)
+        }
+        Entrance::SetupCode(code, _) => {
+            for manager in managers {
+                write_secret(&out.join(&manager.name).join(SETUP_CODE_FILE), &code)?;
+            }
+            write_secret(&out.join(SETUP_CODE_FILE), &code)?;
+            Ok(Some(code))
+        }
+    }
 }
 
 /// A key file as the program `age` reads it too.
@@ -246,7 +299,8 @@ fn new_token() -> Result<(String, AdminToken)> {
     Ok((token, AdminToken { id, sha256: skep_wire::random::hex(&hash) }))
 }
 
-fn write_secret(path: &Path, text: &str) -> Result<()> {
+/// Writes a file that only its owner can read.
+pub(crate) fn write_secret(path: &Path, text: &str) -> Result<()> {
     let open = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut file = open.with_context(|| format!("writing {}", path.display()))?;
     std::io::Write::write_all(&mut file, format!("{text}\n").as_bytes())
@@ -266,6 +320,7 @@ mod tests {
             names: vec!["skep.example.com".into()],
             out: out.clone(),
             wan: false,
+            admin_token: false,
         };
         init.run().expect("founds");
         let identities: Vec<_> =
@@ -279,11 +334,36 @@ mod tests {
         let nodes: Vec<_> =
             identities.iter().map(|identity| identity.node().expect("is a manager's")).collect();
         assert_eq!(nodes, [1, 2, 3]);
-        assert!(access::parse(fs::read_to_string(out.join(TOKEN_FILE)).expect("reads").trim()).is_some());
+        let code = fs::read_to_string(out.join(SETUP_CODE_FILE)).expect("reads");
+        let hash = access::setup_code_hash(&code).expect("is a code");
+        for name in ["m1", "m2", "m3"] {
+            let config = ServerConfig::load(&out.join(name)).expect("loads");
+            assert_eq!(config.setup_code_sha256, Some(skep_wire::random::hex(&hash)));
+            assert_eq!(config.admin_token, None, "nobody comes in with a token unless it was asked for");
+            assert_eq!(fs::read_to_string(out.join(name).join(SETUP_CODE_FILE)).expect("reads"), code);
+        }
+        assert!(!out.join(TOKEN_FILE).exists());
         let key = fs::read_to_string(out.join(RECOVERY_KEY_FILE)).expect("reads");
         let key = RecoveryKey::parse_file(&key).expect("is a key");
         let config = ServerConfig::load(&out.join("m2")).expect("loads");
         assert_eq!(config.recovery_recipient, Some(key.recipient().to_string()));
+    }
+
+    #[test]
+    fn a_token_is_made_where_it_is_asked_for_and_no_code_then() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let managers = founders(&["m1=10.0.0.1".into()]).expect("are founders");
+        let founding = Founding { admin_token: true, ..Founding::of("c1") };
+        assert_eq!(found(dir.path(), &founding, &managers).expect("founds"), None);
+        let token = fs::read_to_string(dir.path().join(TOKEN_FILE)).expect("reads");
+        let (id, hash) = access::parse(token.trim()).expect("is a token");
+        let config = ServerConfig::load(&dir.path().join("m1")).expect("loads");
+        let kept = AdminToken { id, sha256: skep_wire::random::hex(&hash) };
+        assert_eq!((config.admin_token, config.setup_code_sha256), (Some(kept), None));
+        assert!(
+            !dir.path().join(SETUP_CODE_FILE).exists()
+                && !dir.path().join("m1").join(SETUP_CODE_FILE).exists()
+        );
     }
 
     #[test]
@@ -299,7 +379,11 @@ mod tests {
         ] {
             let out = dir.path().join("founders");
             let managers = managers.into_iter().map(String::from).collect();
-            assert!(Init { managers, names: vec![], out: out.clone(), wan: false }.run().is_err());
+            assert!(
+                Init { managers, names: vec![], out: out.clone(), wan: false, admin_token: false }
+                    .run()
+                    .is_err()
+            );
             assert!(!out.exists());
         }
     }

@@ -88,6 +88,7 @@ pub(crate) async fn join(data: &Path, joining: &Joining) -> Result<()> {
         drain_delay_secs: joined.drain_delay_secs,
         local_root: joining.local_root.clone(),
         admin_token: None,
+        setup_code_sha256: None,
         recovery_recipient: None,
         founders: vec![],
         joined: Some(myself(&joined, &request)),

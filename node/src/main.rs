@@ -19,6 +19,7 @@ mod ports;
 mod recover;
 mod restore;
 mod server;
+mod setup;
 mod solitude;
 
 use std::process::ExitCode;

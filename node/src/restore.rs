@@ -118,10 +118,12 @@ fn found(
     };
     let founding = Founding {
         timing,
+        // Nobody may be left who could sign in.
+        admin_token: true,
         inherited: Some(Inherited { authority, first_node: header.highest_node + 1 }),
         ..Founding::of(&header.cluster)
     };
-    founding::found(out, &founding, managers)
+    founding::found(out, &founding, managers).map(drop)
 }
 
 /// Writes the state into each folder. The backup is read anew for each, and none is complete before all of it was read

@@ -18,7 +18,7 @@ use skep_drivers::{DriverConfig, JoinFile};
 use skep_hub::{Hub, TunnelService};
 use skep_ledger::{Ledger, Request, Tx, transact};
 use skep_model::ids::HostId;
-use skep_model::{access, manager, snapshot};
+use skep_model::{Refusal, access, manager, snapshot};
 use skep_raft::{ManagerNode, RaftService, Replica, ReplicaConfig, StartError};
 use skep_scheduler::effects::{Invitation, RealWorld};
 use skep_sealing::SealingKey;
@@ -34,26 +34,28 @@ use crate::admission::MembersService;
 use crate::agreement::Agreement;
 use crate::backups::Backups;
 use crate::caretaker;
-use crate::config::{AdminToken, ServerConfig, known_members};
+use crate::config::{ServerConfig, bytes_of_hex, known_members};
 use crate::events::Registrar;
 use crate::founding::{self, API_PORT, Founding, FoundingManager, PEER_PORT, RECOVERY_KEY_FILE, TOKEN_FILE};
 use crate::joining::{self, Joining};
 use crate::members::Members;
 use crate::metrics;
 use crate::ports::{self, ApiPort};
+use crate::setup::{self, SETUP_CODE_FILE};
 
 /// Where drivers that keep things on this computer keep them, where nothing else is said.
 const LOCAL_ROOT: &str = "/var/lib/skep-local";
 
-/// Before the administrator's token is tried to be recorded again.
-const TOKEN_RETRY: Duration = Duration::from_millis(500);
+/// Before the beginnings of the cluster are tried to be recorded again.
+const BEGIN_RETRY: Duration = Duration::from_millis(500);
 
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  skep server --data-dir /var/lib/skep        the first start founds a cluster of one manager\n  \
                         skep init --out founders --manager m1=10.0.0.11 …   for a cluster of three\n  \
                         skep server --join 10.0.0.11:8444 --token skj_… --advertise 10.0.0.14\n  \
-                        skep server --reset-from-peers              the data is lost or damaged; the others have it"
+                        skep server --reset-from-peers              the data is lost or damaged; the others have it\n  \
+                        skep server --new-setup-code                nobody is administrator any more; stop the service first"
 )]
 pub(crate) struct Server {
     /// Where the manager keeps its identity, log and state
@@ -81,6 +83,12 @@ pub(crate) struct Server {
     /// data was lost or damaged
     #[arg(long, conflicts_with_all = ["token", "name"])]
     reset_from_peers: bool,
+    /// At the first start: make an administrator's token, for automation, instead of a code for the first administrator
+    #[arg(long, conflicts_with_all = ["join", "reset_from_peers"])]
+    admin_token: bool,
+    /// Every administrator is lost: print a new code with which somebody becomes administrator, once
+    #[arg(long, conflicts_with_all = ["join", "reset_from_peers", "admin_token"])]
+    new_setup_code: bool,
 }
 
 impl Server {
@@ -105,7 +113,7 @@ impl Server {
         if node != config.node {
             bail!("the certificate is manager {node}'s, but server.toml is manager {}'s", config.node);
         }
-        serve(&self.data_dir, &config, identity).await
+        serve(&self.data_dir, &config, identity, self.new_setup_code).await
     }
 
     async fn join(&self) -> Result<()> {
@@ -150,15 +158,20 @@ impl Server {
             api: SocketAddr::new(self.advertise, self.api_port),
             listen_everywhere: self.listens_everywhere(),
         };
-        let founding = Founding::of(&founding::new_cluster_id());
+        let founding =
+            Founding { admin_token: self.admin_token, ..Founding::of(&founding::new_cluster_id()) };
         // Inside the folder, because a service may write nowhere else. What an interrupted founding left is worthless.
         let staging = self.data_dir.join("founding");
         let _ = std::fs::remove_dir_all(&staging);
         founding::found(&staging, &founding, &[manager])?;
+        let entrance = match self.admin_token {
+            true => (TOKEN_FILE, TOKEN_FILE),
+            false => ("m1/setup-code", SETUP_CODE_FILE),
+        };
         // The configuration comes last: a folder that has one is complete.
         let parts = [
             ("m1/identity", "identity"),
-            (TOKEN_FILE, TOKEN_FILE),
+            entrance,
             (RECOVERY_KEY_FILE, RECOVERY_KEY_FILE),
             ("m1/server.toml", "server.toml"),
         ];
@@ -168,16 +181,18 @@ impl Server {
         }
         std::fs::remove_dir_all(&staging).context("removing the staging folder")?;
         eprintln!(
-            "founded a cluster; the administrator's token is in {}\nmove {} to a safe place that is not this machine: \
-             backups can be read with it and with nothing else",
-            self.data_dir.join(TOKEN_FILE).display(),
+            "founded a cluster\nmove {} to a safe place that is not this machine: backups can be read with it and with \
+             nothing else",
             self.data_dir.join(RECOVERY_KEY_FILE).display()
         );
+        if self.admin_token {
+            eprintln!("the administrator's token is in {}", self.data_dir.join(TOKEN_FILE).display());
+        }
         Ok(())
     }
 }
 
-async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result<()> {
+async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity, new_setup_code: bool) -> Result<()> {
     let identity = live.now();
     let me = config.me().context("server.toml does not say who this manager is")?;
     let peer_listener = ports::bind("peer", config.peer_listen).await?;
@@ -235,9 +250,7 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity) -> Result
     let api_port = ports::serve_api(api_listener, &live, skep_api::router(api))?;
     let world = RealWorld::new(&drivers, hub, invitation(identity, managers), sealing);
     tokio::spawn(skep_scheduler::run(ledger.clone(), Arc::new(world), me.name.clone(), replica.leadership()));
-    if let Some(token) = config.admin_token.clone() {
-        tokio::spawn(record_beginnings(ledger, token, config.clone()));
-    }
+    begin(ledger, data, config, new_setup_code)?;
     tracing::info!(manager = me.name, api = me.api_url, "serving");
 
     tokio::select! {
@@ -354,22 +367,49 @@ fn invitation(identity: Identity, managers: watch::Receiver<Vec<String>>) -> Inv
     })
 }
 
-/// The founders' numbers are taken, and the first administrator's token and the first schedule of backups become valid, with
-/// the first agreement of the cluster: whoever is let in by the token finds a cluster that has nothing left to begin with.
+/// Lets the cluster begin, if it has not yet, and follows how its first administrator comes in.
+fn begin(ledger: Arc<dyn Ledger>, data: &Path, config: &ServerConfig, new_setup_code: bool) -> Result<()> {
+    if !config.founders.is_empty() {
+        tokio::spawn(record_beginnings(ledger.clone(), config.clone()));
+    }
+    let me = config.me().context("server.toml does not say who this manager is")?;
+    let renewed = new_setup_code.then(|| setup::renew(data)).transpose()?;
+    tokio::spawn(setup::follow(ledger, data.to_owned(), me.clone(), renewed));
+    Ok(())
+}
+
+/// The founders' numbers are taken, and what the first administrator comes in with and the first schedule of backups become
+/// valid, with the first agreement of the cluster: whoever is let in finds a cluster that has nothing left to begin with.
 /// Every founder tries.
-async fn record_beginnings(ledger: Arc<dyn Ledger>, token: AdminToken, config: ServerConfig) {
-    let hash = match token.hash() {
-        Ok(hash) => hash,
+async fn record_beginnings(ledger: Arc<dyn Ledger>, config: ServerConfig) {
+    let token = config.admin_token.as_ref().map(|token| token.hash().map(|hash| (token.id.clone(), hash)));
+    let token = match token.transpose() {
+        Ok(token) => token,
         Err(error) => return tracing::error!(%error, "nobody will be able to sign in"),
+    };
+    let code = config.setup_code_sha256.as_deref().map(|hash| (hash, bytes_of_hex(hash)));
+    let code = match code {
+        Some((hash, None)) => {
+            let error = format!("setup_code_sha256 is not hexadecimal: '{hash}'");
+            return tracing::error!(error, "nobody will be able to sign in");
+        }
+        Some((_, bytes)) => bytes,
+        None => None,
     };
     let founders: Vec<_> = config.founders.iter().map(|founder| (founder.id, founder.name.clone())).collect();
     let rule = |tx: &mut Tx<'_>| {
         manager::note_members(tx, &founders)?;
         snapshot::bootstrap(tx, config.recovery_recipient.as_deref())?;
-        access::bootstrap(tx, &token.id, &hash)
+        if let Some((id, hash)) = &token {
+            access::bootstrap(tx, id, hash)?;
+        }
+        if let Some(hash) = &code {
+            access::bootstrap_setup(tx, hash)?;
+        }
+        Ok::<_, Refusal>(())
     };
     while let Err(error) = transact(&*ledger, Request::new(), rule).await {
         tracing::debug!(%error, "the beginnings of the cluster could not be recorded yet");
-        tokio::time::sleep(TOKEN_RETRY).await;
+        tokio::time::sleep(BEGIN_RETRY).await;
     }
 }

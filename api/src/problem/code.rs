@@ -30,6 +30,10 @@ pub enum DoorCode {
     LoginFailed,
     /// Too many have tried to sign in as somebody.
     TooManyAttempts,
+    /// A device asks more often than it was told to.
+    SlowDown,
+    /// A cookie alone: another page may have made the browser ask.
+    Csrf,
     /// Others kept changing the same thing.
     Conflict,
     /// More than one transaction may carry.
@@ -105,6 +109,8 @@ impl DoorCode {
         DoorCode::Forbidden,
         DoorCode::LoginFailed,
         DoorCode::TooManyAttempts,
+        DoorCode::SlowDown,
+        DoorCode::Csrf,
         DoorCode::Conflict,
         DoorCode::ChangeTooLarge,
         DoorCode::ObjectTooLarge,
@@ -155,6 +161,9 @@ impl DoorCode {
             DoorCode::Forbidden => ("SKP-1102", "FORBIDDEN", StatusCode::FORBIDDEN),
             DoorCode::LoginFailed => ("SKP-1104", "LOGIN_FAILED", StatusCode::UNAUTHORIZED),
             DoorCode::TooManyAttempts => ("SKP-1105", "TOO_MANY_ATTEMPTS", StatusCode::TOO_MANY_REQUESTS),
+            // As RFC 8628, 3.5, has it.
+            DoorCode::SlowDown => ("SKP-1109", "SLOW_DOWN", StatusCode::BAD_REQUEST),
+            DoorCode::Csrf => ("SKP-1112", "CSRF", StatusCode::FORBIDDEN),
             DoorCode::Conflict => ("SKP-1304", "CONFLICT", StatusCode::CONFLICT),
             DoorCode::ChangeTooLarge => ("SKP-1402", "CHANGE_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE),
             DoorCode::ObjectTooLarge => ("SKP-1403", "OBJECT_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE),
@@ -199,6 +208,7 @@ impl DoorCode {
         match self {
             DoorCode::Conflict
             | DoorCode::TooManyAttempts
+            | DoorCode::SlowDown
             | DoorCode::EngineUnreachable
             | DoorCode::NoActiveHost
             | DoorCode::DiagnosisRunning
@@ -230,6 +240,7 @@ impl DoorCode {
             | DoorCode::Unauthenticated
             | DoorCode::Forbidden
             | DoorCode::LoginFailed
+            | DoorCode::Csrf
             | DoorCode::ChangeTooLarge
             | DoorCode::ObjectTooLarge
             | DoorCode::OperationFailed
@@ -245,6 +256,12 @@ impl DoorCode {
 /// With which status each refusal of a rule is answered. A test compares it with [`Refusal::CODES`].
 pub(super) const REFUSED_WITH: &[(&str, StatusCode)] = &[
     ("SKP-1103", StatusCode::FORBIDDEN),
+    ("SKP-1106", StatusCode::CONFLICT),
+    ("SKP-1107", StatusCode::UNAUTHORIZED),
+    // As RFC 8628, 3.5, has them.
+    ("SKP-1108", StatusCode::BAD_REQUEST),
+    ("SKP-1110", StatusCode::BAD_REQUEST),
+    ("SKP-1111", StatusCode::BAD_REQUEST),
     ("SKP-1201", StatusCode::UNPROCESSABLE_ENTITY),
     ("SKP-1202", StatusCode::UNPROCESSABLE_ENTITY),
     ("SKP-1203", StatusCode::NOT_FOUND),

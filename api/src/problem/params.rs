@@ -14,21 +14,11 @@ pub(super) fn params(refusal: &Refusal) -> Vec<(&'static str, Value)> {
             [("what", json!(what)), ("name", json!(name))].into_iter().chain(scope).collect()
         }
         Refusal::BeingRemoved { what, name } => vec![("what", json!(what)), ("name", json!(name))],
-        Refusal::HasQuorum { environment, reachable, managers } => {
-            vec![
-                ("environment", json!(environment)),
-                ("reachable", json!(reachable)),
-                ("managers", json!(managers)),
-            ]
-        }
-        Refusal::SwarmIsThere { environment, managers } => {
-            vec![("environment", json!(environment)), ("managers", json!(managers))]
-        }
-        Refusal::SwarmIsLocked { environment } => vec![("environment", json!(environment))],
-        Refusal::CannotRestore { host, .. } => vec![("host", json!(host))],
-        Refusal::CannotRescue { host, candidates, .. } => {
-            vec![("host", json!(host)), ("candidates", json!(candidates))]
-        }
+        Refusal::HasQuorum { .. }
+        | Refusal::SwarmIsThere { .. }
+        | Refusal::SwarmIsLocked { .. }
+        | Refusal::CannotRestore { .. }
+        | Refusal::CannotRescue { .. } => of_a_swarm(refusal),
         Refusal::EngineIsNewer { host, has, wished } => {
             vec![("host", json!(host)), ("has", json!(has)), ("wished", json!(wished))]
         }
@@ -75,12 +65,39 @@ pub(super) fn params(refusal: &Refusal) -> Vec<(&'static str, Value)> {
         Refusal::ManagerRemoved { number } => vec![("number", json!(number))],
         Refusal::AddressTaken { address, host } => texts([("address", address), ("host", host)]),
         Refusal::LastAdministrator
+        | Refusal::SetupDone
+        | Refusal::SetupCodeWrong
+        | Refusal::AuthorizationPending
+        | Refusal::DeviceCodeUseless
+        | Refusal::AccessDenied
         | Refusal::JoinTokenUseless
         | Refusal::RegistrationTokenUseless
         | Refusal::InvalidRecipe { .. }
         | Refusal::InvalidTemplate { .. }
         | Refusal::Driver { .. }
         | Refusal::Read(_) => vec![],
+    }
+}
+
+/// Of a swarm that cannot be begun anew.
+fn of_a_swarm(refusal: &Refusal) -> Vec<(&'static str, Value)> {
+    match refusal {
+        Refusal::HasQuorum { environment, reachable, managers } => {
+            vec![
+                ("environment", json!(environment)),
+                ("reachable", json!(reachable)),
+                ("managers", json!(managers)),
+            ]
+        }
+        Refusal::SwarmIsThere { environment, managers } => {
+            vec![("environment", json!(environment)), ("managers", json!(managers))]
+        }
+        Refusal::SwarmIsLocked { environment } => vec![("environment", json!(environment))],
+        Refusal::CannotRestore { host, .. } => vec![("host", json!(host))],
+        Refusal::CannotRescue { host, candidates, .. } => {
+            vec![("host", json!(host)), ("candidates", json!(candidates))]
+        }
+        _ => vec![],
     }
 }
 

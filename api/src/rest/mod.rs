@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod cluster;
+pub(crate) mod device;
 pub(crate) mod diagnosis;
 pub(crate) mod driver;
 pub(crate) mod environment;
@@ -23,6 +24,7 @@ pub(crate) mod registration;
 mod registry;
 mod role;
 pub(crate) mod session;
+mod setup;
 mod snapshot;
 pub(crate) mod stack;
 mod statistics;
@@ -128,7 +130,13 @@ pub(crate) const RESOURCES: &[Resource] = &[
         routes: operation::routes,
     },
     Resource { name: "event", about: "What changes, as it happens.", routes: event::routes },
+    Resource { name: "setup", about: "The first administrator of a new cluster.", routes: setup::routes },
     Resource { name: "session", about: "Signing in.", routes: session::routes },
+    Resource {
+        name: "device-code",
+        about: "Signing in on one machine with the approval of another.",
+        routes: device::routes,
+    },
     Resource { name: "token", about: "API keys, of users and of environments.", routes: token::routes },
     Resource { name: "user", about: "People with an account.", routes: user::routes },
     Resource { name: "group", about: "Users who have roles together.", routes: group::routes },

@@ -9,7 +9,7 @@ use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use skep_ledger::Tx;
-use skep_model::access::{self, ActsAs, Caller, Token, TokenKind, TokenOwner, TokenWish};
+use skep_model::access::{self, ActsAs, Caller, Permission, Token, TokenKind, TokenOwner, TokenWish};
 use skep_model::ids::EnvironmentId;
 use skep_model::name::Name;
 use skep_model::{Ruling, environment};
@@ -162,10 +162,18 @@ impl Api {
 }
 
 /// Those of the caller: all of a user or of the cluster's administrator, only itself for a key of an environment.
-fn is_own(caller: &Caller) -> impl Fn(&Token) -> bool {
+pub(crate) fn is_own(caller: &Caller) -> impl Fn(&Token) -> bool + use<> {
     let (own, id) = (caller.acts_as.clone(), caller.token.clone());
     let shares = !matches!(own, ActsAs::Environment { .. });
     move |token| token.id == id || (shares && token.acts_as == own)
+}
+
+/// Those that the caller may end: their own, and for an administrator those of the founders as well, which belong to nobody who
+/// could.
+fn may_end(caller: &Caller) -> impl Fn(&Token) -> bool + use<> {
+    let is_administrator = Permission::ALL.iter().all(|each| caller.grants.has_everywhere(*each));
+    let is_own = is_own(caller);
+    move |token| is_own(token) || (is_administrator && token.acts_as == ActsAs::Cluster)
 }
 
 fn is_of(environment: &EnvironmentId) -> impl Fn(&Token) -> bool {
@@ -175,19 +183,24 @@ fn is_of(environment: &EnvironmentId) -> impl Fn(&Token) -> bool {
 
 fn listed(
     ReadList(view, listing): ReadList,
-    owner: &TokenOwner,
+    owners: &[TokenOwner],
     wanted: impl Fn(&Token) -> bool,
 ) -> Reply<Page> {
-    let tokens = access::tokens(&view, owner)?;
+    let mut tokens = vec![];
+    for owner in owners {
+        tokens.extend(access::tokens(&view, owner)?);
+    }
     let items = tokens.iter().filter(|token| wanted(token)).map(|token| ApiKey::new(token, None)).collect();
     listing.page(view.revision(), items, &["created_at", "id"])
 }
 
-/// Lists the caller's keys and sessions.
+/// Lists the caller's keys and sessions, and for an administrator those of the founders as well.
 #[utoipa::path(get, path = "/v1/tokens", operation_id = "list_tokens", params(Reading, Paging),
     responses((status = 200, body = List<ApiKey>, description = "All of them, without their secrets"), Refused))]
 async fn list(Extension(caller): Extension<Caller>, reading: ReadList) -> Reply<Page> {
-    listed(reading, &TokenOwner::from(&caller.acts_as), is_own(&caller))
+    let founders = Some(ActsAs::Cluster).filter(|founders| *founders != caller.acts_as);
+    let owners = founders.iter().chain([&caller.acts_as]).map(TokenOwner::from).collect::<Vec<_>>();
+    listed(reading, &owners, may_end(&caller))
 }
 
 /// Makes a key that may what the caller may.
@@ -213,14 +226,14 @@ async fn create(State(api): State<Api>, Asked { change, wish }: Asked<ApiKeyWish
     api.make(&change, |_| Ok(wish.clone())).await
 }
 
-/// Makes one of the caller's keys or sessions worthless.
+/// Makes one of the caller's keys or sessions worthless; an administrator may do so with those of the founders.
 #[utoipa::path(delete, path = "/v1/tokens/{token}", operation_id = "revoke_token",
     params(Changing, Keyed, ("token" = String, Path, description = "Its id; `current`: the one of this request")),
     responses((status = 200, body = ApiKey, description = "Revoked; as it was"), Refused))]
 async fn revoke(State(api): State<Api>, Place(id): Place<Reference>, change: Change) -> Reply<Response> {
     let caller = change.caller();
     let id = if &*id == "current" { caller.token.as_str() } else { &id };
-    let rule = |tx: &mut Tx<'_>| access::revoke_token(tx, id, is_own(caller));
+    let rule = |tx: &mut Tx<'_>| access::revoke_token(tx, id, may_end(caller));
     api.done(&change, rule, |token, _| (StatusCode::OK, ApiKey::new(token, None))).await
 }
 
@@ -239,7 +252,7 @@ async fn rotate(State(api): State<Api>, Place(id): Place<Reference>, change: Cha
     responses((status = 200, body = List<ApiKey>, description = "All of them, without their secrets"), Refused))]
 async fn list_of_environment(Place(reference): Place<Reference>, reading: ReadList) -> Reply<Page> {
     let environment = environment::find(&reading.0, &reference)?;
-    listed(reading, &TokenOwner::from(&environment.id), |_| true)
+    listed(reading, &[TokenOwner::from(&environment.id)], |_| true)
 }
 
 /// Makes a key of an environment. It stays when whoever made it goes.

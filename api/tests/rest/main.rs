@@ -4,8 +4,10 @@
 
 mod access;
 mod audit;
+mod browsers;
 mod changes;
 mod crowds;
+mod devices;
 mod diagnoses;
 mod documents;
 mod engines;
@@ -21,6 +23,7 @@ mod probes;
 mod reads;
 mod roles;
 mod secrets;
+mod setup;
 mod snapshots;
 mod statistics;
 mod stream;

@@ -98,6 +98,22 @@ impl Door {
 
     /// A door to these engines, with `wrap` between it and the state.
     pub async fn before(hub: Hub, wrap: impl FnOnce(Arc<MemoryLedger>) -> Arc<dyn Ledger>) -> Door {
+        let door = Door::unfounded(hub, wrap);
+        let (id, hash) = access::parse(TOKEN).unwrap();
+        rule(&*door.ledger, |tx| access::bootstrap(tx, &id, &hash)).await;
+        door
+    }
+
+    /// A door of a cluster that waits for its first administrator.
+    pub async fn with_setup_code(code: &str) -> Door {
+        let door = Door::unfounded(hub(&identity(), NoHosts::events()), |ledger| ledger);
+        let hash = access::setup_code_hash(code).unwrap();
+        rule(&*door.ledger, |tx| access::bootstrap_setup(tx, &hash)).await;
+        door
+    }
+
+    /// A door of managers that have not agreed on anything yet.
+    pub fn unfounded(hub: Hub, wrap: impl FnOnce(Arc<MemoryLedger>) -> Arc<dyn Ledger>) -> Door {
         let ledger = MemoryLedger::new();
         let manager = Arc::new(Manager {
             readiness: Mutex::new(Readiness::Serving),
@@ -105,8 +121,6 @@ impl Door {
             acted: Mutex::default(),
         });
         let spool = tempfile::tempdir().unwrap();
-        let (id, hash) = access::parse(TOKEN).unwrap();
-        rule(&*ledger, |tx| access::bootstrap(tx, &id, &hash)).await;
         let wrapped = wrap(ledger.clone());
         let api = Api::new(Parts {
             ledger: wrapped.clone(),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use skep_ledger::{Record, Stored, Tx, View};
 
 use super::role::{self, ADMIN};
-use super::{Caller, Scope, ensure_administrator, user};
+use super::{Caller, Scope, ensure_administrator, setup, user};
 use crate::ids::EnvironmentId;
 use crate::name::Name;
 use crate::{CLUSTER, Refusal, Ruling};
@@ -156,23 +156,30 @@ pub struct TokenWish {
 
 /// The id and the hash of a token's text; `None` if it cannot be one.
 pub fn parse(token: &str) -> Option<(String, Vec<u8>)> {
-    let (id, secret) = token.strip_prefix(TOKEN_PREFIX)?.split_once('_')?;
+    id_and_hash(TOKEN_PREFIX, token)
+}
+
+/// The same of any text that is a prefix, an id, and a secret.
+pub(super) fn id_and_hash(prefix: &str, text: &str) -> Option<(String, Vec<u8>)> {
+    let (id, secret) = text.strip_prefix(prefix)?.split_once('_')?;
     let plain = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric());
-    (plain(id) && plain(secret)).then(|| (id.to_owned(), digest(&SHA256, token.as_bytes()).as_ref().to_vec()))
+    (plain(id) && plain(secret)).then(|| (id.to_owned(), digest(&SHA256, text.as_bytes()).as_ref().to_vec()))
 }
 
 /// Records the administrator's token of a new cluster. Repeating it changes nothing; a second administrator token
-/// is not made this way.
+/// is not made this way, nor the first one again after it was revoked.
 pub fn bootstrap(tx: &mut Tx<'_>, id: &str, hash: &[u8]) -> Ruling<bool> {
-    if !tx.list::<Token>(CLUSTER)?.is_empty() {
+    if !setup::is_new(tx)? {
         return Ok(false);
     }
     admit_administrator(tx, id, hash)?;
     Ok(true)
 }
 
-/// Admits another administrator, beside those that are known: whoever restores a cluster may have lost their tokens.
+/// Admits another administrator, beside those that are known: whoever restores a cluster may have lost their tokens. A setup code
+/// that nobody has used is worth nothing from then on.
 pub fn admit_administrator(tx: &mut Tx<'_>, id: &str, hash: &[u8]) -> Ruling<()> {
+    setup::spend(tx)?;
     let created_at = tx.now();
     let token = Token {
         id: id.into(),

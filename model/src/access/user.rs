@@ -8,8 +8,7 @@ use skep_ledger::{Record, Stored, Tx, View};
 
 use super::binding::{self, Subject};
 use super::role::{self, ADMIN};
-use super::token::drop_tokens;
-use super::{ActsAs, Caller, TokenKind, TokenOwner, token};
+use super::{ActsAs, Caller, Token, TokenKind, TokenOwner, device, token};
 use crate::ids::UserId;
 use crate::name::Name;
 use crate::{CLUSTER, Refusal, Ruling};
@@ -110,7 +109,7 @@ pub fn set_password(tx: &mut Tx<'_>, by: &Caller, name: &str, password: &str) ->
     may_act_as(tx, by, &user)?;
     password.clone_into(&mut user.password);
     tx.put(&user);
-    drop_tokens(tx, &keys_of(&user), |token| token.kind == TokenKind::Session && token.id != by.token)?;
+    drop_keys(tx, &user, |token| token.kind == TokenKind::Session && token.id != by.token)?;
     Ok(user)
 }
 
@@ -121,7 +120,7 @@ pub fn disable_user(tx: &mut Tx<'_>, by: &Caller, name: &str) -> Ruling<User> {
     let now = tx.now();
     user.disabled_at.get_or_insert(now);
     tx.put(&user);
-    drop_tokens(tx, &keys_of(&user), |token| token.kind == TokenKind::Session)?;
+    drop_keys(tx, &user, |token| token.kind == TokenKind::Session)?;
     ensure_administrator(tx)?;
     Ok(user)
 }
@@ -139,7 +138,7 @@ pub fn enable_user(tx: &mut Tx<'_>, by: &Caller, name: &str) -> Ruling<User> {
 pub fn remove_user(tx: &mut Tx<'_>, by: &Caller, name: &str) -> Ruling<User> {
     let user = named(tx, name)?;
     may_act_as(tx, by, &user)?;
-    drop_tokens(tx, &keys_of(&user), |_| true)?;
+    drop_keys(tx, &user, |_| true)?;
     binding::subject_gone(tx, &Subject::User(user.name.clone()))?;
     tx.delete::<User>(CLUSTER, name);
     ensure_administrator(tx)?;
@@ -161,8 +160,10 @@ fn may_act_as(tx: &mut Tx<'_>, by: &Caller, user: &User) -> Ruling<()> {
     Ok(())
 }
 
-fn keys_of(user: &User) -> TokenOwner {
-    TokenOwner::from(&ActsAs::User(user.name.clone()))
+/// With its keys and sessions goes what would become one.
+fn drop_keys(tx: &mut Tx<'_>, user: &User, which: impl Fn(&Token) -> bool) -> Ruling<()> {
+    token::drop_tokens(tx, &TokenOwner::from(&ActsAs::User(user.name.clone())), which)?;
+    device::user_gone(tx, &user.name)
 }
 
 /// Somebody who can come in may do everything: else nobody could let anybody in ever again.
