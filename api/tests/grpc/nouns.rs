@@ -177,14 +177,14 @@ async fn a_wish_in_part_says_which_numbers_are_whole_and_what_is_taken_back() {
     let door = Door::new().await;
     door.environment("prod").await;
     let client = Client::new(&door);
-    let change = |spec: Value| json!({"environment": "prod", "wish": {"spec": spec}});
-    let told =
-        client.call("EnvironmentService/UpdateEnvironment", change(json!({"mtu": 1400}))).await.unwrap();
-    assert_eq!(told.message["environment"]["spec"]["mtu"], 1400, "{told:?}");
-    client.call("EnvironmentService/UpdateEnvironment", change(json!({"mtu": null}))).await.unwrap();
-    let shown =
-        client.call("EnvironmentService/GetEnvironment", json!({"environment": "prod"})).await.unwrap();
-    assert!(shown.message["spec"]["mtu"].is_null(), "{shown:?}");
+    for (mtu, expected) in [(json!(1400), json!(1400)), (json!(null), json!(null))] {
+        let change = json!({"environment": "prod", "wish": {"spec": {"mtu": mtu}}});
+        let told = client.call("EnvironmentService/UpdateEnvironment", change).await.unwrap();
+        assert_eq!(told.message["operation"]["type"], "update-environment", "{told:?}");
+        let get = json!({"environment": "prod"});
+        let shown = client.call("EnvironmentService/GetEnvironment", get).await.unwrap();
+        assert_eq!(shown.message["spec"]["mtu"], expected, "{shown:?}");
+    }
 }
 
 #[tokio::test]

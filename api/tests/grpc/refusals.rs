@@ -92,7 +92,7 @@ async fn every_place_that_is_wrong_is_named() {
     assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
     let details = refused.get_error_details();
     let places = &details.bad_request().unwrap().field_violations;
-    assert!(places.iter().any(|place| place.description.contains("prots")), "{places:?}");
+    assert!(places.iter().any(|place| place.field == "services.web.prots"), "{places:?}");
 }
 
 #[tokio::test]

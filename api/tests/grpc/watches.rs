@@ -98,6 +98,19 @@ async fn a_manager_that_drains_sends_its_watchers_elsewhere() {
     assert!(events.next().await.is_none());
 }
 
+/// The lines of the log before the operation, and the operation.
+async fn until_put(events: &mut crate::client::Events) -> (Vec<String>, Value) {
+    let mut lines = vec![];
+    loop {
+        let event = events.next().await.unwrap();
+        match event["event"].as_str() {
+            Some("put") => return (lines, event["operation"].clone()),
+            Some("line") => lines.push(event["line"]["text"].as_str().unwrap().to_owned()),
+            other => panic!("{other:?}: {event}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_operation_is_followed_to_its_end() {
     let door = Door::new().await;
@@ -105,24 +118,17 @@ async fn an_operation_is_followed_to_its_end() {
     let client = Client::new(&door);
     let request = json!({"operation": id, "logs": true});
     let mut events = client.follow("OperationService/WatchOperation", request).await.unwrap();
-    let first = events.next().await.unwrap();
+    let (lines, first) = until_put(&mut events).await;
+    assert!(!lines.is_empty(), "its log is told before the change that it tells of");
     let shown = client.call("OperationService/GetOperation", json!({"operation": id})).await.unwrap();
-    assert_eq!((&first["event"], &first["operation"]), (&json!("put"), &shown.message));
+    assert_eq!(first, shown.message);
     moved(&door, &id, |operation, now| {
         operation.prepare(["only"].into_iter());
         operation.begin("making it", "m2", now);
     })
     .await;
-    let mut seen = vec![];
-    loop {
-        let event = events.next().await.unwrap();
-        if event["event"] == "put" {
-            assert_eq!(event["operation"]["attempts_by_node"], json!({"m2": 1}));
-            break;
-        }
-        seen.push(event["line"]["text"].as_str().unwrap().to_owned());
-    }
-    assert!(!seen.is_empty(), "its log is told before the change that it tells of");
+    let (_, second) = until_put(&mut events).await;
+    assert_eq!(second["attempts_by_node"], json!({"m2": 1}));
     moved(&door, &id, |operation, now| operation.advance(now)).await;
     let mut last = Value::Null;
     while let Some(event) = events.next().await {
