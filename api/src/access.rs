@@ -15,6 +15,7 @@ use skep_model::access::{Caller, Scope, Verdict};
 use skep_model::{CLUSTER, Refusal, environment, operation};
 
 use crate::audit::Trail;
+use crate::limits::Class;
 use crate::problem::{DoorCode, Problem, Reply};
 use crate::{Api, auth, rest};
 
@@ -209,6 +210,12 @@ pub(crate) async fn admit(api: &Api, parts: &mut Parts) -> Reply<Option<Caller>>
     if let Some(trail) = parts.extensions.get::<Arc<Trail>>() {
         trail.is_of(&caller);
     }
+    // Before anything is looked up for the answer: whoever may not do it is counted as well.
+    let (standing, spent) = api.spend(&caller, Class::of(&parts.method));
+    if let Some(standing) = standing {
+        parts.extensions.insert(standing);
+    }
+    spent?;
     match access {
         // Even that a path does not exist is told only to those who may come in.
         None | Some(Some(Access::SignedIn)) => Ok(Some(caller)),

@@ -37,7 +37,8 @@ impl Attempts {
             return Ok(());
         }
         let detail = format!("too many have tried to sign in as '{account}' within a minute and failed");
-        Err(Problem::new(DoorCode::TooManyAttempts, detail).hinting("wait a minute"))
+        let wait = u64::try_from(WINDOW.as_secs()).unwrap_or_default();
+        Err(Problem::new(DoorCode::TooManyAttempts, detail).retry_after(wait).hinting("wait a minute"))
     }
 
     /// It was tried in vain.

@@ -219,7 +219,7 @@ impl Change {
 
 fn too_slow() -> Box<Problem> {
     let detail = format!("the body did not arrive within {} s", BODY_READ_MAX.as_secs());
-    Problem::new(DoorCode::MalformedRequest, detail)
+    Problem::new(DoorCode::BodyTooSlow, detail)
 }
 
 fn key(parts: &Parts) -> Reply<Option<String>> {

@@ -3,25 +3,26 @@
 //! A rule's refusal keeps its own code; what only a door can refuse has a [`DoorCode`]. Both become a [`Problem`]
 //! (RFC 9457), which `dress` writes into the answer once the request's id is known.
 
+mod causes;
 mod params;
 
 use std::collections::BTreeMap;
 
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Value, json};
-use skep_ledger::{ReadError, TransactError, Unavailable};
 use skep_model::Refusal;
 use skep_model::recipe::RecipeError;
 use utoipa::{IntoResponses, ToSchema};
 
-use crate::cluster::MemberRefusal;
 use crate::precondition;
 
-/// How long a client should wait before it asks again when there is no leader: elections take about a second.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+/// How long a client should wait before it asks again where nothing better is known: elections take about a second.
+const RETRY_AFTER_SECONDS: u64 = 1;
+
+/// Where a problem says how long to wait, if it knows better.
+const RETRY_AFTER: &str = "retry_after_seconds";
 
 /// What a handler answers.
 pub(crate) type Reply<T> = Result<T, Box<Problem>>;
@@ -96,6 +97,8 @@ pub enum DoorCode {
     MethodNotAllowed,
     /// The body is longer than is read.
     BodyTooLarge,
+    /// The body did not arrive in time.
+    BodyTooSlow,
     /// The body is not said to be JSON.
     UnsupportedMediaType,
     /// JSON, but not of the form that is expected here.
@@ -120,6 +123,14 @@ pub enum DoorCode {
     TooManyWatches,
     /// This manager has as many connections as it can.
     TooManyConnections,
+    /// Whoever asks has asked too often.
+    RateLimited,
+    /// Whoever asks has too many of something open.
+    TooManyAtOnce,
+    /// An address has too many connections to this manager.
+    TooManyFromAddress,
+    /// The path with its query is longer than is read.
+    UriTooLong,
     /// No engine that was needed has answered.
     EngineUnreachable,
     /// In an operation: it came to a bad end.
@@ -177,6 +188,7 @@ impl DoorCode {
         DoorCode::UnknownRoute,
         DoorCode::MethodNotAllowed,
         DoorCode::BodyTooLarge,
+        DoorCode::BodyTooSlow,
         DoorCode::UnsupportedMediaType,
         DoorCode::InvalidBody,
         DoorCode::IdempotencyKeyReused,
@@ -189,6 +201,10 @@ impl DoorCode {
         DoorCode::ObjectTooLarge,
         DoorCode::TooManyWatches,
         DoorCode::TooManyConnections,
+        DoorCode::RateLimited,
+        DoorCode::TooManyAtOnce,
+        DoorCode::TooManyFromAddress,
+        DoorCode::UriTooLong,
         DoorCode::EngineUnreachable,
         DoorCode::OperationFailed,
         DoorCode::NoActiveHost,
@@ -240,6 +256,13 @@ impl DoorCode {
             DoorCode::TooManyConnections => {
                 ("SKP-1405", "TOO_MANY_CONNECTIONS", StatusCode::SERVICE_UNAVAILABLE)
             }
+            DoorCode::RateLimited => ("SKP-1407", "RATE_LIMITED", StatusCode::TOO_MANY_REQUESTS),
+            DoorCode::TooManyAtOnce => ("SKP-1408", "TOO_MANY_AT_ONCE", StatusCode::TOO_MANY_REQUESTS),
+            DoorCode::TooManyFromAddress => {
+                ("SKP-1409", "TOO_MANY_FROM_ADDRESS", StatusCode::TOO_MANY_REQUESTS)
+            }
+            DoorCode::UriTooLong => ("SKP-1410", "URI_TOO_LONG", StatusCode::URI_TOO_LONG),
+            DoorCode::BodyTooSlow => ("SKP-1009", "BODY_TOO_SLOW", StatusCode::REQUEST_TIMEOUT),
             DoorCode::EngineUnreachable => ("SKP-2401", "ENGINE_UNREACHABLE", StatusCode::BAD_GATEWAY),
             DoorCode::OperationFailed => ("SKP-2402", "OPERATION_FAILED", StatusCode::INTERNAL_SERVER_ERROR),
             DoorCode::NoActiveHost => ("SKP-2403", "NO_ACTIVE_HOST", StatusCode::CONFLICT),
@@ -287,6 +310,10 @@ impl DoorCode {
             | DoorCode::RevisionNotReached
             | DoorCode::TooManyConnections
             | DoorCode::TooManyWatches
+            | DoorCode::RateLimited
+            | DoorCode::TooManyAtOnce
+            | DoorCode::TooManyFromAddress
+            | DoorCode::BodyTooSlow
             | DoorCode::QuorumAtRisk
             | DoorCode::ManagerNotReady
             | DoorCode::MembershipChanging
@@ -301,6 +328,7 @@ impl DoorCode {
             | DoorCode::UnknownRoute
             | DoorCode::MethodNotAllowed
             | DoorCode::BodyTooLarge
+            | DoorCode::UriTooLong
             | DoorCode::UnsupportedMediaType
             | DoorCode::InvalidBody
             | DoorCode::IdempotencyKeyReused
@@ -401,6 +429,11 @@ impl Problem {
         self
     }
 
+    /// Says when it may be asked again.
+    pub(crate) fn retry_after(self: Box<Problem>, seconds: u64) -> Box<Problem> {
+        self.with_params([(RETRY_AFTER, json!(seconds))])
+    }
+
     /// Names a line of the request that is wrong.
     pub(crate) fn at_line(mut self: Box<Problem>, line: usize, detail: impl Into<String>) -> Box<Problem> {
         self.errors.push(ProblemPlace { pointer: String::new(), line: Some(line), detail: detail.into() });
@@ -471,103 +504,6 @@ fn place(error: &RecipeError) -> ProblemPlace {
     ProblemPlace { pointer: error.pointer.clone(), line: error.line, detail }
 }
 
-impl From<Unavailable> for Box<Problem> {
-    fn from(unavailable: Unavailable) -> Box<Problem> {
-        let detail = unavailable.to_string();
-        match unavailable {
-            Unavailable::NotStarted(_) => {
-                Problem::new(DoorCode::NoLeader, detail).with_outcome(ProblemOutcome::NotStarted)
-            }
-            Unavailable::Unknown(_) => Problem::new(DoorCode::OutcomeUnknown, detail)
-                .with_outcome(ProblemOutcome::Unknown)
-                .hinting("repeat the request with the same Idempotency-Key"),
-            Unavailable::TooLarge { bytes, limit_bytes } => Problem::new(DoorCode::ChangeTooLarge, detail)
-                .with_params([("bytes", json!(bytes)), ("limit_bytes", json!(limit_bytes))]),
-            Unavailable::TooManyRows { rows, limit_rows } => Problem::new(DoorCode::ChangeTooLarge, detail)
-                .with_params([("rows", json!(rows)), ("limit_rows", json!(limit_rows))]),
-            Unavailable::ObjectTooLarge { object, bytes, limit_bytes } => {
-                Problem::new(DoorCode::ObjectTooLarge, detail).with_params([
-                    ("object", json!(object)),
-                    ("bytes", json!(bytes)),
-                    ("limit_bytes", json!(limit_bytes)),
-                ])
-            }
-        }
-    }
-}
-
-impl From<TransactError<Refusal>> for Box<Problem> {
-    fn from(error: TransactError<Refusal>) -> Box<Problem> {
-        let detail = error.to_string();
-        match error {
-            TransactError::Refused(refusal) => refusal.into(),
-            TransactError::Unavailable(unavailable) => unavailable.into(),
-            TransactError::Read(error) => error.into(),
-            TransactError::Conflict { .. } => {
-                Problem::new(DoorCode::Conflict, detail).with_outcome(ProblemOutcome::NotStarted)
-            }
-            // Doors do not fence; a ledger that answers so nevertheless has changed nothing.
-            TransactError::Fenced(_) => {
-                Problem::new(DoorCode::NoLeader, detail).with_outcome(ProblemOutcome::NotStarted)
-            }
-        }
-    }
-}
-
-impl From<MemberRefusal> for Box<Problem> {
-    fn from(refusal: MemberRefusal) -> Box<Problem> {
-        let detail = refusal.to_string();
-        match refusal {
-            MemberRefusal::Unknown(name) => Refusal::NotFound { what: "manager", name, scope: None }.into(),
-            MemberRefusal::QuorumAtRisk(_) => Problem::new(DoorCode::QuorumAtRisk, detail)
-                .hinting("bring the other managers back, or add one first: skep cluster join-command"),
-            MemberRefusal::NotReady(_) => Problem::new(DoorCode::ManagerNotReady, detail)
-                .hinting("see how they are: skep cluster status"),
-            MemberRefusal::Changing(_) => Problem::new(DoorCode::MembershipChanging, detail)
-                .with_outcome(ProblemOutcome::NotStarted)
-                .hinting("try again in a moment"),
-            MemberRefusal::Unreachable(_) => Problem::new(DoorCode::ManagerUnreachable, detail)
-                .hinting("see how they are: skep cluster status"),
-            MemberRefusal::NoLeader(_) => {
-                Problem::new(DoorCode::NoLeader, detail).with_outcome(ProblemOutcome::NotStarted)
-            }
-            MemberRefusal::OutcomeUnknown(_) => Problem::new(DoorCode::OutcomeUnknown, detail)
-                .with_outcome(ProblemOutcome::Unknown)
-                .hinting("see what became of it: skep cluster status; asking again is safe"),
-        }
-    }
-}
-
-impl From<ReadError> for Box<Problem> {
-    fn from(error: ReadError) -> Box<Problem> {
-        Problem::new(DoorCode::StateUnreadable, error.to_string())
-    }
-}
-
-impl From<PathRejection> for Box<Problem> {
-    fn from(rejection: PathRejection) -> Box<Problem> {
-        Problem::new(DoorCode::MalformedRequest, rejection.body_text())
-    }
-}
-
-impl From<QueryRejection> for Box<Problem> {
-    fn from(rejection: QueryRejection) -> Box<Problem> {
-        Problem::new(DoorCode::MalformedRequest, rejection.body_text())
-    }
-}
-
-impl From<BytesRejection> for Box<Problem> {
-    fn from(rejection: BytesRejection) -> Box<Problem> {
-        match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                let detail = format!("the body is longer than {} bytes", crate::JSON_BYTES_MAX);
-                Problem::new(DoorCode::BodyTooLarge, detail)
-            }
-            _ => Problem::new(DoorCode::MalformedRequest, rejection.body_text()),
-        }
-    }
-}
-
 /// Without a body: the request's id belongs into it, which only `dress` knows.
 impl IntoResponse for Box<Problem> {
     fn into_response(self) -> Response {
@@ -579,7 +515,9 @@ impl IntoResponse for Box<Problem> {
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
             }
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
-                response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+                let known = self.params.get(RETRY_AFTER).and_then(Value::as_u64);
+                let seconds = HeaderValue::from(known.unwrap_or(RETRY_AFTER_SECONDS));
+                response.headers_mut().insert(header::RETRY_AFTER, seconds);
             }
             StatusCode::PRECONDITION_FAILED => {
                 let revision = self.params.get("revision").and_then(Value::as_u64);
@@ -596,6 +534,8 @@ impl IntoResponse for Box<Problem> {
 
 #[cfg(test)]
 mod tests {
+    use skep_ledger::{TransactError, Unavailable};
+
     use super::*;
 
     #[test]

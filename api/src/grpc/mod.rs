@@ -13,8 +13,12 @@ use skep_wire::proto::v1::kv_server::KvServer;
 use tonic::Status;
 use tonic::service::Routes;
 
+use crate::limits::Class;
 use crate::{Api, auth};
 use skep_model::access::{Permission, Scope};
+
+/// What calls are named that change nothing.
+const READS: &str = "/Get";
 
 /// All services, each under its own name.
 pub(crate) fn routes(api: Api) -> Router {
@@ -25,7 +29,12 @@ pub(crate) fn routes(api: Api) -> Router {
 }
 
 async fn require(State(api): State<Api>, request: Request, next: Next) -> Response {
-    match auth::caller(&api, request.headers()).await {
+    let class = if request.uri().path().ends_with(READS) { Class::Reads } else { Class::Writes };
+    let caller = match auth::caller(&api, request.headers()).await {
+        Ok(caller) => api.spend(&caller, class).1.map(|()| caller),
+        Err(problem) => Err(problem),
+    };
+    match caller {
         Ok(caller) if caller.grants.has(Permission::UseStore, &Scope::Cluster) => next.run(request).await,
         Ok(caller) => {
             let why = format!("{} is not allowed to {}", caller.principal, Permission::UseStore.as_str());
@@ -34,6 +43,7 @@ async fn require(State(api): State<Api>, request: Request, next: Next) -> Respon
         Err(problem) => {
             let status = match problem.status {
                 401 => Status::unauthenticated(problem.detail),
+                429 => Status::resource_exhausted(problem.detail),
                 _ => Status::unavailable(problem.detail),
             };
             status.into_http::<axum::body::Body>().into_response()
