@@ -15,6 +15,7 @@ use skep_model::access::{Caller, Scope, Verdict};
 use skep_model::{CLUSTER, Refusal, environment, operation};
 
 use crate::audit::Trail;
+use crate::limits::Class;
 use crate::problem::{DoorCode, Problem, Reply};
 use crate::{Api, auth, cookie, rest};
 
@@ -235,6 +236,12 @@ pub(crate) async fn admit(api: &Api, parts: &mut Parts) -> Reply<Option<Caller>>
     if let Some(token) = cookie {
         cookie::ensure_own_page(parts, &token)?;
     }
+    // Before anything is looked up for the answer: whoever may not do it is counted as well.
+    let (standing, spent) = api.spend(&caller, Class::of(&parts.method));
+    if let Some(standing) = standing {
+        parts.extensions.insert(standing);
+    }
+    spent?;
     match access {
         // Even that a path does not exist is told only to those who may come in.
         None | Some(Some(Access::SignedIn)) => Ok(Some(caller)),
@@ -253,12 +260,18 @@ pub(crate) async fn admit(api: &Api, parts: &mut Parts) -> Reply<Option<Caller>>
 }
 
 /// Lets a call of a service that has no routes pass, or says why not.
-pub(crate) async fn admit_to_service(api: &Api, service: &str, headers: &HeaderMap) -> Reply<()> {
+pub(crate) async fn admit_to_service(
+    api: &Api,
+    service: &str,
+    class: Class,
+    headers: &HeaderMap,
+) -> Reply<()> {
     let access = SERVICES.iter().find(|(name, _)| *name == service).map(|(_, access)| *access);
     if access == Some(Access::Open) {
         return Ok(());
     }
     let caller = auth::caller(api, headers).await?;
+    api.spend(&caller, class).1?;
     match access {
         Some(access) => permitted(api, access, "", caller).await.map(drop),
         None => Err(forbidden("nobody may ask for this")),

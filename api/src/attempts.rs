@@ -61,7 +61,9 @@ impl Attempts {
         if here < FAILURES_MAX && anywhere < FAILURES_PER_DOOR_MAX {
             return Ok(());
         }
-        Err(Problem::new(DoorCode::TooManyAttempts, format!("too many {door}")).hinting("wait a minute"))
+        let wait = u64::try_from(WINDOW.as_secs()).unwrap_or_default();
+        let problem = Problem::new(DoorCode::TooManyAttempts, format!("too many {door}"));
+        Err(problem.retry_after(wait).hinting("wait a minute"))
     }
 
     /// It was tried in vain.

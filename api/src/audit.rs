@@ -30,7 +30,7 @@ use tokio::time::{interval, timeout};
 use uuid::Uuid;
 
 use crate::Api;
-use crate::dress::RequestId;
+use crate::dress::{RequestId, shown_path};
 use crate::problem::Problem;
 use crate::rest::session::ClientAddress;
 
@@ -164,7 +164,7 @@ pub(crate) async fn follow(State(api): State<Api>, mut request: Request, next: N
     let trail = Arc::new(Trail {
         method: request.method().clone(),
         route: extensions.get::<MatchedPath>().map(|path| path.as_str().to_owned()).unwrap_or_default(),
-        path: request.uri().path().to_owned(),
+        path: shown_path(&request),
         request: extensions.get::<RequestId>().map(|RequestId(id)| id.clone()).unwrap_or_default(),
         address: extensions.get::<ClientAddress>().map(|ClientAddress(address)| *address),
         caller: OnceLock::new(),

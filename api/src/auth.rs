@@ -12,13 +12,16 @@ use http::header::AUTHORIZATION;
 use skep_ledger::View;
 use skep_model::access::{self, Caller};
 
+use crate::limits::Standing;
 use crate::problem::{Problem, Reply};
 use crate::{Api, access as who, cookie};
 
 /// Lets a request pass that may be asked, with whoever asks.
 pub(crate) async fn require(State(api): State<Api>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
-    match who::admit(&api, &mut parts).await {
+    let admitted = who::admit(&api, &mut parts).await;
+    let standing = parts.extensions.remove::<Standing>();
+    let mut response = match admitted {
         Ok(caller) => {
             if let Some(caller) = caller {
                 parts.extensions.insert(caller);
@@ -26,7 +29,11 @@ pub(crate) async fn require(State(api): State<Api>, request: Request, next: Next
             next.run(Request::from_parts(parts, body)).await
         }
         Err(problem) => problem.into_response(),
+    };
+    if let Some(standing) = standing {
+        standing.tell(response.headers_mut());
     }
+    response
 }
 
 /// Whose token the header `Authorization` has.
@@ -63,6 +70,11 @@ async fn known(api: &Api, token: Option<String>) -> Reply<Caller> {
     };
     api.notes.used(&caller, now);
     Ok(caller)
+}
+
+/// Whoever asks, as far as this manager knows by itself: a probe waits for nobody.
+pub(crate) fn known_here(api: &Api, headers: &HeaderMap) -> Option<Caller> {
+    access::caller(&api.ledger().view(), &token(headers)?, api.ledger().now()).ok()?
 }
 
 /// The same caller with what it may at another time.

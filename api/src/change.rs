@@ -292,7 +292,7 @@ impl Change {
 
 fn too_slow() -> Box<Problem> {
     let detail = format!("the body did not arrive within {} s", BODY_READ_MAX.as_secs());
-    Problem::new(DoorCode::MalformedRequest, detail)
+    Problem::new(DoorCode::BodyTooSlow, detail)
 }
 
 /// `wait=SECONDS` among the preferences (RFC 7240, section 4.3). Others are left alone, as the RFC says; `respond-async`,

@@ -17,6 +17,9 @@ pub trait Cluster: Send + Sync {
     /// May a load balancer send requests here?
     fn readiness(&self) -> Readiness;
 
+    /// What it takes to serve well, one by one, as it is at present.
+    fn checks(&self) -> Vec<Check>;
+
     /// Does this manager lead, as far as it knows?
     fn is_leader(&self) -> bool;
 
@@ -108,6 +111,17 @@ pub enum Readiness {
     Draining,
     /// It cannot answer, and why. The reason is for the log; probes tell no details.
     Unusable(String),
+}
+
+/// One thing that a manager needs to serve well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// In one word.
+    pub name: &'static str,
+    /// Is it as it should be?
+    pub ok: bool,
+    /// How it is; for those who may see the cluster.
+    pub detail: String,
 }
 
 /// The managers together, as seen from one of them.

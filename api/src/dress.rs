@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, header};
@@ -10,7 +10,8 @@ use serde::Serialize;
 use skep_ledger::Revision;
 use uuid::Uuid;
 
-use crate::problem::Problem;
+use crate::problem::{DoorCode, Problem};
+use crate::rest::join;
 use crate::{Api, freshness, precondition};
 
 /// The newest change that the answer knows of.
@@ -32,6 +33,9 @@ const GUARDS: [(HeaderName, &str); 6] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
 ];
+
+/// The path with its query: names have at most 63 characters, and nothing larger belongs into a query (RFC 9110, 4.1).
+const URI_BYTES_MAX: usize = 8_000;
 
 /// Finds the request in the manager's log.
 #[derive(Debug, Clone)]
@@ -57,13 +61,32 @@ impl<T: Serialize> IntoResponse for One<T> {
     }
 }
 
+/// The path as it may be shown: where a token is part of it, the pattern that it fits.
+pub(crate) fn shown_path(request: &Request) -> String {
+    let path = request.uri().path();
+    let pattern = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    match path.starts_with(join::PREFIX) {
+        true => pattern.unwrap_or(join::PREFIX).to_owned(),
+        false => path.to_owned(),
+    }
+}
+
+fn too_long(request: &Request) -> Option<Box<Problem>> {
+    let bytes = request.uri().path_and_query().map_or(0, |asked| asked.as_str().len());
+    let detail = || format!("the path with its query has {bytes} bytes, and may have {URI_BYTES_MAX}");
+    (bytes > URI_BYTES_MAX).then(|| Problem::new(DoorCode::UriTooLong, detail()))
+}
+
 /// Gives the request an id and the answer its headers.
 pub(crate) async fn dress(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let id = Uuid::now_v7().to_string();
     request.extensions_mut().insert(RequestId(id.clone()));
     let known = request.headers().get(header::IF_NONE_MATCH).filter(|_| request.method().is_safe()).cloned();
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = next.run(request).await;
+    let (method, path) = (request.method().clone(), shown_path(&request));
+    let mut response = match too_long(&request) {
+        Some(problem) => problem.into_response(),
+        None => next.run(request).await,
+    };
     if let Some(mut problem) = response.extensions_mut().remove::<Box<Problem>>() {
         problem.request_id = Some(id.clone());
         if problem.status >= 500 {

@@ -1,19 +1,25 @@
 //! How requests are read: strictly. What is not understood is named, never skipped.
 
 use std::ops::Deref;
+use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{BodyDataStream, Bytes};
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::HeaderMap;
+use futures::StreamExt as _;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IntoDeserializer as _};
 use skep_ledger::View;
+use tokio::time::timeout;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::problem::{DoorCode, Problem, Reply};
 use crate::{Api, freshness};
+
+/// A client that sends nothing of an archive for so long does not send the rest either.
+const BODY_SILENT_MAX: Duration = Duration::from_secs(60);
 
 /// A name or an id as somebody wrote it.
 ///
@@ -135,6 +141,14 @@ impl Api {
     }
 }
 
+/// What comes next of a body that is read as it comes.
+pub(crate) async fn next_chunk(chunks: &mut BodyDataStream) -> Reply<Option<Result<Bytes, axum::Error>>> {
+    timeout(BODY_SILENT_MAX, chunks.next()).await.map_err(|_| {
+        let seconds = BODY_SILENT_MAX.as_secs();
+        Problem::new(DoorCode::BodyTooSlow, format!("nothing of the body has come for {seconds} s"))
+    })
+}
+
 /// Reads a JSON body.
 pub(crate) fn json<T: DeserializeOwned>(headers: &HeaderMap, bytes: &Bytes) -> Reply<T> {
     if bytes.is_empty() {
@@ -147,13 +161,48 @@ pub(crate) fn json<T: DeserializeOwned>(headers: &HeaderMap, bytes: &Bytes) -> R
         return Err(Problem::new(DoorCode::UnsupportedMediaType, detail)
             .hinting("send the header Content-Type: application/json"));
     }
-    serde_json::from_slice(bytes).map_err(|error| {
+    serde_json::from_slice(bytes).map_err(|error: serde_json::Error| {
+        let told = without_value(&error.to_string());
         let (code, words) = match error.classify() {
             serde_json::error::Category::Data => {
                 (DoorCode::InvalidBody, "the body is not what is expected here")
             }
             _ => (DoorCode::MalformedRequest, "the body is not JSON"),
         };
-        Problem::new(code, format!("{words}: {error}")).at_line(error.line(), error.to_string())
+        Problem::new(code, format!("{words}: {told}")).at_line(error.line(), told)
     })
+}
+
+/// `invalid type: string "hunter2", expected u32` without what was written: it may be a secret in the wrong place.
+fn without_value(error: &str) -> String {
+    let shown = error.find("invalid ").and_then(|from| error[from..].find(['"', '`']).map(|at| from + at));
+    let end = error.rfind(", expected ");
+    match (shown, end) {
+        (Some(from), Some(to)) if from < to => format!("{}{}", error[..from].trim_end(), &error[to..]),
+        _ => error.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_not_repeated() {
+        for (error, told) in [
+            (
+                "invalid type: string \"a \\\", expected b\", expected u32 at line 1 column 9",
+                "invalid type: string, expected u32 at line 1 column 9",
+            ),
+            (
+                "invalid type: integer `5`, expected a string at line 1",
+                "invalid type: integer, expected a string at line 1",
+            ),
+            ("invalid type: map, expected a string", "invalid type: map, expected a string"),
+            ("unknown field `x`, expected `user`", "unknown field `x`, expected `user`"),
+            ("missing field `user`", "missing field `user`"),
+        ] {
+            assert_eq!(without_value(error), told);
+        }
+    }
 }

@@ -23,6 +23,7 @@ mod dress;
 mod extract;
 mod freshness;
 mod grpc;
+mod limits;
 mod listing;
 mod metrics;
 mod notes;
@@ -32,6 +33,7 @@ pub mod problem;
 mod provider;
 mod rest;
 mod snapshots;
+mod strict;
 mod watches;
 
 use std::path::PathBuf;
@@ -39,14 +41,17 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use skep_drivers::DriverConfig;
 use skep_hub::Hub;
 use skep_ledger::Ledger;
 use skep_sealing::SealingKey;
 
 pub use access::{Access, ROUTES, SERVICES};
-pub use cluster::{Cluster, ClusterStatus, Invitation, MemberAction, MemberRefusal, MemberStatus, Readiness};
+pub use cluster::{
+    Check, Cluster, ClusterStatus, Invitation, MemberAction, MemberRefusal, MemberStatus, Readiness,
+};
+pub use limits::{LimitsConfig, Seat, Seats, network};
 pub use metrics::{Metrics, TooBusy};
 pub use openapi::document;
 pub use rest::session::ClientAddress;
@@ -84,21 +89,29 @@ pub struct Api {
     diagnoses: rest::diagnosis::Running,
     attempts: attempts::Attempts,
     polls: rest::device::Polls,
+    limits: limits::Limits,
     collected: audit::Collected,
     notes: notes::Notes,
 }
 
 impl Api {
-    /// A door to these parts.
+    /// A door to these parts, with the limits that there are where nothing is said.
     pub fn new(parts: Parts) -> Api {
         Api {
             parts: Arc::new(parts),
             diagnoses: rest::diagnosis::Running::default(),
             attempts: attempts::Attempts::default(),
             polls: rest::device::Polls::default(),
+            limits: limits::Limits::new(&LimitsConfig::default()),
             collected: audit::Collected::default(),
             notes: notes::Notes::default(),
         }
+    }
+
+    /// The same door with other limits.
+    #[must_use]
+    pub fn limited_to(self, config: &LimitsConfig) -> Api {
+        Api { limits: limits::Limits::new(config), ..self }
     }
 
     /// Writes down what is collected beside requests, as long as the process lives.
@@ -118,6 +131,7 @@ pub fn router(api: Api) -> Router {
     let rest: Router = routes
         .fallback(rest::unknown_route)
         .method_not_allowed_fallback(rest::unknown_method)
+        .layer(from_fn(strict::require))
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
         .layer(from_fn_with_state(api.clone(), freshness::require))
         .layer(from_fn_with_state(api.clone(), auth::require))

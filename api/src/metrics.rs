@@ -57,6 +57,11 @@ impl Metrics {
         Router::new().route("/metrics", get(move || async move { self.answer() }))
     }
 
+    /// Somebody has met a limit.
+    pub(crate) fn limited(&self, limit: &'static str) {
+        self.requests.limited(limit);
+    }
+
     /// The answer of `/metrics`.
     pub(crate) fn answer(&self) -> Response {
         let mut text = String::new();
@@ -76,18 +81,33 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// Answers every request with "too many connections", for those who come when a manager is full.
+/// Answers every request with "too many connections", for those who come when there is no place for them.
 pub struct TooBusy;
 
 impl TooBusy {
     /// The routes, which are all the same. `limit` is what is told.
     pub fn router(limit: usize) -> Router {
-        Router::new().fallback(move || async move {
-            let detail = format!("this manager has {limit} connections to its API port, and takes no more");
-            let problem = Problem::new(DoorCode::TooManyConnections, detail).hinting("ask another manager");
+        let detail = format!("this manager has {limit} connections to its API port, and takes no more");
+        TooBusy::saying(DoorCode::TooManyConnections, detail, "ask another manager")
+    }
+
+    /// The same for an address that has too many connections.
+    pub fn of_address(limit: u32) -> Router {
+        let detail =
+            format!("{limit} connections to this manager come from your address, and it takes no more");
+        TooBusy::saying(
+            DoorCode::TooManyFromAddress,
+            detail,
+            "close some; a load balancer belongs into trusted_proxies of the manager's server.toml",
+        )
+    }
+
+    fn saying(code: DoorCode, detail: String, hint: &'static str) -> Router {
+        Router::new().fallback(move || {
+            let problem = Problem::new(code, detail.clone()).hinting(hint);
             let mut response = crate::dress::without_a_manager(problem);
             response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
-            response
+            std::future::ready(response)
         })
     }
 }

@@ -12,15 +12,18 @@ use std::collections::BTreeMap;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::{IntoResponses, ToSchema};
 
 pub use code::{DoorCode, codes};
 
 use crate::precondition;
 
-/// How long a client should wait before it asks again when there is no leader: elections take about a second.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+/// How long a client should wait before it asks again where nothing better is known: elections take about a second.
+const RETRY_AFTER_SECONDS: u64 = 1;
+
+/// Where a problem says how long to wait, if it knows better.
+const RETRY_AFTER: &str = "retry_after_seconds";
 
 /// What a handler answers.
 pub(crate) type Reply<T> = Result<T, Box<Problem>>;
@@ -99,6 +102,11 @@ impl Problem {
         self
     }
 
+    /// Says when it may be asked again.
+    pub(crate) fn retry_after(self: Box<Problem>, seconds: u64) -> Box<Problem> {
+        self.with_params([(RETRY_AFTER, json!(seconds))])
+    }
+
     /// Names a line of the request that is wrong.
     pub(crate) fn at_line(mut self: Box<Problem>, line: usize, detail: impl Into<String>) -> Box<Problem> {
         self.errors.push(ProblemPlace { pointer: String::new(), line: Some(line), detail: detail.into() });
@@ -166,7 +174,9 @@ impl IntoResponse for Box<Problem> {
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
             }
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
-                response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+                let known = self.params.get(RETRY_AFTER).and_then(Value::as_u64);
+                let seconds = HeaderValue::from(known.unwrap_or(RETRY_AFTER_SECONDS));
+                response.headers_mut().insert(header::RETRY_AFTER, seconds);
             }
             StatusCode::PRECONDITION_FAILED => {
                 let revision = self.params.get("revision").and_then(Value::as_u64);

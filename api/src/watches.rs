@@ -3,6 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use skep_model::access::Caller;
+
+use crate::Api;
+use crate::limits::{AtOnce, Seat};
 use crate::problem::{DoorCode, Problem, Reply};
 
 /// Streams and long polls of one manager. Twice what a cluster of 10 000 hosts has people and programs for; each takes
@@ -50,6 +54,14 @@ impl Watches {
     /// How many there are of each kind.
     pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, usize)> + '_ {
         KINDS.iter().copied().zip(self.0.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+}
+
+impl Api {
+    /// A place for somebody who follows changes, if the manager and whoever it is may have one more.
+    pub(crate) fn watch_place(&self, caller: &Caller, kind: Kind) -> Reply<(Place, Seat<String>)> {
+        let seat = self.seat(caller, AtOnce::Watches)?;
+        Ok((self.parts.metrics.watches.enter(kind)?, seat))
     }
 }
 

@@ -293,7 +293,8 @@ impl Exchange<'_> {
                     Try::Broken(failure) => return Err(failure),
                     Try::NotNow(refusal, wait) => {
                         refused = Some(refusal);
-                        asked_to_wait = wait;
+                        // Managers count by themselves: the one that is ready first decides.
+                        asked_to_wait = [asked_to_wait, wait].into_iter().flatten().min();
                     }
                     Try::NotSent(why) => tried.push(format!("{} {why}", origin(url))),
                     Try::Lost(why) => {
@@ -304,10 +305,12 @@ impl Exchange<'_> {
                 self.client.move_on_from(index);
             }
             let hopeless = refused.is_none() && lost.is_none();
-            if hopeless || began.elapsed() >= self.retry_for {
+            // Whoever asks before the time that was named only makes it longer.
+            let wait = asked_to_wait.unwrap_or(pause);
+            if hopeless || began.elapsed() + asked_to_wait.unwrap_or_default() >= self.retry_for {
                 return Err(self.verdict(lost, refused, tried));
             }
-            sleep(asked_to_wait.unwrap_or(pause).min(PAUSE_MAX)).await;
+            sleep(wait).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }

@@ -34,6 +34,9 @@ pub struct LbConfig {
     /// Where the cluster's certificate authority (ca.pem) lies on the load balancer
     #[arg(long, value_name = "FILE", default_value = "/etc/haproxy/skep-ca.pem")]
     balancer_ca_file: String,
+    /// Tell the managers where clients are; they must have it in trusted_proxies and proxy_protocol
+    #[arg(long)]
+    proxy_protocol: bool,
 }
 
 /// A manager behind it.
@@ -83,7 +86,8 @@ fn haproxy(cluster: &str, wish: &LbConfig, servers: &[Server]) -> String {
          http-check send meth GET uri /lbz ver HTTP/1.1 hdr Host skep\n    \
          # 404: it drains; nothing new, and what is open goes on.\n    \
          http-check disable-on-404\n    http-check expect status 200\n    \
-         default-server inter 1s fall 2 rise 1 check check-ssl ca-file {ca} verify required on-marked-down shutdown-sessions\n",
+         default-server inter 1s fall 2 rise 1 check check-ssl ca-file {ca} verify required on-marked-down shutdown-sessions{says_who}\n",
+        says_who = if wish.proxy_protocol { " send-proxy-v2" } else { "" },
         ca = wish.balancer_ca_file,
         listen = wish.listen,
     );
@@ -105,11 +109,12 @@ fn nginx(cluster: &str, wish: &LbConfig, servers: &[Server]) -> String {
         let _ = writeln!(text, "        server {address} max_fails=1 fail_timeout=5s; # {name}");
     }
     let listen = wish.listen.strip_prefix("*:").unwrap_or(&wish.listen);
+    let says_who = if wish.proxy_protocol { "        proxy_protocol on;\n" } else { "" };
     let _ = write!(
         text,
         "    }}\n\n    server {{\n        listen {listen};\n        proxy_pass skep_managers;\n        \
          proxy_connect_timeout 2s;\n        # Streams say something every 15 seconds.\n        \
-         proxy_timeout 75s;\n        proxy_next_upstream on;\n    }}\n}}\n"
+         proxy_timeout 75s;\n        proxy_next_upstream on;\n{says_who}    }}\n}}\n"
     );
     text
 }
@@ -133,6 +138,25 @@ mod tests {
         let with_six = json!({"name": "m1", "api_url": "https://[fd00::1]:8443"});
         assert_eq!(server(&with_six).unwrap().address, "[fd00::1]:8443");
         assert_eq!(server(&json!({"name": "m2", "api_url": null})), None);
+    }
+
+    #[test]
+    fn who_asks_is_told_where_it_is_wished() {
+        let wish = |proxy_protocol| LbConfig {
+            balancer: Balancer::Haproxy,
+            listen: "*:8443".into(),
+            balancer_ca_file: "ca.pem".into(),
+            proxy_protocol,
+        };
+        let servers = [Server { name: "m1".into(), address: "10.0.0.11:8443".into() }];
+        for (write, word) in [
+            (haproxy as fn(&str, &LbConfig, &[Server]) -> String, " send-proxy-v2\n"),
+            (nginx, "proxy_protocol on;\n"),
+        ] {
+            assert!(write("c1", &wish(true), &servers).contains(word));
+            assert!(!write("c1", &wish(false), &servers).contains("proxy_protocol"));
+            assert!(!write("c1", &wish(false), &servers).contains("send-proxy"));
+        }
     }
 
     #[test]

@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
+use skep_api::LimitsConfig;
 use skep_raft::{ManagerNode, Timing};
+
+use crate::proxies::{ForwardedHeader, Network, Proxies, ProxyProtocol};
 
 /// The file's name.
 const FILE: &str = "server.toml";
@@ -27,6 +30,18 @@ pub(crate) struct ServerConfig {
     /// Where metrics are served without a token, for a collector on this computer; left out: only on the API port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) metrics_listen: Option<SocketAddr>,
+    /// Load balancers whose word about where clients are is believed: addresses and networks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) trusted_proxies: Vec<Network>,
+    /// Whether they begin connections with a PROXY header.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) proxy_protocol: ProxyProtocol,
+    /// In which header they say for whom they ask.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) forwarded_header: ForwardedHeader,
+    /// How much one of those who ask may ask for.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) limits: LimitsConfig,
     /// How long silence means that the leader is gone.
     #[serde(default)]
     pub(crate) timing: TimingPreset,
@@ -103,6 +118,10 @@ pub(crate) struct Founder {
     pub(crate) api_url: String,
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 fn drain_delay() -> u64 {
     10
 }
@@ -132,7 +151,22 @@ impl ServerConfig {
                 config.node
             );
         }
+        if config.trusted_proxies.is_empty() && config.proxy_protocol != ProxyProtocol::Off {
+            bail!(
+                "in {}: proxy_protocol is on, but nobody may speak it: name the load balancers in trusted_proxies",
+                path.display()
+            );
+        }
         Ok(config)
+    }
+
+    /// Whose word counts about where clients are.
+    pub(crate) fn proxies(&self) -> Proxies {
+        Proxies {
+            trusted: self.trusted_proxies.clone(),
+            protocol: self.proxy_protocol,
+            header: self.forwarded_header,
+        }
     }
 
     pub(crate) fn save(&self, data: &Path) -> Result<()> {
@@ -205,6 +239,10 @@ mod tests {
             peer_listen: "127.0.0.1:8444".parse().expect("is an address"),
             api_listen: "127.0.0.1:8443".parse().expect("is an address"),
             metrics_listen: Some("127.0.0.1:9464".parse().expect("is an address")),
+            trusted_proxies: vec!["10.1.0.0/16".parse().expect("is a network")],
+            proxy_protocol: ProxyProtocol::Optional,
+            forwarded_header: ForwardedHeader::Forwarded,
+            limits: LimitsConfig { reads_per_second: 7, ..LimitsConfig::default() },
             timing: TimingPreset::Lan,
             lease_reads: false,
             drain_delay_secs: 10,
@@ -243,6 +281,52 @@ mod tests {
 
         save_known_members(dir.path(), vec![read.me().expect("is known").clone()]).expect("writes");
         assert_eq!(known_members(dir.path()).len(), 1);
+    }
+
+    fn read(added: &str) -> Result<ServerConfig> {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let plain = ServerConfig {
+            trusted_proxies: vec![],
+            proxy_protocol: ProxyProtocol::Off,
+            forwarded_header: ForwardedHeader::default(),
+            limits: LimitsConfig::default(),
+            ..config()
+        };
+        let text = format!("{added}\n{}", toml::to_string(&plain).expect("writes"));
+        std::fs::write(dir.path().join(FILE), text).expect("writes");
+        ServerConfig::load(dir.path())
+    }
+
+    #[test]
+    fn proxies_and_limits_are_read_and_what_makes_no_sense_is_refused_by_name() {
+        let read_well =
+            read("trusted_proxies = [\"10.0.0.5\"]\nproxy_protocol = \"required\"").expect("reads");
+        assert!(read_well.proxies().trusts("10.0.0.5".parse().expect("is an address")));
+        assert_eq!(read_well.limits, LimitsConfig::default());
+        let limited = read("limits = { writes_per_second = 0, watches = 5 }").expect("reads").limits;
+        assert_eq!((limited.writes_per_second, limited.watches, limited.sessions), (0, 5, 20));
+        for (wrong, named) in [
+            ("trusted_proxies = [\"proxy.local\"]", "proxy.local"),
+            ("proxy_protocol = \"optional\"", "trusted_proxies"),
+            ("proxy_protocol = \"maybe\"", "maybe"),
+            ("limits = { reads = 1 }", "reads"),
+            ("limits = { watches = -1 }", "watches"),
+        ] {
+            let error = format!("{:#}", read(wrong).expect_err("is refused"));
+            assert!(error.contains(named) && error.contains(FILE), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_limits_that_are_written_about_are_those_that_there_are() {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/limits.md");
+        let text = std::fs::read_to_string(page).expect("reads");
+        let block = text.split("```toml\n[limits]\n").nth(1).and_then(|rest| rest.split("```").next());
+        let written: LimitsConfig = toml::from_str(block.expect("is there")).expect("reads");
+        assert_eq!(written, LimitsConfig::default());
+        let lines = block.iter().flat_map(|block| block.lines()).filter(|line| line.contains('=')).count();
+        let all = toml::Table::try_from(written).expect("is a table");
+        assert_eq!(lines, all.len(), "each is written about");
     }
 
     #[test]

@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use skep_api::LimitsConfig;
 use skep_backup::RecoveryKey;
 use skep_model::access;
 use skep_wire::pki::Identity;
 
 use crate::config::{AdminToken, Founder, ServerConfig, TimingPreset};
+use crate::proxies::{ForwardedHeader, ProxyProtocol};
 use crate::setup::{self, SETUP_CODE_FILE};
 
 /// Where the first administrator's token is left, once, readable by its owner only, if one was asked for.
@@ -236,6 +238,10 @@ pub(crate) fn found(out: &Path, founding: &Founding, managers: &[FoundingManager
             peer_listen: listen(manager.peer),
             api_listen: listen(manager.api),
             metrics_listen: None,
+            trusted_proxies: vec![],
+            proxy_protocol: ProxyProtocol::Off,
+            forwarded_header: ForwardedHeader::default(),
+            limits: LimitsConfig::default(),
             timing: founding.timing,
             lease_reads: false,
             drain_delay_secs: founding.drain_delay_secs,

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use skep_api::LimitsConfig;
 use skep_wire::framing::{MESSAGE_BYTES_MAX, read_message, write_message};
 use skep_wire::pki::{self, Identity, JoinToken, Joiner, LiveIdentity, managers_server_name};
 use skep_wire::proto::peer::{JoinReply, JoinRequest, Joined, MemberRefusal, join_reply::Outcome};
@@ -26,6 +27,7 @@ use tokio_rustls::rustls::ClientConfig;
 use crate::config::{Founder, ServerConfig, TimingPreset, known_members};
 use crate::members::code;
 use crate::ports;
+use crate::proxies::{ForwardedHeader, ProxyProtocol};
 
 /// How long managers are asked before joining is given up: several elections.
 const JOIN_MAX: Duration = Duration::from_secs(60);
@@ -83,6 +85,10 @@ pub(crate) async fn join(data: &Path, joining: &Joining) -> Result<()> {
         peer_listen: listen(joining.peer_port),
         api_listen: listen(joining.api_port),
         metrics_listen: None,
+        trusted_proxies: vec![],
+        proxy_protocol: ProxyProtocol::Off,
+        forwarded_header: ForwardedHeader::default(),
+        limits: LimitsConfig::default(),
         timing: timing(&joined)?,
         lease_reads: joined.lease_reads,
         drain_delay_secs: joined.drain_delay_secs,

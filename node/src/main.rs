@@ -13,9 +13,13 @@ mod dev;
 mod events;
 mod founding;
 mod joining;
+mod logging;
 mod members;
 mod metrics;
+mod opening;
 mod ports;
+mod proxies;
+mod proxy_protocol;
 mod recover;
 mod restore;
 mod server;
@@ -26,7 +30,6 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use skep_cli::GlobalFlags;
-use tracing_subscriber::EnvFilter;
 
 /// Skep manages Docker Swarm environments from a highly available cluster.
 #[derive(Parser)]
@@ -72,12 +75,12 @@ fn main() -> ExitCode {
         let outcome = match cli.command {
             Command::Dev(dev) => dev.run().await,
             Command::Server(server) => {
-                log_to_stderr();
+                logging::to_stderr();
                 server.run().await
             }
             Command::Init(init) => init.run(),
             Command::Agent(agent) => {
-                log_to_stderr();
+                logging::to_stderr();
                 return agent.run().await;
             }
             Command::Client(command) => {
@@ -129,12 +132,4 @@ fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
 fn failed(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {error:#}");
     ExitCode::FAILURE
-}
-
-/// One event per line. openraft tells more than an operator wants to know.
-fn log_to_stderr() {
-    let filter =
-        EnvFilter::try_from_env("SKEP_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
-    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
 }

@@ -13,7 +13,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use jiff::Timestamp;
-use skep_api::{Cluster, ClusterStatus, Invitation, MemberAction, MemberRefusal, MemberStatus, Readiness};
+use skep_api::{
+    Check, Cluster, ClusterStatus, Invitation, MemberAction, MemberRefusal, MemberStatus, Readiness,
+};
 use skep_ledger::{Ledger, Request, transact};
 use skep_model::manager::{self, ManagerRole, Standing};
 use skep_raft::{ChangeError, Replica};
@@ -35,6 +37,12 @@ const ANSWER_MAX: Duration = Duration::from_secs(11);
 
 /// Before the leader is looked for again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// A manager that is further behind is catching up, and answers late: a second's worth of changes of a busy cluster.
+const BEHIND_MAX: u64 = 1_000;
+
+/// With less, the next snapshot may not fit.
+const DISK_FREE_MIB_MIN: u64 = 512;
 
 /// Codes of a [`peer::MemberRefusal`] between managers.
 pub(crate) mod code {
@@ -342,6 +350,28 @@ impl Cluster for Members {
             (false, true) => Readiness::Serving,
             (false, false) => Readiness::Unusable("no leader is known".into()),
         }
+    }
+
+    fn checks(&self) -> Vec<Check> {
+        let vitals = self.replica.vitals();
+        let behind = vitals.commit_index.saturating_sub(vitals.applied_index);
+        let check = |name, ok, detail| Check { name, ok, detail };
+        let leader = self.replica.leader_id().map(|leader| format!("manager {leader} leads"));
+        let free = nix::sys::statvfs::statvfs(&self.data)
+            .map(|disk| disk.blocks_available() * disk.fragment_size() / (1024 * 1024));
+        vec![
+            check("leader", leader.is_some(), leader.unwrap_or_else(|| "no leader is known".into())),
+            check(
+                "log",
+                behind <= BEHIND_MAX,
+                format!("{behind} entries are agreed upon and not applied yet"),
+            ),
+            check("drain", !self.is_draining(), format!("draining: {}", self.is_draining())),
+            match free {
+                Ok(free) => check("disk", free >= DISK_FREE_MIB_MIN, format!("{free} MiB are free")),
+                Err(error) => check("disk", false, format!("the free space is not known: {error}")),
+            },
+        ]
     }
 
     fn is_leader(&self) -> bool {

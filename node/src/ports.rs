@@ -1,15 +1,17 @@
 //! The manager's two ports: binding, TLS, and handing each connection to whom it is for.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use axum::{Extension, Router};
+use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use skep_api::{ClientAddress, TooBusy};
+use skep_api::{ClientAddress, Seat, Seats, TooBusy};
 use skep_hub::Hub;
 use skep_ledger::Ledger;
 use skep_wire::accept::{self, Accepted, ManagerConnection};
@@ -17,14 +19,17 @@ use skep_wire::pki::LiveIdentity;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig as TlsConfig;
 use tokio_util::task::TaskTracker;
 use tower::Layer as _;
+use tower::util::MapRequestLayer;
 
-use crate::events;
 use crate::members::Members;
+use crate::proxies::Proxies;
+use crate::{events, opening};
 
 /// Connections of managers that wait to be served; there are never more managers than this.
 const MANAGER_CONNECTIONS_WAITING_MAX: usize = 16;
@@ -46,6 +51,12 @@ const PEER_CONNECTIONS_MAX: usize = 20_000;
 /// A client of HTTP/1 that has not sent the headers of its next request by then is closed. Longer than clients and load
 /// balancers keep a connection that they do not use, so that it is they who close it.
 const HEADERS_MAX: Duration = Duration::from_secs(100);
+
+/// The line and the headers of a request; a token has a hundred bytes, a browser's cookies have a few thousand.
+const HEADER_BYTES_MAX: usize = 64 * 1024;
+
+/// Headers of a request over HTTP/1; over HTTP/2 their size bounds their number.
+const HEADER_COUNT_MAX: usize = 100;
 
 /// A client of HTTP/2 that does not answer for this long is gone; asked as often.
 const SILENT_MAX: Duration = Duration::from_secs(20);
@@ -148,7 +159,7 @@ impl ApiPort {
     pub(crate) async fn close(self) {
         self.closing.send_replace(true);
         self.connections.close();
-        if tokio::time::timeout(CLOSE_MAX, self.connections.wait()).await.is_err() {
+        if timeout(CLOSE_MAX, self.connections.wait()).await.is_err() {
             tracing::info!(
                 connections = self.connections.len(),
                 "some clients were still busy; they are cut off"
@@ -157,46 +168,164 @@ impl ApiPort {
     }
 }
 
+/// How the API port receives clients.
+pub(crate) struct Receiving {
+    /// Whose word counts about where a client is.
+    pub(crate) proxies: Proxies,
+    /// Connections of one address; 0: as many as there are.
+    pub(crate) connections_per_address: u32,
+    /// What one connection may send, and how long it may take.
+    pub(crate) bounds: Bounds,
+}
+
+/// What one connection may send, and how long it may take. Tests have smaller ones than [`BOUNDS`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) handshake_max: Duration,
+    pub(crate) headers_max: Duration,
+    pub(crate) header_bytes_max: usize,
+    pub(crate) header_count_max: usize,
+}
+
+/// What clients of a manager are bound to.
+pub(crate) const BOUNDS: Bounds = Bounds {
+    handshake_max: HANDSHAKE_MAX,
+    headers_max: HEADERS_MAX,
+    header_bytes_max: HEADER_BYTES_MAX,
+    header_count_max: HEADER_COUNT_MAX,
+};
+
 /// Serves the API.
-pub(crate) fn serve_api(listener: TcpListener, identity: &LiveIdentity, router: Router) -> Result<ApiPort> {
+pub(crate) fn serve_api(
+    listener: TcpListener,
+    identity: &LiveIdentity,
+    router: Router,
+    receiving: Receiving,
+) -> Result<ApiPort> {
     let (closing, closed) = watch::channel(false);
     let connections = TaskTracker::new();
     let port = ApiPort { closing, connections: connections.clone() };
-    let tls = identity.api_server_config()?;
+    let door = Arc::new(Door {
+        tls: identity.api_server_config()?,
+        router,
+        full: TooBusy::router(API_CONNECTIONS_MAX),
+        crowded: TooBusy::of_address(receiving.connections_per_address),
+        seats: Seats::new(receiving.connections_per_address),
+        refusals: Semaphore::new(API_REFUSALS_MAX),
+        receiving,
+        closed,
+    });
     let places = Arc::new(Semaphore::new(API_CONNECTIONS_MAX));
-    let refusals = Arc::new(Semaphore::new(API_REFUSALS_MAX));
-    let too_busy = TooBusy::router(API_CONNECTIONS_MAX);
     tokio::spawn(async move {
-        let mut closed = closed;
+        let mut closed = door.closed.clone();
         loop {
             let tcp = tokio::select! {
                 tcp = accepted(&listener) => tcp,
                 () = until(&mut closed) => return,
             };
             let Some(tcp) = tcp else { continue };
-            let tls = tls.clone();
+            let door = door.clone();
             if let Ok(place) = places.clone().try_acquire_owned() {
-                let (router, closed) = (router.clone(), closed.clone());
-                connections.spawn(async move {
-                    serve_client(tls, tcp, router, closed).await;
-                    drop(place);
-                });
+                connections.spawn(async move { door.receive(tcp, place).await });
                 continue;
             }
             tracing::warn!(
                 limit = API_CONNECTIONS_MAX,
                 "too many connections to the API port: one is turned away"
             );
-            if let Ok(place) = refusals.clone().try_acquire_owned() {
-                let (router, closed) = (too_busy.clone(), closed.clone());
-                tokio::spawn(async move {
-                    let _ = tokio::time::timeout(REFUSAL_MAX, serve_client(tls, tcp, router, closed)).await;
-                    drop(place);
-                });
-            }
+            tokio::spawn(async move { door.turn_away(tcp, &door.full).await });
         }
     });
     Ok(port)
+}
+
+/// What every connection to the API port meets.
+struct Door {
+    tls: Arc<TlsConfig>,
+    router: Router,
+    full: Router,
+    crowded: Router,
+    seats: Seats<IpAddr>,
+    refusals: Semaphore,
+    receiving: Receiving,
+    closed: watch::Receiver<bool>,
+}
+
+impl Door {
+    /// Finds out for whom a connection is, and serves whoever it is.
+    async fn receive(&self, mut tcp: TcpStream, place: OwnedSemaphorePermit) {
+        let Ok(from) = tcp.peer_addr().map(|peer| peer.ip().to_canonical()) else { return };
+        // Whoever comes by itself is counted before it has said a word.
+        let Some(_seat) = self.seat(from) else {
+            drop(place);
+            return self.turn_away(tcp, &self.crowded).await;
+        };
+        let Receiving { proxies, bounds, .. } = &self.receiving;
+        let client = match timeout(bounds.handshake_max, opening::client_of(&mut tcp, from, proxies)).await {
+            Ok(Ok(client)) => client,
+            Ok(Err(error)) => return tracing::debug!(%from, %error, "a connection was closed"),
+            Err(_) => return tracing::debug!(%from, "a client did not begin its handshake"),
+        };
+        let _seat_of_client = match client == from {
+            true => Seat::default(),
+            false => match self.seat(client) {
+                Some(seat) => seat,
+                None => {
+                    drop(place);
+                    return self.turn_away(tcp, &self.crowded).await;
+                }
+            },
+        };
+        self.serve(tcp, client, &self.router).await;
+    }
+
+    /// A trusted proxy has everybody's connections.
+    fn seat(&self, address: IpAddr) -> Option<Seat<IpAddr>> {
+        match self.receiving.proxies.trusts(address) {
+            true => Some(Seat::default()),
+            false => self.seats.take(&skep_api::network(address)),
+        }
+    }
+
+    /// Tells somebody why, if there are not too many who want to hear it.
+    async fn turn_away(&self, tcp: TcpStream, why: &Router) {
+        let (Ok(_place), Ok(from)) = (self.refusals.try_acquire(), tcp.peer_addr()) else { return };
+        let _ = timeout(REFUSAL_MAX, self.serve(tcp, from.ip().to_canonical(), why)).await;
+    }
+
+    async fn serve(&self, tcp: TcpStream, client: IpAddr, router: &Router) {
+        let Receiving { proxies, bounds, .. } = &self.receiving;
+        let handshake = TlsAcceptor::from(self.tls.clone()).accept(tcp);
+        let io = match timeout(bounds.handshake_max, handshake).await {
+            Ok(Ok(io)) => io,
+            Ok(Err(error)) => return tracing::debug!(%error, "a client's handshake failed"),
+            Err(_) => return tracing::debug!("a client did not finish its handshake"),
+        };
+        // What was agreed on in the handshake; looking for it in the first bytes would wait for them without end.
+        let server = match io.get_ref().1.alpn_protocol() {
+            Some(b"h2") => http(bounds).http2_only(),
+            _ => http(bounds).http1_only(),
+        };
+        let proxies = proxies.clone();
+        let named = MapRequestLayer::new(move |mut request: Request<Incoming>| {
+            let client = ClientAddress(proxies.client(client, request.headers()));
+            request.extensions_mut().insert(client);
+            request
+        });
+        let service = TowerToHyperService::new(named.layer(router.clone()));
+        let mut connection = pin!(server.serve_connection_with_upgrades(TokioIo::new(io), service));
+        let mut closing = self.closed.clone();
+        let served = tokio::select! {
+            served = connection.as_mut() => served,
+            () = until(&mut closing) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = served {
+            tracing::debug!(error, "a client's connection ended badly");
+        }
+    }
 }
 
 /// Serves metrics to whoever reaches the address, without TLS and without a token.
@@ -214,7 +343,8 @@ pub(crate) fn serve_metrics(listener: TcpListener, router: Router) {
             let router = router.clone();
             tokio::spawn(async move {
                 let io = TokioIo::new(tcp);
-                let served = http().http1_only().serve_connection(io, TowerToHyperService::new(router)).await;
+                let served =
+                    http(&BOUNDS).http1_only().serve_connection(io, TowerToHyperService::new(router)).await;
                 if let Err(error) = served {
                     tracing::debug!(error, "a connection for metrics ended badly");
                 }
@@ -229,45 +359,18 @@ async fn until(so: &mut watch::Receiver<bool>) {
     let _ = so.wait_for(|so| *so).await;
 }
 
-async fn serve_client(
-    tls: Arc<TlsConfig>,
-    tcp: TcpStream,
-    router: Router,
-    mut closing: watch::Receiver<bool>,
-) {
-    let address = tcp.peer_addr().map(|peer| ClientAddress(peer.ip().to_canonical()));
-    let Ok(address) = address else { return tracing::debug!("a client was gone at once") };
-    let handshake = TlsAcceptor::from(tls).accept(tcp);
-    let io = match tokio::time::timeout(HANDSHAKE_MAX, handshake).await {
-        Ok(Ok(io)) => io,
-        Ok(Err(error)) => return tracing::debug!(%error, "a client's handshake failed"),
-        Err(_) => return tracing::debug!("a client did not finish its handshake"),
-    };
-    // What was agreed on in the handshake; looking for it in the first bytes would wait for them without end.
-    let server = match io.get_ref().1.alpn_protocol() {
-        Some(b"h2") => http().http2_only(),
-        _ => http().http1_only(),
-    };
-    let service = TowerToHyperService::new(Extension(address).layer(router));
-    let mut connection = pin!(server.serve_connection_with_upgrades(TokioIo::new(io), service));
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = until(&mut closing) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = served {
-        tracing::debug!(error, "a client's connection ended badly");
-    }
-}
-
-fn http() -> hyper_util::server::conn::auto::Builder<TokioExecutor> {
+fn http(bounds: &Bounds) -> hyper_util::server::conn::auto::Builder<TokioExecutor> {
     let mut server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-    server.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_MAX);
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.headers_max)
+        .max_buf_size(bounds.header_bytes_max)
+        .max_headers(bounds.header_count_max);
     server
         .http2()
         .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(bounds.header_bytes_max).unwrap_or(u32::MAX))
         .keep_alive_interval(SILENT_MAX)
         .keep_alive_timeout(SILENT_MAX)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX);
@@ -305,3 +408,7 @@ pub(crate) async fn stop_signal() {
         _ => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+#[path = "ports_tests.rs"]
+mod tests;

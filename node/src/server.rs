@@ -40,7 +40,7 @@ use crate::founding::{self, API_PORT, Founding, FoundingManager, PEER_PORT, RECO
 use crate::joining::{self, Joining};
 use crate::members::Members;
 use crate::metrics;
-use crate::ports::{self, ApiPort};
+use crate::ports::{self, ApiPort, BOUNDS, Receiving};
 use crate::setup::{self, SETUP_CODE_FILE};
 
 /// Where drivers that keep things on this computer keep them, where nothing else is said.
@@ -245,9 +245,15 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity, new_setup
         drivers: drivers.clone(),
         spool: spool(data)?,
         sealing: sealing.clone(),
-    });
+    })
+    .limited_to(&config.limits);
     api.clone().keep_books();
-    let api_port = ports::serve_api(api_listener, &live, skep_api::router(api))?;
+    let receiving = Receiving {
+        proxies: config.proxies(),
+        connections_per_address: config.limits.connections_per_address,
+        bounds: BOUNDS,
+    };
+    let api_port = ports::serve_api(api_listener, &live, skep_api::router(api), receiving)?;
     let world = RealWorld::new(&drivers, hub, invitation(identity, managers), sealing);
     tokio::spawn(skep_scheduler::run(ledger.clone(), Arc::new(world), me.name.clone(), replica.leadership()));
     begin(ledger, data, config, new_setup_code)?;

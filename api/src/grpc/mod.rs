@@ -36,10 +36,14 @@ use tonic::{Request as Call, Response as Answer, Status};
 use tonic_health::pb::health_server::HealthServer;
 use tower::ServiceExt as _;
 
+use crate::limits::Class;
 use crate::rest::session::ClientAddress;
 use crate::{Api, JSON_BYTES_MAX, access};
 use codec::MessageCodec;
 use rpc::Rpc;
+
+/// How the one procedure without a route ends that changes something.
+const CHANGES: &str = "/Commit";
 
 /// All services, each under its own name. `rest` answers what has a route.
 pub(crate) fn routes(api: Api, rest: &Router) -> Router {
@@ -61,8 +65,10 @@ pub(crate) fn routes(api: Api, rest: &Router) -> Router {
 
 /// Lets a call of a service without routes pass, or says why not.
 async fn require(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let service = request.uri().path().split('/').nth(1).unwrap_or_default();
-    match access::admit_to_service(&api, service, request.headers()).await {
+    let (path, changes) = (request.uri().path(), request.uri().path().ends_with(CHANGES));
+    let service = path.split('/').nth(1).unwrap_or_default();
+    let class = if changes { Class::Writes } else { Class::Reads };
+    match access::admit_to_service(&api, service, class, request.headers()).await {
         Ok(()) => next.run(request).await,
         Err(problem) => status::refused(&problem, MetadataMap::new()).into_http::<Body>().into_response(),
     }

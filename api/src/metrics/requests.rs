@@ -34,17 +34,27 @@ struct Route {
     route: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Limited {
+    limit: &'static str,
+}
+
 /// What is counted.
 #[derive(Clone)]
 pub(crate) struct Requests {
     answered: Family<Answered, Counter>,
     durations: Family<Route, Histogram, fn() -> Histogram>,
+    limited: Family<Limited, Counter>,
 }
 
 impl Default for Requests {
     fn default() -> Requests {
         let histogram: fn() -> Histogram = || Histogram::new(BUCKET_BOUNDS_SECONDS);
-        Requests { answered: Family::default(), durations: Family::new_with_constructor(histogram) }
+        Requests {
+            answered: Family::default(),
+            durations: Family::new_with_constructor(histogram),
+            limited: Family::default(),
+        }
     }
 }
 
@@ -56,10 +66,21 @@ impl Requests {
             "Time until an answer began",
             self.durations.clone(),
         );
+        registry.register(
+            "skep_http_requests_limited",
+            "Requests of those who have asked too often, or have too much open",
+            self.limited.clone(),
+        );
         // There from the start, so that dashboards and alerts have something to ask for.
         let route = "none".to_owned();
         drop(self.answered.get_or_create(&Answered { method: "GET", route: route.clone(), code: 404 }));
         drop(self.durations.get_or_create(&Route { route }));
+        drop(self.limited.get_or_create(&Limited { limit: "reads" }));
+    }
+
+    /// Somebody has met a limit.
+    pub(crate) fn limited(&self, limit: &'static str) {
+        self.limited.get_or_create(&Limited { limit }).inc();
     }
 }
 

@@ -14,6 +14,8 @@ pub enum DoorCode {
     MethodNotAllowed,
     /// The body is longer than is read.
     BodyTooLarge,
+    /// The body did not arrive in time.
+    BodyTooSlow,
     /// The body is not said to be JSON.
     UnsupportedMediaType,
     /// JSON, but not of the form that is expected here.
@@ -44,6 +46,14 @@ pub enum DoorCode {
     TooManyWatches,
     /// This manager has as many connections as it can.
     TooManyConnections,
+    /// Whoever asks has asked too often.
+    RateLimited,
+    /// Whoever asks has too many of something open.
+    TooManyAtOnce,
+    /// An address has too many connections to this manager.
+    TooManyFromAddress,
+    /// The path with its query is longer than is read.
+    UriTooLong,
     /// No engine that was needed has answered.
     EngineUnreachable,
     /// In an operation: it came to a bad end.
@@ -101,6 +111,7 @@ impl DoorCode {
         DoorCode::UnknownRoute,
         DoorCode::MethodNotAllowed,
         DoorCode::BodyTooLarge,
+        DoorCode::BodyTooSlow,
         DoorCode::UnsupportedMediaType,
         DoorCode::InvalidBody,
         DoorCode::IdempotencyKeyReused,
@@ -116,6 +127,10 @@ impl DoorCode {
         DoorCode::ObjectTooLarge,
         DoorCode::TooManyWatches,
         DoorCode::TooManyConnections,
+        DoorCode::RateLimited,
+        DoorCode::TooManyAtOnce,
+        DoorCode::TooManyFromAddress,
+        DoorCode::UriTooLong,
         DoorCode::EngineUnreachable,
         DoorCode::OperationFailed,
         DoorCode::NoActiveHost,
@@ -171,6 +186,13 @@ impl DoorCode {
             DoorCode::TooManyConnections => {
                 ("SKP-1405", "TOO_MANY_CONNECTIONS", StatusCode::SERVICE_UNAVAILABLE)
             }
+            DoorCode::RateLimited => ("SKP-1407", "RATE_LIMITED", StatusCode::TOO_MANY_REQUESTS),
+            DoorCode::TooManyAtOnce => ("SKP-1408", "TOO_MANY_AT_ONCE", StatusCode::TOO_MANY_REQUESTS),
+            DoorCode::TooManyFromAddress => {
+                ("SKP-1409", "TOO_MANY_FROM_ADDRESS", StatusCode::TOO_MANY_REQUESTS)
+            }
+            DoorCode::UriTooLong => ("SKP-1410", "URI_TOO_LONG", StatusCode::URI_TOO_LONG),
+            DoorCode::BodyTooSlow => ("SKP-1009", "BODY_TOO_SLOW", StatusCode::REQUEST_TIMEOUT),
             DoorCode::EngineUnreachable => ("SKP-2401", "ENGINE_UNREACHABLE", StatusCode::BAD_GATEWAY),
             DoorCode::OperationFailed => ("SKP-2402", "OPERATION_FAILED", StatusCode::INTERNAL_SERVER_ERROR),
             DoorCode::NoActiveHost => ("SKP-2403", "NO_ACTIVE_HOST", StatusCode::CONFLICT),
@@ -219,6 +241,10 @@ impl DoorCode {
             | DoorCode::RevisionNotReached
             | DoorCode::TooManyConnections
             | DoorCode::TooManyWatches
+            | DoorCode::RateLimited
+            | DoorCode::TooManyAtOnce
+            | DoorCode::TooManyFromAddress
+            | DoorCode::BodyTooSlow
             | DoorCode::QuorumAtRisk
             | DoorCode::ManagerNotReady
             | DoorCode::MembershipChanging
@@ -233,6 +259,7 @@ impl DoorCode {
             | DoorCode::UnknownRoute
             | DoorCode::MethodNotAllowed
             | DoorCode::BodyTooLarge
+            | DoorCode::UriTooLong
             | DoorCode::UnsupportedMediaType
             | DoorCode::InvalidBody
             | DoorCode::IdempotencyKeyReused

@@ -39,6 +39,7 @@ use crate::auth;
 use crate::cluster::Readiness;
 use crate::dress::At;
 use crate::extract::Params;
+use crate::limits::Seat;
 use crate::problem::{DoorCode, Problem, Refused, Reply};
 use crate::rest;
 use crate::watches::{self, Place};
@@ -380,7 +381,7 @@ async fn poll(
     filter: Filter,
     since: Option<Revision>,
 ) -> Reply<Response> {
-    let _place = api.parts.metrics.watches.enter(watches::Kind::Poll)?;
+    let _place = api.watch_place(&caller, watches::Kind::Poll)?;
     let epoch = api.parts.cluster.epoch();
     let wait = with_jitter(following.wait.as_deref().map_or(Ok(WAIT_DEFAULT), duration)?.min(WAIT_MAX));
     let now = *api.ledger().feed().latest().borrow();
@@ -438,7 +439,7 @@ fn stream(
     filter: Filter,
     since: Option<Revision>,
 ) -> Reply<Response> {
-    let place = api.parts.metrics.watches.enter(watches::Kind::Event)?;
+    let place = api.watch_place(&caller, watches::Kind::Event)?;
     let feed = api.ledger().feed();
     let now = *feed.latest().borrow();
     let epoch = api.parts.cluster.epoch();
@@ -475,7 +476,7 @@ struct Follower {
     bookmark: Interval,
     /// The client is told to go elsewhere, and nothing more.
     ended: bool,
-    _place: Place,
+    _place: (Place, Seat<String>),
 }
 
 impl Follower {

@@ -27,7 +27,7 @@ use utoipa_axum::routes;
 
 use crate::Api;
 use crate::change::{Bare, BodyHash, Keyed, answered};
-use crate::extract::{Params, Place, Reference, Within};
+use crate::extract::{Params, Place, Reference, Within, next_chunk};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
 use crate::rest::List;
 
@@ -118,7 +118,7 @@ async fn spooled(folder: &Path, body: Body) -> Reply<(NamedTempFile, BodyHash)> 
     let mut file = File::from_std(archive.reopen().map_err(cannot)?);
     let mut chunks = body.into_data_stream();
     let (mut bytes, mut hash) = (0, Hasher::new(&SHA256));
-    while let Some(chunk) = chunks.next().await {
+    while let Some(chunk) = next_chunk(&mut chunks).await? {
         let chunk = chunk.map_err(|error| {
             Problem::new(
                 DoorCode::MalformedRequest,

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use aws_lc_rs::digest;
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -26,6 +27,7 @@ use crate::Api;
 use crate::cluster::Invitation;
 use crate::extract::{Place, Reference};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::rest::session::ClientAddress;
 
 /// Paths that begin so are open: what follows is a token.
 pub(crate) const PREFIX: &str = "/join/";
@@ -49,7 +51,12 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
     (status = 200, description = "A shell script, to be run by root", body = String, content_type = "text/x-shellscript"),
     Refused,
 ))]
-async fn script(State(api): State<Api>, Place(token): Place<Reference>) -> Reply<Response> {
+async fn script(
+    State(api): State<Api>,
+    address: Option<Extension<ClientAddress>>,
+    Place(token): Place<Reference>,
+) -> Reply<Response> {
+    api.spend_join(address.map(|Extension(ClientAddress(address))| address), "script")?;
     let invitation = invited(&api, &token).await?;
     let hashed = tokio::task::spawn_blocking(program_sha256).await;
     let sha256 = hashed.map_err(unreadable)?.map_err(unreadable)?;
@@ -64,7 +71,12 @@ async fn script(State(api): State<Api>, Place(token): Place<Reference>) -> Reply
     (status = 200, description = "The program", body = String, content_type = "application/octet-stream"),
     Refused,
 ))]
-async fn program(State(api): State<Api>, Place(token): Place<Reference>) -> Reply<Response> {
+async fn program(
+    State(api): State<Api>,
+    address: Option<Extension<ClientAddress>>,
+    Place(token): Place<Reference>,
+) -> Reply<Response> {
+    api.spend_join(address.map(|Extension(ClientAddress(address))| address), "program")?;
     invited(&api, &token).await?;
     let file = tokio::fs::File::open(PROGRAM).await.map_err(unreadable)?;
     let bytes = file.metadata().await.map_err(unreadable)?.len();

@@ -45,7 +45,8 @@ use serde_json::Value;
 use skep_ledger::Revision;
 use skep_model::Ruling;
 use utoipa::ToSchema;
-use utoipa::openapi::path::{Operation as PathOperation, PathItem};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::path::{Operation as PathOperation, Parameter, ParameterIn, PathItem};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::dress::At;
@@ -163,6 +164,16 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 
 /// Method and path of everything that is described.
 pub(crate) fn documented() -> Vec<(String, String)> {
+    documented_where(|_| true)
+}
+
+/// Method and path of everything that is described without a parameter in its query.
+pub(crate) fn documented_without_query() -> Vec<(String, String)> {
+    let in_query = |parameter: &RefOr<Parameter>| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query);
+    documented_where(|operation| !operation.parameters.iter().flatten().any(in_query))
+}
+
+fn documented_where(wanted: impl Fn(&PathOperation) -> bool) -> Vec<(String, String)> {
     let (_, document) = routes().split_for_parts();
     let mut documented = vec![];
     for (path, item) in document.paths.paths {
@@ -173,7 +184,7 @@ pub(crate) fn documented() -> Vec<(String, String)> {
             ("PATCH", item.patch),
             ("DELETE", item.delete),
         ] {
-            documented.extend(operation.map(|_| (method.to_owned(), path.clone())));
+            documented.extend(operation.filter(&wanted).map(|_| (method.to_owned(), path.clone())));
         }
     }
     documented

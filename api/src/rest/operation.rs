@@ -347,6 +347,7 @@ struct Showing {
 async fn show(
     State(api): State<Api>,
     Place(id): Place<Reference>,
+    Extension(caller): Extension<Caller>,
     Params(Showing { logs, consistency }): Params<Showing>,
     headers: HeaderMap,
 ) -> Reply<Response> {
@@ -355,7 +356,8 @@ async fn show(
     if !follow::wants_events(&headers) {
         return Ok(One(view.revision(), stored.revision, Operation::of(&view, &stored)?).into_response());
     }
-    Ok(At(view.revision(), follow::stream(&api, &view, &stored.id, logs, &headers)?).into_response())
+    let stream = follow::stream(&api, &caller, &view, &stored.id, logs, &headers)?;
+    Ok(At(view.revision(), stream).into_response())
 }
 
 /// Tells what happened in an operation, line by line; the newest 200 lines are kept.
@@ -371,14 +373,14 @@ async fn show(
 async fn logs(
     Place(id): Place<Reference>,
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Read(view): Read,
     headers: HeaderMap,
 ) -> Reply<Response> {
     let stored = find(&view, &id)?;
     if follow::wants_events(&headers) {
-        return Ok(
-            At(view.revision(), follow::stream(&api, &view, &stored.id, true, &headers)?).into_response()
-        );
+        let stream = follow::stream(&api, &caller, &view, &stored.id, true, &headers)?;
+        return Ok(At(view.revision(), stream).into_response());
     }
     let lines = operation::log(&view, &stored)?;
     let items = lines.iter().map(|line| follow::OperationLine::new(line)).collect();

@@ -1,15 +1,23 @@
-//! Probes: one word each, no token, no details.
+//! Probes: one word each, no token, no details. With `?verbose` also what was checked; how it is, only those are told who may
+//! see the cluster.
 //!
 //! Why `/lbz` has three answers: a load balancer that sees 503 may cut what is open, one that sees 404 only sends
 //! nothing new. A manager that drains wants the second, so that watches and shells end by themselves.
 
+use std::fmt::Write as _;
+
 use axum::extract::State;
+use axum::http::HeaderMap;
 use http::StatusCode;
+use serde::Deserialize;
+use skep_model::access::{Permission, Scope};
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::Api;
-use crate::cluster::Readiness;
+use crate::cluster::{Check, Readiness};
+use crate::extract::Params;
+use crate::{Api, auth};
 
 type Word = (StatusCode, &'static str);
 
@@ -24,25 +32,70 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(leads))
 }
 
+/// How much is told.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Telling {
+    /// Also list what was checked: `?verbose`
+    verbose: Option<String>,
+}
+
+impl Telling {
+    /// A word, below what was checked if that is wished.
+    fn of(
+        &self,
+        (status, word): Word,
+        api: &Api,
+        headers: &HeaderMap,
+        checks: &[Check],
+    ) -> (StatusCode, String) {
+        let mut text = String::new();
+        if self.verbose.as_deref().is_some_and(|value| value != "false") {
+            let caller = auth::known_here(api, headers);
+            let in_detail = caller.is_some_and(|it| it.grants.has(Permission::ViewCluster, &Scope::Cluster));
+            for Check { name, ok, detail } in checks {
+                let how = if *ok { "ok" } else { "not ok" };
+                // Writing to a string cannot fail.
+                let _ = match in_detail {
+                    true => writeln!(text, "{name}: {how} ({detail})"),
+                    false => writeln!(text, "{name}: {how}"),
+                };
+            }
+        }
+        (status, text + word)
+    }
+}
+
 /// Is the process alive?
-#[utoipa::path(get, path = "/livez", operation_id = "livez", responses(
+#[utoipa::path(get, path = "/livez", operation_id = "livez", params(Telling), responses(
     (status = 200, description = "It is", body = String, content_type = "text/plain"),
 ))]
-async fn alive() -> Word {
-    OK
+async fn alive(
+    State(api): State<Api>,
+    Params(telling): Params<Telling>,
+    headers: HeaderMap,
+) -> (StatusCode, String) {
+    let version = format!("version {}", env!("CARGO_PKG_VERSION"));
+    telling.of(OK, &api, &headers, &[Check { name: "process", ok: true, detail: version }])
 }
 
 /// Can this manager serve?
-#[utoipa::path(get, path = "/readyz", operation_id = "readyz", responses(
+#[utoipa::path(get, path = "/readyz", operation_id = "readyz", params(Telling), responses(
     (status = 200, description = "It can", body = String, content_type = "text/plain"),
     (status = 503, description = "It cannot, or is about to stop", body = String, content_type = "text/plain"),
 ))]
-async fn ready(State(api): State<Api>) -> Word {
-    match api.parts.cluster.readiness() {
+async fn ready(
+    State(api): State<Api>,
+    Params(telling): Params<Telling>,
+    headers: HeaderMap,
+) -> (StatusCode, String) {
+    let word = match api.parts.cluster.readiness() {
         Readiness::Serving => OK,
         Readiness::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         Readiness::Unusable(_) => UNUSABLE,
-    }
+    };
+    telling.of(word, &api, &headers, &api.parts.cluster.checks())
 }
 
 /// Should a load balancer send requests here?

@@ -10,7 +10,6 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use futures::StreamExt as _;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -30,7 +29,7 @@ use uuid::Uuid;
 use crate::Api;
 use crate::change::{Asked, Begun, Change, Changing, Keyed, answered, hash};
 use crate::dress::At;
-use crate::extract::{Params, Place, Reference, Within};
+use crate::extract::{Params, Place, Reference, Within, next_chunk};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
 use crate::snapshots::SnapshotFailure;
 
@@ -245,7 +244,7 @@ async fn restore(
 
 async fn received(body: Body) -> Reply<Vec<u8>> {
     let (mut archive, mut chunks) = (vec![], body.into_data_stream());
-    while let Some(chunk) = chunks.next().await {
+    while let Some(chunk) = next_chunk(&mut chunks).await? {
         let chunk = chunk.map_err(|error| {
             let detail = format!("the archive broke off after {} bytes: {error}", archive.len());
             Problem::new(DoorCode::MalformedRequest, detail)

@@ -28,6 +28,7 @@ use crate::Api;
 
 use crate::change::Question;
 use crate::extract::{Params, Place, Reference, Within};
+use crate::limits::{AtOnce, Seat};
 use crate::problem::{DoorCode, Problem, Refused, Reply};
 
 /// What the connection becomes.
@@ -142,7 +143,7 @@ async fn exec(
         rows: terminal.map_or(0, |terminal| terminal.rows.into()),
         columns: terminal.map_or(0, |terminal| terminal.columns.into()),
     });
-    connect(&api, &host, command, upgrading).await
+    connect(&api, &caller, &host, command, upgrading).await
 }
 
 /// Shows a log of a host.
@@ -152,6 +153,7 @@ async fn exec(
 async fn logs(
     State(api): State<Api>,
     Place(place): Place<(Reference, Reference)>,
+    axum::Extension(caller): axum::Extension<Caller>,
     Params(wish): Params<Logs>,
     Upgrading(upgrading): Upgrading,
 ) -> Reply<Response> {
@@ -162,7 +164,7 @@ async fn logs(
     };
     let lines = wish.lines.unwrap_or(100).min(LOG_LINES_MAX);
     let logs = Shown::Log(LogsRequest { source: source.into(), lines, follow: wish.follow });
-    connect(&api, &host, logs, upgrading).await
+    connect(&api, &caller, &host, logs, upgrading).await
 }
 
 fn found(view: &View, (environment, host): &(Reference, Reference)) -> Reply<Host> {
@@ -171,9 +173,16 @@ fn found(view: &View, (environment, host): &(Reference, Reference)) -> Reply<Hos
 }
 
 /// Starts it, and only then lets the connection become frames: until here everything that goes wrong has a status.
-async fn connect(api: &Api, host: &Host, what: Shown, upgrading: OnUpgrade) -> Reply<Response> {
+async fn connect(
+    api: &Api,
+    caller: &Caller,
+    host: &Host,
+    what: Shown,
+    upgrading: OnUpgrade,
+) -> Reply<Response> {
+    let seat = api.seat(caller, AtOnce::Sessions)?;
     let stream = api.parts.hub.run(host.id.as_str(), what).await.map_err(|error| not_shown(host, &error))?;
-    tokio::spawn(relay(upgrading, stream));
+    tokio::spawn(relay(upgrading, stream, seat));
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -182,7 +191,7 @@ async fn connect(api: &Api, host: &Host, what: Shown, upgrading: OnUpgrade) -> R
 }
 
 /// When one end goes, so does the other: the agent then ends what it runs.
-async fn relay(upgrading: OnUpgrade, mut stream: HostStream) {
+async fn relay(upgrading: OnUpgrade, mut stream: HostStream, _seat: Seat<String>) {
     match upgrading.await {
         Ok(upgraded) => {
             let ended = copy_bidirectional(&mut TokioIo::new(upgraded), &mut stream).await;

@@ -199,7 +199,10 @@ async fn queries_are_passed_on() {
     let cursor = &page.message["next_cursor"];
     let rest = client.call("OperationService/ListOperations", json!({"cursor": cursor})).await.unwrap();
     assert_eq!(rest.message["items"].as_array().unwrap().len(), 1);
-    let none = client.call("OperationService/ListOperations", json!({"state": ["failed", "cancelled"]})).await.unwrap();
+    let none = client
+        .call("OperationService/ListOperations", json!({"state": ["failed", "cancelled"]}))
+        .await
+        .unwrap();
     assert!(none.message["items"].is_null(), "{none:?}");
     let stale =
         client.call("EnvironmentService/ListEnvironments", json!({"consistency": "stale"})).await.unwrap();

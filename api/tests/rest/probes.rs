@@ -25,6 +25,25 @@ async fn a_draining_manager_is_told_from_one_that_cannot_serve() {
 }
 
 #[tokio::test]
+async fn what_was_checked_is_listed_and_how_it_is_only_for_those_who_may_see_the_cluster() {
+    let door = Door::new().await;
+    let ask = |path: &str| Ask::new(Method::GET, path);
+    let stranger = door.send(&ask("/readyz?verbose").without_token()).await;
+    assert_eq!((stranger.status.as_u16(), &stranger.body), (200, &"leader: ok\ndisk: ok\nok\n".into()));
+    let wrong = door.send(&ask("/readyz?verbose").with("authorization", "Bearer skp_one_wrong")).await;
+    assert_eq!(wrong.body, stranger.body, "a wrong token is none");
+    let known = door.send(&ask("/readyz?verbose")).await;
+    assert_eq!(known.body, "leader: ok (planted detail)\ndisk: ok (7 MiB are free)\nok\n");
+
+    *door.manager.readiness.lock().unwrap() = Readiness::Unusable("secret".into());
+    let unusable = door.send(&ask("/readyz?verbose").without_token()).await;
+    assert_eq!(unusable.status, 503);
+    assert_eq!(unusable.body, "leader: not ok\ndisk: ok\nunusable\n");
+    assert_eq!(door.send(&ask("/livez?verbose").without_token()).await.body, "process: ok\nok\n");
+    assert_eq!(door.send(&ask("/readyz?verbose=false")).await.body, "unusable\n");
+}
+
+#[tokio::test]
 async fn only_the_leader_says_that_it_leads() {
     let door = Door::new().await;
     assert_eq!(probed(&door, "/leaderz").await, 200);

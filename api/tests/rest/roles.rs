@@ -32,7 +32,7 @@ fn token(name: &str) -> String {
 }
 
 /// A user who comes with [`token`].
-async fn user(door: &Door, name: &str) {
+pub async fn user(door: &Door, name: &str) {
     let by = Caller::administrator("admin");
     let wish = UserWish {
         id: UserId::new(Uuid::now_v7()),
@@ -78,7 +78,7 @@ async fn door_with_roles() -> Door {
     door
 }
 
-fn by(ask: Ask, name: &str) -> Ask {
+pub fn by(ask: Ask, name: &str) -> Ask {
     ask.with("authorization", &format!("Bearer {}", token(name)))
 }
 

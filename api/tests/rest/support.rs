@@ -12,8 +12,8 @@ use http_body_util::BodyExt;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use skep_api::{
-    Api, Cluster, ClusterStatus, Invitation, MadeSnapshot, MemberAction, MemberRefusal, MemberStatus,
-    Metrics, Parts, Readiness, SnapshotFailure, Snapshots,
+    Api, Check, Cluster, ClusterStatus, Invitation, LimitsConfig, MadeSnapshot, MemberAction, MemberRefusal,
+    MemberStatus, Metrics, Parts, Readiness, SnapshotFailure, Snapshots,
 };
 use skep_drivers::DriverConfig;
 use skep_hub::{Admitted, Hub, HubEvents, RegisterRefusal};
@@ -32,6 +32,16 @@ use uuid::Uuid;
 
 pub const CLUSTER: &str = "c1";
 pub const TOKEN: &str = "skp_one_secret";
+
+/// Tests ask as fast as they can.
+pub const UNLIMITED: LimitsConfig = LimitsConfig {
+    reads_per_second: 0,
+    writes_per_second: 0,
+    joins_per_minute: 0,
+    watches: 0,
+    sessions: 0,
+    connections_per_address: 0,
+};
 
 /// A door, what is behind it, and its client.
 pub struct Door {
@@ -131,7 +141,8 @@ impl Door {
             drivers: drivers(),
             spool: spool.path().to_owned(),
             sealing: Arc::new(SealingKey::derive(&[7; 32], "c1").unwrap()),
-        });
+        })
+        .limited_to(&UNLIMITED);
         Door { router: skep_api::router(api.clone()), api, ledger, manager, spool }
     }
 
@@ -336,6 +347,13 @@ impl Cluster for Manager {
     }
     fn readiness(&self) -> Readiness {
         self.readiness.lock().unwrap().clone()
+    }
+    fn checks(&self) -> Vec<Check> {
+        let ok = !matches!(self.readiness(), Readiness::Unusable(_));
+        vec![
+            Check { name: "leader", ok, detail: "planted detail".into() },
+            Check { name: "disk", ok: true, detail: "7 MiB are free".into() },
+        ]
     }
     fn is_leader(&self) -> bool {
         *self.leads.lock().unwrap()

@@ -16,12 +16,14 @@ use http::header::ACCEPT;
 use jiff::Timestamp;
 use serde::Serialize;
 use skep_ledger::{Filter, Key, Ledger, Record, Revision, Topic, View, Watch};
+use skep_model::access::Caller;
 use skep_model::ids::OperationId;
 use skep_model::{CLUSTER, Ruling, operation};
 use utoipa::ToSchema;
 
 use super::Operation;
 use crate::Api;
+use crate::limits::Seat;
 use crate::problem::Reply;
 use crate::rest::event::{LAST_EVENT_ID, RECONNECT_AFTER, served};
 use crate::watches::{Kind, Place as WatchPlace};
@@ -58,6 +60,7 @@ impl OperationLine {
 /// Everything that becomes of an operation from now on, or since what the client has seen.
 pub(super) fn stream(
     api: &Api,
+    caller: &Caller,
     view: &View,
     id: &OperationId,
     lines: bool,
@@ -65,7 +68,7 @@ pub(super) fn stream(
 ) -> Reply<Response> {
     let only_it = Filter::of([Topic::object(&Key::new(operation::Operation::TABLE, CLUSTER, id.as_str()))]);
     let follower = Follower {
-        _place: api.parts.metrics.watches.enter(Kind::Operation)?,
+        _place: api.watch_place(caller, Kind::Operation)?,
         watch: api.ledger().feed().watch_matching(view.revision(), only_it),
         ledger: api.parts.ledger.clone(),
         id: id.clone(),
@@ -126,7 +129,7 @@ struct Follower {
     unsent: VecDeque<Event>,
     /// Nothing comes after what is unsent.
     over: bool,
-    _place: WatchPlace,
+    _place: (WatchPlace, Seat<String>),
 }
 
 impl Follower {
