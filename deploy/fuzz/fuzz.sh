@@ -5,7 +5,8 @@
 #
 #   deploy/fuzz/fuzz.sh SKEP CACHE MINUTES
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+readonly here
 
 readonly SKEP=${1:?say which skep: deploy/fuzz/fuzz.sh SKEP CACHE MINUTES}
 readonly CACHE=${2:?say where the fuzzer is kept}
@@ -37,15 +38,18 @@ done
 # shellcheck source=/dev/null
 . "$folder/lab/$NAME/env"
 
+# What the fuzzer leaves behind goes with the folder.
 ask() {
-    SCHEMATHESIS_HOOKS=hooks "$CACHE/bin/st" --config-file schemathesis.toml run "$@" \
+    cd "$folder"
+    SCHEMATHESIS_HOOKS=hooks PYTHONPATH=$here PYTHONDONTWRITEBYTECODE=1 \
+        "$CACHE/bin/st" --config-file "$here/schemathesis.toml" run "$@" \
         --url "https://127.0.0.1:$PORT" --tls-verify "$SKEP_CA_FILE" --max-time $((MINUTES * 60)) --no-color \
         "https://127.0.0.1:$PORT/v1/openapi.json"
 }
 
 status=0
 echo "with a valid token, $MINUTES minutes:"
-SKEP_FUZZ_TOKEN=$(cat "$SKEP_TOKEN_FILE") PYTHONPATH=. ask || status=1
+SKEP_FUZZ_TOKEN=$(cat "$SKEP_TOKEN_FILE") ask || status=1
 echo "without a token, $MINUTES minutes:"
-SKEP_FUZZ_TOKEN=nobody SKEP_FUZZ_CLOSED=1 PYTHONPATH=. ask --checks not_a_server_error,closed_to_strangers || status=1
+SKEP_FUZZ_TOKEN=nobody SKEP_FUZZ_CLOSED=1 ask --checks not_a_server_error,closed_to_strangers || status=1
 exit $status

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -306,8 +307,10 @@ impl Door {
             Some(b"h2") => http(bounds).http2_only(),
             _ => http(bounds).http1_only(),
         };
-        let proxies = proxies.clone();
+        let (proxies, asked) = (proxies.clone(), Arc::new(AtomicBool::new(false)));
+        let asks = asked.clone();
         let named = MapRequestLayer::new(move |mut request: Request<Incoming>| {
+            asks.store(true, Ordering::Relaxed);
             let client = ClientAddress(proxies.client(client, request.headers()));
             request.extensions_mut().insert(client);
             request
@@ -321,10 +324,21 @@ impl Door {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
+            () = nothing_asked(bounds.headers_max, &asked) => {
+                return tracing::debug!(%client, "a client has asked nothing");
+            }
         };
         if let Err(error) = served {
             tracing::debug!(error, "a client's connection ended badly");
         }
+    }
+}
+
+/// Resolves if nothing was asked in time. The timer for headers begins with their first byte.
+async fn nothing_asked(max: Duration, asked: &AtomicBool) {
+    tokio::time::sleep(max).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending().await
     }
 }
 

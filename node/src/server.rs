@@ -248,12 +248,7 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity, new_setup
     })
     .limited_to(&config.limits);
     api.clone().keep_books();
-    let receiving = Receiving {
-        proxies: config.proxies(),
-        connections_per_address: config.limits.connections_per_address,
-        bounds: BOUNDS,
-    };
-    let api_port = ports::serve_api(api_listener, &live, skep_api::router(api), receiving)?;
+    let api_port = ports::serve_api(api_listener, &live, skep_api::router(api), receiving(config))?;
     let world = RealWorld::new(&drivers, hub, invitation(identity, managers), sealing);
     tokio::spawn(skep_scheduler::run(ledger.clone(), Arc::new(world), me.name.clone(), replica.leadership()));
     begin(ledger, data, config, new_setup_code)?;
@@ -274,6 +269,12 @@ async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity, new_setup
     members.drain();
     leave(&replica, api_port, Duration::from_secs(config.drain_delay_secs)).await;
     Ok(())
+}
+
+/// How clients come to this manager.
+fn receiving(config: &ServerConfig) -> Receiving {
+    let connections_per_address = config.limits.connections_per_address;
+    Receiving { proxies: config.proxies(), connections_per_address, bounds: BOUNDS }
 }
 
 async fn start_replica(

@@ -16,7 +16,6 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
-use jiff::Timestamp;
 use skep_model::Refusal;
 use skep_model::host::registration;
 use tokio_util::io::ReaderStream;
@@ -92,7 +91,7 @@ async fn program(
 async fn invited(api: &Api, token: &str) -> Reply<Invitation> {
     let useless = Refusal::RegistrationTokenUseless;
     let id = api.parts.cluster.invited_by(token).ok_or_else(|| useless.clone())?;
-    let now = Timestamp::now();
+    let now = api.ledger().now();
     let known = registration::is_useful(&api.ledger().view(), &id, now)?;
     // Made a moment ago at another manager, perhaps.
     match known || registration::is_useful(&api.ledger().fresh_view().await?, &id, now)? {

@@ -186,7 +186,8 @@ async fn plant(said: &mut Said, door: &Door, secret: impl Fn(&str) -> String) ->
         let body = if name == "environment-key" { json!({"role": "member"}) } else { json!({}) };
         let shown = door.send(&post(path, body)).await;
         assert!(shown.status.is_success(), "{path}: {shown:?}");
-        made.extend(shown.body["token"].as_str().map(str::to_owned));
+        let token = shown.body["token"].as_str().or(shown.body["join"]["token"].as_str());
+        made.extend(token.map(str::to_owned));
     }
     // Tokens that are none, that are, and that are in a path.
     for token in made.clone().into_iter().chain([format!("skp_x_{}", secret("token"))]) {

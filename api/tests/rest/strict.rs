@@ -85,7 +85,7 @@ async fn an_unknown_field_of_a_body_is_named_wherever_it_is() {
             sent += 1;
         }
     }
-    assert!(sent > 40, "{sent} bodies are too few to be all");
+    assert!(sent >= 40, "{sent} bodies are too few to be all");
 }
 
 #[tokio::test]
