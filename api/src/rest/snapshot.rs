@@ -356,10 +356,11 @@ fn the_only_one(name: &Reference) -> Reply<()> {
 }
 
 fn wish(spec: &ScheduleSpec) -> Reply<snapshot::ScheduleWish> {
-    for text in &spec.recipients {
+    for (text, number) in spec.recipients.iter().zip(1..) {
         text.parse::<Recipient>().map_err(|_| Refusal::InvalidValue {
             what: "recipients",
-            value: text.clone(),
+            // Not what was sent: it may be the other half of the key.
+            value: format!("what number {number} is"),
             allowed: "public keys of the form age1…".into(),
         })?;
     }
