@@ -134,7 +134,7 @@ impl Follower<'_> {
     fn print(&self, document: &Value) {
         let line = match self.session.output(Output::Table) {
             // One line each, so that a program can read them as they come.
-            Output::Json => document.to_string(),
+            Output::Json => return self.session.print_next(document),
             Output::Name => reference(document),
             _ => sentence(document),
         };

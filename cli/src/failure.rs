@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 use uuid::Uuid;
 
+use crate::document;
 use crate::exit::{self, Exit};
 use crate::flags::Output;
 use crate::progress::waits_for_somebody;
@@ -135,7 +136,10 @@ impl Failure {
     /// The failure in the form that was asked for.
     pub(crate) fn shown(&self, output: Option<Output>) -> String {
         match output {
-            Some(Output::Json) => self.problem().to_string(),
+            Some(Output::Json | Output::Ndjson) => self.problem().to_string(),
+            Some(Output::Yaml) => {
+                document::yaml(&self.problem()).map_or_else(|_| self.text(), |text| text.trim_end().to_owned())
+            }
             _ => self.text(),
         }
     }

@@ -35,6 +35,14 @@ pub struct GlobalFlags {
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
     pub output: Option<Output>,
 
+    /// Print each object through a template of Docker's kind, such as 'table {{.Name}}\t{{.State}}'
+    #[arg(long, global = true, value_name = "TEMPLATE", conflicts_with = "jq")]
+    pub format: Option<String>,
+
+    /// Print what a jq filter makes of the JSON, such as .items[].metadata.name
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub jq: Option<String>,
+
     /// Print names or ids only, and no progress
     #[arg(short, long, global = true)]
     pub quiet: bool,
@@ -89,8 +97,14 @@ pub enum Output {
     Wide,
     /// The object of the API, unchanged.
     Json,
+    /// The same as YAML.
+    Yaml,
+    /// One line of JSON for each item.
+    Ndjson,
     /// TYPE/NAME lines, usable as arguments of the next command.
     Name,
+    /// All columns of the table, separated by commas.
+    Csv,
 }
 
 /// How progress is shown.

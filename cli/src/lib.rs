@@ -12,6 +12,7 @@ mod client;
 mod cluster;
 mod context;
 mod doctor;
+mod document;
 mod driver;
 mod env;
 mod event;
@@ -296,7 +297,7 @@ pub async fn run_until(
         Command::Login(login) => login.settings(&flags, &variables, &file),
         _ => Settings::resolve(&flags, &variables, &file),
     });
-    let session = match settings {
+    let mut session = match settings {
         Ok(settings) => Session::new(settings, screen),
         Err(failure) => {
             screen.note(&failure.shown(flags.output));
@@ -306,6 +307,10 @@ pub async fn run_until(
     let result = tokio::select! {
         result = dispatch(command, &session) => result,
         () = interrupt => Err(session.interrupted()),
+    };
+    let result = match (result, session.unprinted()) {
+        (Ok(()), Some(failure)) => Err(failure),
+        (result, _) => result,
     };
     match result {
         Ok(()) => Exit::Done as u8,

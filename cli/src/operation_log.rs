@@ -83,11 +83,10 @@ impl Reader<'_> {
     }
 
     fn say(&self, line: &Value) {
-        let text = match self.session.output(Output::Table) {
-            Output::Json => format!("{line}\n"),
-            _ => sentence(line),
-        };
-        self.session.screen.result(&text);
+        match self.session.output(Output::Table) {
+            Output::Json => self.session.print_next(line),
+            _ => self.session.screen.result(&sentence(line)),
+        }
     }
 }
 

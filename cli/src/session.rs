@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use serde_json::{Value, json};
 
 use crate::client::Client;
+use crate::document::Form;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::flags::{Output, ProgressStyle};
@@ -23,6 +24,8 @@ pub(crate) struct Session {
     pub(crate) screen: Screen,
     pub(crate) watched: Watched,
     client: OnceLock<Client>,
+    /// Why something could not be printed as it was asked for.
+    unprinted: OnceLock<Failure>,
 }
 
 /// Operations that are being waited for; what to name when a person interrupts the waiting.
@@ -59,7 +62,7 @@ const TARGETS: &[Column] = &[
 
 impl Session {
     pub(crate) fn new(settings: Settings, screen: Screen) -> Session {
-        Session { settings, screen, watched: Watched::default(), client: OnceLock::new() }
+        Session { settings, screen, watched: Watched::default(), client: OnceLock::new(), unprinted: OnceLock::new() }
     }
 
     /// The client; made when first needed, so that a command that needs no server needs no address either.
@@ -132,10 +135,31 @@ impl Session {
     }
 
     pub(crate) fn print_json(&self, value: &Value) {
-        self.screen.result(&format!("{value:#}\n"));
+        self.print_text(self.settings.form.text(value));
+    }
+
+    /// One of many objects that come by and by.
+    pub(crate) fn print_next(&self, value: &Value) {
+        self.print_text(self.settings.form.next(value));
+    }
+
+    fn print_text(&self, text: Result<String, Failure>) {
+        match text {
+            Ok(text) => self.screen.result(&text),
+            // The first says enough.
+            Err(failure) => drop(self.unprinted.set(failure)),
+        }
+    }
+
+    /// Why something could not be printed, if so. What the command did is done.
+    pub(crate) fn unprinted(&mut self) -> Option<Failure> {
+        self.unprinted.take()
     }
 
     pub(crate) fn print_table(&self, columns: &[Column], rows: &[Value], output: Output) {
+        if output == Output::Csv {
+            return self.screen.result(&table::comma_separated(columns, rows));
+        }
         let look = self.screen.look(self.settings.color, output == Output::Wide);
         self.screen.result(&table::render(columns, rows, &look));
     }
@@ -148,8 +172,13 @@ impl Session {
 
     /// The output that was asked for, by flag or variable; `-q` means names.
     pub(crate) fn output(&self, default: Output) -> Output {
-        match self.settings.output {
-            _ if self.settings.quiet && self.settings.output != Some(Output::Json) => Output::Name,
+        // To commands an object is an object, whatever its form.
+        let asked = match self.settings.form {
+            Form::Json => self.settings.output,
+            _ => Some(Output::Json),
+        };
+        match asked {
+            _ if self.settings.quiet && asked != Some(Output::Json) => Output::Name,
             Some(output) => output,
             None => default,
         }

@@ -17,6 +17,7 @@ use reqwest::Url;
 use serde::Deserialize;
 use uuid::Uuid;
 
+use crate::document::Form;
 use crate::failure::Failure;
 use crate::flags::{Consistency, GlobalFlags, Output, ProgressStyle};
 
@@ -33,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) env: Option<String>,
     /// `None`: each command's own default.
     pub(crate) output: Option<Output>,
+    /// How whole objects are printed.
+    pub(crate) form: Form,
     pub(crate) quiet: bool,
     pub(crate) detach: bool,
     /// `None`: for ever.
@@ -236,6 +239,7 @@ impl Settings {
         file: &ConfigFile,
     ) -> Result<Settings, Failure> {
         let server = Server::resolve(flags, variables, file)?;
+        let output = choice(flags.output, variables, "SKEP_OUTPUT")?;
         Ok(Settings {
             managers: server.managers,
             token: server.token,
@@ -244,7 +248,8 @@ impl Settings {
             context: server.context,
             config: file.path.clone(),
             origins: server.origins,
-            output: choice(flags.output, variables, "SKEP_OUTPUT")?,
+            output,
+            form: Form::of(output, flags.output, flags.format.as_deref(), flags.jq.as_deref())?,
             quiet: flags.quiet,
             detach: flags.detach || (!flags.wait && switched_off(variables, "SKEP_WAIT")),
             timeout: timeout(flags, variables)?,

@@ -76,6 +76,39 @@ pub(crate) fn render(columns: &[Column], items: &[Value], look: &Look) -> String
     text
 }
 
+/// All columns as comma-separated values (RFC 4180 says how to quote), with times as they are.
+pub(crate) fn comma_separated(columns: &[Column], items: &[Value]) -> String {
+    let look = Look { now: Timestamp::UNIX_EPOCH, relative: false, width: None, color: false, wide: true };
+    let quoted = |cell: &str| match cell {
+        "-" => String::new(),
+        cell if cell.contains([',', '"']) => format!("\"{}\"", cell.replace('"', "\"\"")),
+        cell => cell.to_owned(),
+    };
+    let line = |cells: Vec<String>| format!("{}\n", cells.join(","));
+    let header = line(columns.iter().map(|column| quoted(column.title)).collect());
+    let row = |item| line(columns.iter().map(|column| quoted(&column.cell(item, &look))).collect());
+    std::iter::once(header).chain(items.iter().map(row)).collect()
+}
+
+/// Rows of cells, one under the other; the last one of a row is as long as it is.
+pub(crate) fn aligned(rows: &[Vec<String>]) -> String {
+    let wide = |index: usize| rows.iter().filter_map(|row| row.get(index)).map(|cell| width(cell)).max();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (index, cell) in row.iter().enumerate() {
+            line.push_str(cell);
+            if index + 1 < row.len() {
+                let missing = wide(index).unwrap_or_default() - width(cell);
+                line.push_str(&" ".repeat(missing + GAP.len()));
+            }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
 impl Column {
     fn cell(&self, item: &Value, look: &Look) -> String {
         let missing = || "-".to_owned();
@@ -209,6 +242,18 @@ mod tests {
             "NAME    STATE     MEM       AGE                    MESSAGE\n\
              web-1   active    2.0 GiB   2026-11-14T10:00:00Z\n\
              edge    joining   -         2026-11-20T09:59:20Z   waiting for swarm join\n"
+        );
+    }
+
+    #[test]
+    fn values_separated_by_commas_have_all_columns_and_no_dashes() {
+        let mut items = items();
+        items[0]["message"] = json!("says \"no\", again");
+        assert_eq!(
+            comma_separated(COLUMNS, &items),
+            "NAME,ID,STATE,MEM,AGE,MESSAGE\n\
+             web-1,host_1,active,2.0 GiB,2026-11-14T10:00:00Z,\"says \"\"no\"\", again\"\n\
+             edge,host_2,joining,,2026-11-20T09:59:20Z,waiting for swarm join\n"
         );
     }
 
