@@ -148,7 +148,9 @@ mod tests {
         }
         let whole = text(None, Some("{{json .}}"), None);
         assert_eq!(whole, text(Some(Output::Ndjson), None, None));
-        for (wrong, why) in [("{{.Name", "}}"), ("{{range .}}", "range"), ("{{}}", "{{.Name}}"), ("{{join .a}}", "join")] {
+        for (wrong, why) in
+            [("{{.Name", "}}"), ("{{range .}}", "range"), ("{{}}", "{{.Name}}"), ("{{join .a}}", "join")]
+        {
             let failure = Form::of(None, None, Some(wrong), None).expect_err(wrong);
             assert!(failure.text().contains(why) && failure.exit() as u8 == 2, "{}", failure.text());
         }

@@ -137,9 +137,8 @@ impl Failure {
     pub(crate) fn shown(&self, output: Option<Output>) -> String {
         match output {
             Some(Output::Json | Output::Ndjson) => self.problem().to_string(),
-            Some(Output::Yaml) => {
-                document::yaml(&self.problem()).map_or_else(|_| self.text(), |text| text.trim_end().to_owned())
-            }
+            Some(Output::Yaml) => document::yaml(&self.problem())
+                .map_or_else(|_| self.text(), |text| text.trim_end().to_owned()),
             _ => self.text(),
         }
     }

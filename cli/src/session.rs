@@ -62,7 +62,13 @@ const TARGETS: &[Column] = &[
 
 impl Session {
     pub(crate) fn new(settings: Settings, screen: Screen) -> Session {
-        Session { settings, screen, watched: Watched::default(), client: OnceLock::new(), unprinted: OnceLock::new() }
+        Session {
+            settings,
+            screen,
+            watched: Watched::default(),
+            client: OnceLock::new(),
+            unprinted: OnceLock::new(),
+        }
     }
 
     /// The client; made when first needed, so that a command that needs no server needs no address either.

@@ -18,9 +18,13 @@ pub(crate) fn check(expression: &str) -> Result<(), Failure> {
 pub(crate) fn run(expression: &str, document: &Value) -> Result<String, Failure> {
     let filter = compiled(expression)?;
     let failed = |why: String| {
-        Failure::usage(format!("--jq '{expression}' does not fit the answer: {why}"), "see the answer with: -o json")
+        Failure::usage(
+            format!("--jq '{expression}' does not fit the answer: {why}"),
+            "see the answer with: -o json",
+        )
     };
-    let input = read::parse_single(document.to_string().as_bytes()).map_err(|error| failed(error.to_string()))?;
+    let input =
+        read::parse_single(document.to_string().as_bytes()).map_err(|error| failed(error.to_string()))?;
     let context = Ctx::<data::JustLut<Val>>::new(&filter.lut, Vars::new([]));
     let mut text = String::new();
     for result in filter.id.run((context, input)).map(unwrap_valr) {

@@ -61,7 +61,8 @@ impl Template {
 
     /// A line for each of them.
     pub(crate) fn render(&self, items: &[Value]) -> String {
-        let lines: Vec<String> = items.iter().map(|item| self.line(|path, how| shown(item, path, how))).collect();
+        let lines: Vec<String> =
+            items.iter().map(|item| self.line(|path, how| shown(item, path, how))).collect();
         if !self.table {
             return lines.iter().map(|line| format!("{line}\n")).collect();
         }
@@ -89,7 +90,9 @@ fn field(action: &str) -> Result<Piece, Failure> {
     };
     let fields = path
         .strip_prefix('.')
-        .filter(|fields| fields.is_empty() || !fields.split('.').any(|field| field.is_empty() || field.contains(' ')))
+        .filter(|fields| {
+            fields.is_empty() || !fields.split('.').any(|field| field.is_empty() || field.contains(' '))
+        })
         .ok_or_else(|| wrong(format!("the template's '{{{{{action}}}}}' names no field")))?;
     let fields = fields.split('.').filter(|field| !field.is_empty()).map(str::to_owned).collect();
     Ok(Piece::Field(fields, how))
