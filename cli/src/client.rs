@@ -13,6 +13,7 @@
 
 mod download;
 mod frames;
+mod raw;
 mod stream;
 mod trust;
 
@@ -34,6 +35,7 @@ use crate::failure::{Failure, Refusal};
 use crate::flags::Consistency;
 use crate::screen::Screen;
 use crate::settings::Settings;
+use crate::value::text_at;
 
 /// A manager that does not accept a connection in this time is treated as gone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -56,6 +58,13 @@ const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// How much of an answer that is not JSON is shown.
 const EXCERPT_CHARS_MAX: usize = 200;
+
+/// FNV-1a with 64 bits: it is the same in every version, and nobody gains by finding two texts that are one.
+const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0100_0000_01b3;
+
+/// The random bits of a key that tell the parts of a command apart, above those that count the writes of a part.
+const PART_MASK: u64 = 0x0000_ffff_ffff_ff00;
 
 /// Talks to the managers. Clones share the connections and the choice of the manager.
 #[derive(Clone)]
@@ -99,6 +108,11 @@ pub(crate) enum Payload<'a> {
     JsonIf(&'a Value, Option<u64>),
     /// Perhaps something, and the connection becomes frames.
     Frames(Option<&'a Value>),
+    /// As it was given, with these headers besides ours; the answer is taken as it comes.
+    Raw {
+        headers: &'a HeaderMap,
+        body: Option<&'a str>,
+    },
     /// Opened anew for each try; the answer may take as long as the work does.
     Stream(&'a (dyn Fn() -> io::Result<reqwest::Body> + Sync)),
 }
@@ -142,6 +156,23 @@ impl Client {
     /// Reads an object or a list.
     pub(crate) async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, Failure> {
         self.read(path, query, self.shared.consistency, self.shared.retry_for).await
+    }
+
+    /// Reads a whole list: long ones come in parts, each of which says where the next one begins.
+    pub(crate) async fn all(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, Failure> {
+        let mut all = self.get(path, query).await?;
+        while let Some(cursor) = text_at(&all, "/next_cursor") {
+            let mut next = self.get(path, &[query, &[("cursor", cursor.as_str())]].concat()).await?;
+            let items = next["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+            if let Some(all) = all["items"].as_array_mut() {
+                all.extend(items);
+            }
+            match next.get("next_cursor") {
+                Some(more) => all["next_cursor"] = more.clone(),
+                None => all.as_object_mut().and_then(|all| all.remove("next_cursor")).map_or((), drop),
+            }
+        }
+        Ok(all)
     }
 
     /// Reads what any manager knows by itself, without a leader and without patience.
@@ -209,6 +240,14 @@ impl Client {
         Uuid::from_u128(self.shared.key.as_u128() ^ number as u128)
     }
 
+    /// From now on writes are about this, and their keys are made for it: a command that is repeated with
+    /// `--idempotency-key` and finds a part of its work done uses the same keys for the rest.
+    pub(crate) fn begin_part(&self, about: &str) {
+        let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME);
+        let hash = about.bytes().fold(FNV_BASIS, mix);
+        self.shared.writes.store((hash & PART_MASK) as usize, Ordering::SeqCst);
+    }
+
     /// Moves on unless somebody else who saw the same has done so already.
     fn move_on_from(&self, index: usize) {
         let next = (index + 1) % self.shared.managers.len();
@@ -271,6 +310,7 @@ enum Answer {
     },
     File(Response),
     Frames(Response),
+    Raw(Response),
 }
 
 impl Exchange<'_> {
@@ -384,6 +424,10 @@ impl Exchange<'_> {
             Payload::Nothing | Payload::Patience => request,
             Payload::Frames(body) => frames::ask(request, *body),
             Payload::Json(value) => request.json(value),
+            Payload::Raw { body: None, .. } => request,
+            Payload::Raw { body: Some(body), .. } => {
+                request.header(CONTENT_TYPE, "application/json").body((*body).to_owned())
+            }
             Payload::JsonIf(value, Some(revision)) => {
                 request.header(IF_MATCH, format!("\"{revision}\"")).json(value)
             }
@@ -394,15 +438,22 @@ impl Exchange<'_> {
                 request.header(CONTENT_TYPE, "application/x-tar").body(body)
             }
         };
-        request
-            .build()
-            .map_err(|error| Failure::usage(format!("the request cannot be built: {}", reason(&error)), ""))
+        let mut request = request.build().map_err(|error| {
+            Failure::usage(format!("the request cannot be built: {}", reason(&error)), "")
+        })?;
+        if let Payload::Raw { headers, .. } = &self.call.payload {
+            request.headers_mut().extend((*headers).clone());
+        }
+        Ok(request)
     }
 
     async fn judge(&self, response: Response, sent_before: bool) -> Try {
         let status = response.status().as_u16();
         if status == 101 {
             return Try::Answered(Answer::Frames(response));
+        }
+        if matches!(self.call.payload, Payload::Raw { .. }) && status < 400 {
+            return Try::Answered(Answer::Raw(response));
         }
         let node = header(&response, "skep-node");
         if response.status().is_success() && self.events.is_some() {
@@ -507,7 +558,7 @@ impl Answer {
     fn into_json(self) -> Result<Value, Failure> {
         match self {
             Answer::Json(value) => Ok(value),
-            Answer::Events { .. } | Answer::File(_) | Answer::Frames(_) => {
+            Answer::Events { .. } | Answer::File(_) | Answer::Frames(_) | Answer::Raw(_) => {
                 Err(Failure::Unreadable { request: "a request".into(), detail: "it is not JSON".into() })
             }
         }
