@@ -42,7 +42,7 @@ fn compiled(expression: &str) -> Result<Compiled, Failure> {
     let wrong = |why: String| {
         Failure::usage(
             format!("--jq '{expression}' is no filter: {why}"),
-            "filters are those of jq, such as .items[].metadata.name; see man jq",
+            "filters are those of jq without @tsv and @csv, such as .items[].metadata.name",
         )
     };
     let definitions = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
