@@ -6,6 +6,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use crate::client::pages::PAGE;
 use crate::event;
 use crate::exit;
 use crate::failure::Failure;
@@ -38,9 +39,6 @@ pub(crate) const AUDIT: Noun = Noun {
 
 /// Fewer digits of a hash could be found again on purpose.
 const HASH_DIGITS_MIN: usize = 16;
-
-/// As many as an answer has room for.
-const PAGE: &str = "1000";
 
 /// What can be done with the audit.
 #[derive(Debug, Subcommand)]
@@ -102,7 +100,7 @@ impl Which {
             ("outcome", &self.outcome),
         ];
         let named = named.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
-        named.chain([("limit", PAGE)]).collect()
+        named.collect()
     }
 }
 
@@ -114,7 +112,7 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
             let print = |page: &Value| {
                 items(page).iter().for_each(|entry| session.screen.result(&format!("{entry}\n")))
             };
-            pages(&["v1", "audit"], &which.query(), session, print).await
+            pages(&["v1", "audit"], &[&which.query()[..], &[("limit", PAGE)]].concat(), session, print).await
         }
         Verb::Verify { seal } => verify(&seal, session).await,
     }

@@ -13,6 +13,7 @@
 
 mod download;
 mod frames;
+pub(crate) mod pages;
 mod stream;
 mod trust;
 

@@ -357,7 +357,7 @@ async fn remove(name: &str, session: &Session) -> Result<(), Failure> {
     let client = session.client()?;
     let path = ENV.at(&[name], session)?;
     let environment = client.get(&path, &[]).await?;
-    let stacks = client.get(&ENV.at(&[name, "stacks"], session)?, &[]).await?;
+    let stacks = client.list(&ENV.at(&[name, "stacks"], session)?, &[]).await?;
     let hosts = environment.pointer("/status/hosts/total").and_then(Value::as_u64).unwrap_or(0);
     let what = format!(
         "Environment {name} is destroyed with {hosts} hosts and {} stacks, and everything on them",

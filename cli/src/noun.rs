@@ -88,20 +88,7 @@ impl Noun {
 
     /// Prints all of them.
     pub(crate) async fn list(&self, query: &[(&str, &str)], session: &Session) -> Result<(), Failure> {
-        let (client, path) = (session.client()?, self.at(&[], session)?);
-        let mut all = client.get(&path, query).await?;
-        // Long lists come in parts, each of which says where the next one begins.
-        while let Some(cursor) = text_at(&all, "/next_cursor") {
-            let mut next = client.get(&path, &[query, &[("cursor", cursor.as_str())]].concat()).await?;
-            let items = next["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
-            if let Some(all) = all["items"].as_array_mut() {
-                all.extend(items);
-            }
-            match next.get("next_cursor") {
-                Some(more) => all["next_cursor"] = more.clone(),
-                None => all.as_object_mut().and_then(|all| all.remove("next_cursor")).map_or((), drop),
-            }
-        }
+        let all = session.client()?.list(&self.at(&[], session)?, query).await?;
         session.print_list(self, &all);
         Ok(())
     }

@@ -75,14 +75,14 @@ async fn drivers(named: Option<&str>, session: &Session) -> Result<Vec<String>, 
     if let Some(name) = named {
         return Ok(vec![DRIVER.named(name)?.to_owned()]);
     }
-    let all = session.client()?.get(&DRIVER.at(&[], session)?, &[]).await?;
+    let all = session.client()?.list(&DRIVER.at(&[], session)?, &[]).await?;
     let works = |driver: &&Value| driver["available"] == true;
     Ok(items(&all).iter().filter(works).map(|driver| DRIVER.name_of(driver)).collect())
 }
 
 async fn of(driver: &str, session: &Session) -> Result<Vec<Value>, Failure> {
     let path = DRIVER.at(&[driver, "orphans"], session)?;
-    let answer = session.client()?.get(&path, &[]).await?;
+    let answer = session.client()?.list(&path, &[]).await?;
     Ok(items(&answer).to_vec())
 }
 

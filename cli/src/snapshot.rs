@@ -238,7 +238,7 @@ async fn keep(session: &Session) -> Result<(), Failure> {
 
 async fn list(session: &Session) -> Result<(), Failure> {
     let client = session.client()?;
-    let all = client.get(&SNAPSHOT.at(&[], session)?, &[]).await?;
+    let all = client.list(&SNAPSHOT.at(&[], session)?, &[]).await?;
     session.print_list(&SNAPSHOT, &all);
     if session.output(Output::Table) != Output::Json {
         let schedule = client.get(SCHEDULE, &[]).await?;

@@ -107,7 +107,7 @@ pub(crate) async fn run(command: Stats, session: &Session) -> Result<(), Failure
 }
 
 async fn all_hosts(session: &Session) -> Result<Vec<String>, Failure> {
-    let hosts = session.client()?.get(&HOST.at(&[], session)?, &[]).await?;
+    let hosts = session.client()?.list(&HOST.at(&[], session)?, &[]).await?;
     Ok(items(&hosts).iter().map(|host| HOST.name_of(host)).collect())
 }
 

@@ -44,7 +44,7 @@ pub(crate) async fn run(command: Ps, session: &Session) -> Result<(), Failure> {
 pub(crate) async fn list_of(stack: Option<&str>, session: &Session) -> Result<(), Failure> {
     let Some(stack) = stack else { return TASK.list(&[], session).await };
     let path = STACK.at(&[STACK.named(stack)?, "tasks"], session)?;
-    session.print_list(&TASK, &session.client()?.get(&path, &[]).await?);
+    session.print_list(&TASK, &session.client()?.list(&path, &[]).await?);
     Ok(())
 }
 

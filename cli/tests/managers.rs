@@ -18,7 +18,7 @@ async fn a_refused_connection_moves_on_to_the_next_manager() {
     let manager = Manager::start(|_, _| Reply::Json(200, json!({"items": [], "revision": 1}))).await;
     let outcome = skep(&[dead_url(), manager.url()], "env ls -v").await;
     assert_eq!(outcome.code, 0, "{outcome:?}");
-    assert_eq!(manager.requests(), ["GET /v1/environments"]);
+    assert_eq!(manager.requests(), ["GET /v1/environments?limit=1000"]);
     assert_eq!(manager.seen()[0].token.as_deref(), Some("Bearer skp_secret"));
     assert!(outcome.err.contains("-> 200 in"), "-v shows requests: {}", outcome.err);
     assert!(!outcome.err.contains("skp_"), "and no token: {}", outcome.err);

@@ -40,7 +40,11 @@ async fn three_hosts() -> Manager {
         match path.strip_prefix("/v1/environments/prod/hosts").unwrap() {
             "" => {
                 let host = |name: &str| json!({"metadata": {"name": name}});
-                Reply::Json(200, json!({"items": [host("a"), host("b"), host("c")], "revision": 1}))
+                // As long lists do, it comes in pages.
+                Reply::Json(200, match query.contains("cursor=more") {
+                    true => json!({"items": [host("c")], "revision": 2}),
+                    false => json!({"items": [host("a"), host("b")], "revision": 1, "next_cursor": "more"}),
+                })
             }
             "/a/stats" => Reply::Json(200, statistics("a", containers)),
             "/c/stats" => Reply::Json(200, statistics("c", vec![])),
@@ -72,9 +76,10 @@ async fn every_host_has_a_line_and_a_silent_one_says_why() {
     );
     assert_eq!((outcome.code, outcome.err.lines().next()), (11, Some("error: 1 of 3 failed")), "{outcome:?}");
     let mut requests = manager.requests();
-    requests[1..].sort();
+    requests[2..].sort();
+    let page = |more: &str| format!("GET /v1/environments/prod/hosts?limit=1000{more}");
     let stats = |host: &str| format!("GET /v1/environments/prod/hosts/{host}/stats?containers=false");
-    let expected = ["GET /v1/environments/prod/hosts".to_owned(), stats("a"), stats("b"), stats("c")];
+    let expected = [page(""), page("&cursor=more"), stats("a"), stats("b"), stats("c")];
     assert_eq!(requests, expected);
 }
 
