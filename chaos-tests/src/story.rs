@@ -243,14 +243,18 @@ fn get(address: &str, port: u16) -> Result<String> {
 
 fn read_everywhere(story: &mut Story) -> Result<String> {
     story.lab.all_managers_caught_up()?;
-    let mut told = vec![];
-    for url in story.lab.urls() {
-        let hosts = story.lab.json(&["host", "ls", "-e", ENVIRONMENT, "--url", &url])?;
-        let stacks = story.lab.json(&["stack", "ls", "-e", ENVIRONMENT, "--url", &url])?;
-        told.push((hosts["items"].clone(), stacks["items"].clone()));
+    let urls = story.lab.urls();
+    ensure!(urls.len() == 3, "{} managers", urls.len());
+    // Agents report meanwhile: what is compared was told of one revision.
+    for noun in ["host", "stack"] {
+        let list = |url: &String| story.lab.json(&[noun, "ls", "-e", ENVIRONMENT, "--url", url]);
+        let told = story.lab.wait_for("an answer of one revision from each manager", || {
+            let told = urls.iter().map(list).collect::<Result<Vec<_>>>()?;
+            let revision = &told[0]["revision"];
+            Ok((revision.is_u64() && told.iter().all(|one| one["revision"] == *revision)).then_some(told))
+        })?;
+        ensure!(told.iter().all(|one| *one == told[0]), "the managers tell different things: {told:#?}");
     }
-    ensure!(told.len() == 3, "{} managers were asked", told.len());
-    ensure!(told.iter().all(|one| *one == told[0]), "the managers tell different things: {told:#?}");
     Ok("hosts and stacks are the same on each".into())
 }
 

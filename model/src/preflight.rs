@@ -122,10 +122,11 @@ pub fn about(seen: &Seen, report: &Report, at: usize) -> Checked {
     Checked { address: own.address.clone(), peers, findings, unchecked }
 }
 
-/// That it is no node of the swarm is why it is checked, and no finding.
+/// That it is no node of the swarm, or is still listed as the one that it was at another address, is why it is checked, and no
+/// finding.
 fn concerns(finding: &Finding, host: &str) -> bool {
     let is_named = |other: &String| other == host;
-    *finding.kind != kind::NOT_IN_SWARM
+    ![&kind::NOT_IN_SWARM, &kind::NODE_DOWN].contains(&finding.kind)
         && (finding.host == host || finding.from.iter().chain(&finding.other).any(is_named))
 }
 

@@ -120,6 +120,13 @@ fn overlay_packets_and_clocks_are_told_and_hold_nobody() {
 }
 
 #[test]
+fn a_host_that_moved_is_no_flaw_because_the_swarm_still_lists_it_as_it_was() {
+    let mut moved = seen(2, 1);
+    moved.hosts[0].node = Some(NodeSeen { manager: true, ready: false, certificate: None });
+    assert_eq!(codes(&checked(&moved)), []);
+}
+
+#[test]
 fn what_is_wrong_between_others_is_nobodys_business_here() {
     let mut seen = seen(1, 1);
     seen.hosts[2].facts.as_mut().expect("has said").clock_ahead_ms = 60_000;
