@@ -13,7 +13,9 @@
 
 mod download;
 mod frames;
+mod keys;
 pub(crate) mod pages;
+mod raw;
 mod stream;
 mod trust;
 
@@ -100,6 +102,11 @@ pub(crate) enum Payload<'a> {
     JsonIf(&'a Value, Option<u64>),
     /// Perhaps something, and the connection becomes frames.
     Frames(Option<&'a Value>),
+    /// As it was given, with these headers besides ours; the answer is taken as it comes.
+    Raw {
+        headers: &'a HeaderMap,
+        body: Option<&'a str>,
+    },
     /// Opened anew for each try; the answer may take as long as the work does.
     Stream(&'a (dyn Fn() -> io::Result<reqwest::Body> + Sync)),
 }
@@ -198,18 +205,6 @@ impl Client {
         self.move_on_from(self.shared.current.load(Ordering::SeqCst));
     }
 
-    /// The key of the write that has been sent and not answered, if there is one.
-    pub(crate) fn write_under_way(&self) -> Option<Uuid> {
-        self.shared.write_under_way.load(Ordering::SeqCst).then_some(self.shared.key)
-    }
-
-    /// The nth write of an invocation has the nth neighbour of its key, so that repeating the whole command with
-    /// `--idempotency-key` repeats every key. Only random bits change: it stays a version 7 UUID.
-    fn next_key(&self) -> Uuid {
-        let number = self.shared.writes.fetch_add(1, Ordering::SeqCst);
-        Uuid::from_u128(self.shared.key.as_u128() ^ number as u128)
-    }
-
     /// Moves on unless somebody else who saw the same has done so already.
     fn move_on_from(&self, index: usize) {
         let next = (index + 1) % self.shared.managers.len();
@@ -272,6 +267,7 @@ enum Answer {
     },
     File(Response),
     Frames(Response),
+    Raw(Response),
 }
 
 impl Exchange<'_> {
@@ -388,6 +384,10 @@ impl Exchange<'_> {
             Payload::Nothing | Payload::Patience => request,
             Payload::Frames(body) => frames::ask(request, *body),
             Payload::Json(value) => request.json(value),
+            Payload::Raw { body: None, .. } => request,
+            Payload::Raw { body: Some(body), .. } => {
+                request.header(CONTENT_TYPE, "application/json").body((*body).to_owned())
+            }
             Payload::JsonIf(value, Some(revision)) => {
                 request.header(IF_MATCH, format!("\"{revision}\"")).json(value)
             }
@@ -398,15 +398,22 @@ impl Exchange<'_> {
                 request.header(CONTENT_TYPE, "application/x-tar").body(body)
             }
         };
-        request
-            .build()
-            .map_err(|error| Failure::usage(format!("the request cannot be built: {}", reason(&error)), ""))
+        let mut request = request.build().map_err(|error| {
+            Failure::usage(format!("the request cannot be built: {}", reason(&error)), "")
+        })?;
+        if let Payload::Raw { headers, .. } = &self.call.payload {
+            request.headers_mut().extend((*headers).clone());
+        }
+        Ok(request)
     }
 
     async fn judge(&self, response: Response, sent_before: bool) -> Try {
         let status = response.status().as_u16();
         if status == 101 {
             return Try::Answered(Answer::Frames(response));
+        }
+        if matches!(self.call.payload, Payload::Raw { .. }) && status < 400 {
+            return Try::Answered(Answer::Raw(response));
         }
         let node = header(&response, "skep-node");
         if response.status().is_success() && self.events.is_some() {
@@ -511,7 +518,7 @@ impl Answer {
     fn into_json(self) -> Result<Value, Failure> {
         match self {
             Answer::Json(value) => Ok(value),
-            Answer::Events { .. } | Answer::File(_) | Answer::Frames(_) => {
+            Answer::Events { .. } | Answer::File(_) | Answer::Frames(_) | Answer::Raw(_) => {
                 Err(Failure::Unreadable { request: "a request".into(), detail: "it is not JSON".into() })
             }
         }

@@ -50,6 +50,12 @@ pub(crate) enum Failure {
     /// The waiting ended before the operation.
     #[error("waited {} for {}", seconds(*.after), .operations.join(", "))]
     WaitedTooLong { after: Duration, operations: Vec<String> },
+    /// The waiting ended before a thing was as it was waited for.
+    #[error("waited {} for {what}", seconds(*.after))]
+    NotYet { after: Duration, what: String },
+    /// What was waited for cannot come any more.
+    #[error("{reference} is {state}{}", if .message.is_empty() { String::new() } else { format!(": {}", clean(.message)) })]
+    WentWrong { reference: String, state: String, message: String },
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted { running: Vec<String>, write_under_way: Option<Uuid> },
@@ -105,7 +111,8 @@ impl Failure {
                 Exit::Failed
             }
             Failure::OperationFailed(_) => Exit::OperationFailed,
-            Failure::WaitedTooLong { .. } => Exit::WaitedTooLong,
+            Failure::WentWrong { .. } => Exit::OperationFailed,
+            Failure::WaitedTooLong { .. } | Failure::NotYet { .. } => Exit::WaitedTooLong,
             Failure::Interrupted { .. } => Exit::Interrupted,
             Failure::Partly { .. } => Exit::Partly,
             Failure::EachFailed { exit, .. } => *exit,
@@ -124,6 +131,8 @@ impl Failure {
             | Failure::Unreadable { .. }
             | Failure::OperationFailed(_)
             | Failure::WaitedTooLong { .. }
+            | Failure::NotYet { .. }
+            | Failure::WentWrong { .. }
             | Failure::Interrupted { .. }
             | Failure::Partly { .. }
             | Failure::EachFailed { .. }
@@ -217,6 +226,10 @@ impl Failure {
             Failure::WaitedTooLong { operations, .. } => {
                 report.fix = Some(resume(operations));
                 report.state = Some("the operation continues in the cluster".into());
+            }
+            Failure::NotYet { .. } => report.fix = Some("wait longer, with --timeout".into()),
+            Failure::WentWrong { reference, .. } => {
+                report.fix = Some(format!("see what happened: skep inspect {reference}"));
             }
             Failure::Interrupted { running, write_under_way } => {
                 report.fix = (!running.is_empty()).then(|| resume(running));

@@ -7,6 +7,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on may panic"))]
 
 mod about;
+mod api;
+mod apply;
 mod audit;
 mod client;
 mod cluster;
@@ -45,6 +47,7 @@ mod screen;
 mod session;
 mod settings;
 mod setup;
+mod shortcut;
 mod snapshot;
 mod sse;
 mod stack;
@@ -57,6 +60,7 @@ mod task;
 mod template;
 mod terminal;
 mod token;
+mod until;
 mod upgrade;
 mod user;
 mod value;
@@ -150,6 +154,48 @@ pub enum Command {
     /// API keys and sessions: with what programs and people come in
     #[command(visible_alias = "tokens", after_long_help = exit::help(exit::READS))]
     Token(Verbs<token::Verb>),
+    /// Show where the cluster stands: as skep cluster status
+    #[command(before_long_help = "Examples:\n  skep status\n  skep status -o json", after_long_help = exit::help(exit::READS))]
+    Status,
+    /// Show everything about things of any type
+    #[command(
+        before_long_help = "Examples:\n  skep inspect host/web-1\n  skep inspect env/prod stack/shop -e prod",
+        after_long_help = exit::help(exit::READS)
+    )]
+    Inspect(shortcut::Things),
+    /// Remove things of any type, as the rm of their type does
+    #[command(
+        before_long_help = "Examples:\n  skep rm stack/shop\n  skep rm host/web-1 host/web-2 --yes\n  skep rm env/test --confirm test",
+        after_long_help = exit::help(exit::WAITS_FOR_SEVERAL)
+    )]
+    Rm(shortcut::Things),
+    /// Wait until things are in a state, or gone
+    #[command(
+        before_long_help = "Examples:\n  skep wait host/web-1 host/web-2\n  skep wait stack/shop --for state=active --timeout 5m\n  skep wait env/test --for deleted\n  skep wait op/op_1",
+        after_long_help = exit::help(until::EXITS)
+    )]
+    Wait(until::Wait),
+    /// Make things as files say them: what is so already stays, the rest is created or changed
+    #[command(
+        before_long_help = "Examples:\n  skep apply -f people.yaml\n  skep apply -f folder -f more.yaml --dry-run\n  cat people.yaml | skep apply -f -",
+        after_long_help = exit::help(exit::WAITS_FOR_SEVERAL)
+    )]
+    Apply(apply::Files),
+    /// Remove what files say
+    #[command(
+        before_long_help = "Examples:\n  skep delete -f people.yaml --dry-run\n  skep delete -f people.yaml --yes",
+        after_long_help = exit::help(exit::WAITS_FOR_SEVERAL)
+    )]
+    Delete(apply::Files),
+    /// Call the API with the context's token: for what there is no command for
+    #[command(
+        long_about = "Call the API with the context's token: for what there is no command for\n\nA change gets an idempotency \
+                      key and is done at most once, however often it has to be sent. JSON is printed as with -o json (also \
+                      -o yaml, --jq, --format); anything else as it comes.",
+        before_long_help = "Examples:\n  skep api GET /v1/environments/prod\n  skep api GET /v1/templates --paginate --jq .items[].metadata.name\n  skep api POST /v1/groups @group.json\n  skep api PUT /v1/environments/prod/members/user/ann -d {\"role\":\"owner\"}\n  skep api GET /v1/users/ann -i -H If-None-Match:*",
+        after_long_help = exit::help(exit::WRITES)
+    )]
+    Api(api::Api),
     /// Sign in, and remember the server as a context
     #[command(
         long_about = "Sign in, and remember the server as a context\n\nThe address, the certificate authority and the token are kept in \
@@ -347,6 +393,13 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Group(command) => group::run(command, session).await,
         Command::Role(command) => role::run(command, session).await,
         Command::Token(command) => token::run(command, session).await,
+        Command::Status => cluster::run(Verbs { verb: Some(cluster::Verb::Status) }, session).await,
+        Command::Inspect(command) => shortcut::inspect(command, session).await,
+        Command::Rm(command) => shortcut::remove(command, session).await,
+        Command::Wait(command) => until::run(command, session).await,
+        Command::Apply(command) => apply::apply(command, session).await,
+        Command::Delete(command) => apply::delete(command, session).await,
+        Command::Api(command) => api::run(command, session).await,
         Command::Login(command) => context::login(command, session).await,
         Command::Logout(command) => context::logout(command, session).await,
         Command::Use(command) => context::choose(&command, session),

@@ -37,7 +37,6 @@ pub struct Verbs<V: Subcommand> {
 }
 
 /// Every kind of thing.
-#[cfg_attr(not(test), expect(dead_code, reason = "the contract test of the tables walks it"))]
 pub(crate) const NOUNS: &[&Noun] = &[
     &cluster::MANAGER,
     &manager::JOIN_TOKEN,

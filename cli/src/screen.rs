@@ -53,8 +53,13 @@ impl Screen {
 
     /// Writes a result. A reader that has gone away (`skep … | head`) is no error of ours.
     pub(crate) fn result(&self, text: &str) {
+        self.result_bytes(text.as_bytes());
+    }
+
+    /// As [`Screen::result`], for what need not be text.
+    pub(crate) fn result_bytes(&self, bytes: &[u8]) {
         let mut streams = self.streams();
-        let _ = streams.out.write_all(text.as_bytes()).and_then(|()| streams.out.flush());
+        let _ = streams.out.write_all(bytes).and_then(|()| streams.out.flush());
     }
 
     /// Writes a line for the person who watches.

@@ -10,9 +10,12 @@ use crate::value::text_at;
 pub(crate) const PAGE: &str = "1000";
 
 impl Client {
-    /// Reads a whole list, however many pages it has.
+    /// Reads a whole list, however many pages it has; as long as there may be, if the query does not say how long.
     pub(crate) async fn list(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, Failure> {
-        let mut query = [query, &[("limit", PAGE)]].concat();
+        let mut query = query.to_vec();
+        if !query.iter().any(|(key, _)| *key == "limit") {
+            query.push(("limit", PAGE));
+        }
         let mut all = self.get(path, &query).await?;
         let mut cursor = text_at(&all, "/next_cursor");
         while let Some(more) = cursor {

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::sse;
 
 /// Managers send something every 15 s at least; a stream without anything for this long is dead.
-const SILENCE_MAX: Duration = Duration::from_secs(40);
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(40);
 
 /// Between two tries to open a stream: first, and at most.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
@@ -33,7 +33,7 @@ impl Client {
             Answer::Events { response, node } => {
                 Ok(EventStream { response, node, request, parser: sse::Parser::default() })
             }
-            Answer::Json(_) | Answer::File(_) | Answer::Frames(_) => {
+            Answer::Json(_) | Answer::File(_) | Answer::Frames(_) | Answer::Raw(_) => {
                 Err(Failure::Unreadable { request, detail: "it is not an event stream".into() })
             }
         }

@@ -40,6 +40,8 @@ pub(crate) struct Seen {
 pub(crate) enum Reply {
     Json(u16, Value),
     Text(u16, &'static str),
+    /// Something of this content type.
+    Kind(u16, &'static str, &'static str),
     /// Closes the connection without an answer.
     Drop,
     /// An event stream that ends after these bytes.
@@ -152,6 +154,10 @@ impl Played {
             Reply::Text(status, text) => {
                 answer.status(status).body(Full::new(Bytes::from(text)).boxed_unsync())
             }
+            Reply::Kind(status, kind, text) => answer
+                .status(status)
+                .header("content-type", kind)
+                .body(Full::new(Bytes::from(text)).boxed_unsync()),
             Reply::Events(frames) => {
                 let frames = futures::stream::iter(frames).map(frame);
                 answer
