@@ -30,9 +30,6 @@ pub struct Files {
     /// A file of YAML or JSON documents, a folder of such files, or - for standard input; repeatable
     #[arg(short, long = "file", value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Only show what would be done
-    #[arg(long)]
-    dry_run: bool,
 }
 
 /// What became of each thing.
@@ -50,7 +47,7 @@ pub(crate) async fn apply(files: Files, session: &Session) -> Result<(), Failure
     let plans = plan::of_all(objects, session).await?;
     let mut report = Report::default();
     for plan in &plans {
-        match (&plan.verdict, files.dry_run) {
+        match (&plan.verdict, session.settings.dry_run) {
             (Verdict::Same, _) => report.add(&plan.object, "unchanged", "", None),
             (verdict, true) => report.add(&plan.object, verdict.would(), &plan.changes.join(", "), None),
             (verdict, false) if report.goes_on() => {
@@ -71,12 +68,10 @@ pub(crate) async fn delete(files: Files, session: &Session) -> Result<(), Failur
         let now = plan::now(&object, session).await?;
         there.push((object, now.is_some()));
     }
-    if !files.dry_run {
-        confirm(&there, session).await?;
-    }
+    confirm(&there, session).await?;
     let mut report = Report::default();
     for (object, is_there) in &there {
-        match (*is_there, files.dry_run) {
+        match (*is_there, session.settings.dry_run) {
             (false, _) => report.add(object, "not there", "", None),
             (true, true) => report.add(object, "would be removed", "", None),
             (true, false) if report.goes_on() => {

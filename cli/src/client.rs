@@ -57,6 +57,9 @@ const NOTICE_AFTER: Duration = Duration::from_millis(300);
 /// The largest JSON answer that is read into memory.
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
+/// Asks what would be done, and nothing more.
+pub(crate) const DRY_RUN: (&str, &str) = ("dry_run", "true");
+
 /// How much of an answer that is not JSON is shown.
 const EXCERPT_CHARS_MAX: usize = 200;
 
@@ -73,6 +76,7 @@ struct Shared {
     current: AtomicUsize,
     authorization: Option<HeaderValue>,
     consistency: Option<Consistency>,
+    dry_run: bool,
     /// Of this invocation; each write takes one of its own from it.
     key: Uuid,
     writes: AtomicUsize,
@@ -136,6 +140,7 @@ impl Client {
                 current: AtomicUsize::new(0),
                 authorization: settings.token.as_ref().map(trust::authorization).transpose()?,
                 consistency: settings.consistency,
+                dry_run: settings.dry_run,
                 key: settings.idempotency_key.unwrap_or_else(Uuid::now_v7),
                 writes: AtomicUsize::new(0),
                 write_under_way: AtomicBool::new(false),
@@ -366,6 +371,10 @@ impl Exchange<'_> {
         let mut request = shared.http.request(self.call.method.clone(), url);
         if !self.call.query.is_empty() {
             request = request.query(self.call.query);
+        }
+        // Here, where every request passes. A route that cannot be rehearsed does not know the parameter and refuses.
+        if shared.dry_run && self.call.method != Method::GET && !self.call.query.contains(&DRY_RUN) {
+            request = request.query(&[DRY_RUN]);
         }
         if let Some(authorization) = &shared.authorization {
             request = request.header(AUTHORIZATION, authorization);

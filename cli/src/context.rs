@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use reqwest::Method;
 use serde_json::{Value, json};
 use toml_edit::{DocumentMut, Item, Table, value};
@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::flags::{GlobalFlags, Output};
 use crate::input;
 use crate::noun::{Noun, Verbs};
+use crate::project::Project;
 use crate::session::Session;
 use crate::settings::{ConfigFile, Secret, Settings, TokenSource, Variables};
 use crate::setup;
@@ -99,7 +100,7 @@ pub struct Logout {
 /// Choosing.
 #[derive(Debug, Args)]
 pub struct Use {
-    /// CONTEXT, CONTEXT/ENVIRONMENT or /ENVIRONMENT
+    /// CONTEXT, CONTEXT/ENVIRONMENT or /ENVIRONMENT; - for what was chosen before
     #[arg(value_name = "CONTEXT[/ENVIRONMENT]")]
     what: Option<String>,
 }
@@ -148,10 +149,11 @@ impl Login {
         &self,
         flags: &GlobalFlags,
         variables: &Variables,
+        project: &Project,
         file: &ConfigFile,
     ) -> Result<Settings, Failure> {
         if self.verb.is_some() {
-            return Settings::resolve(flags, variables, file);
+            return Settings::resolve(flags, variables, project, file);
         }
         let mut flags = flags.clone();
         let named = flags.context.take_if(|name| !file.knows(name));
@@ -164,7 +166,7 @@ impl Login {
             ));
         }
         let context = flags.context.clone().or(named);
-        let settings = Settings::resolve(&flags, variables, file)?;
+        let settings = Settings::resolve(&flags, variables, project, file)?;
         Ok(Settings { context: context.or(settings.context), ..settings })
     }
 }
@@ -276,7 +278,7 @@ pub(crate) async fn logout(wish: Logout, session: &Session) -> Result<(), Failur
     };
     let file = ConfigFile::at(config)?;
     let flags = GlobalFlags { context: Some(name.clone()), ..GlobalFlags::default() };
-    let settings = Settings::resolve(&flags, &Variables::default(), &file)?;
+    let settings = Settings::resolve(&flags, &Variables::default(), &Project::default(), &file)?;
     let client = Client::new(&settings, session.screen.clone())?;
     let whoami = client.get_at_once(&["v1", "whoami"]).await;
     // A key is for programs too; only a session ends here.
@@ -299,22 +301,23 @@ pub(crate) fn choose(wish: &Use, session: &Session) -> Result<(), Failure> {
         match session.output(Output::Table) {
             Output::Json => session.print_json(&chosen),
             _ => {
-                let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
-                session.screen.result(&format!(
-                    "{}/{}\n",
-                    or_none(&settings.context),
-                    or_none(&settings.env)
-                ));
+                let (context, env) = (settings.context.as_deref(), settings.env.as_deref());
+                session.screen.result(&format!("{}/{}\n", or_none(context), or_none(env)));
             }
         }
         return Ok(());
     };
     let config = config(session)?;
+    let file = ConfigFile::at(config)?;
+    let what = match (what.as_str(), file.previous()) {
+        ("-", Some(previous)) => previous,
+        ("-", None) => return Err(Failure::usage("nothing was chosen before", "name it: skep use CONTEXT")),
+        (what, _) => what,
+    };
     let (context, environment) = match what.split_once('/') {
         Some((context, environment)) => (context, Some(environment)),
-        None => (what.as_str(), None),
+        None => (what, None),
     };
-    let file = ConfigFile::at(config)?;
     let name = match context {
         "" => file
             .current()
@@ -323,6 +326,9 @@ pub(crate) fn choose(wish: &Use, session: &Session) -> Result<(), Failure> {
     };
     file.context(name)?;
     change(config, |document| {
+        if let Some(chosen) = file.chosen() {
+            document["previous"] = value(chosen);
+        }
         document["current"] = value(name);
         match environment {
             Some("") => drop(context_of(document, name).remove("env")),
@@ -372,11 +378,18 @@ fn show(session: &Session) {
         None => "-".into(),
     };
     let ca_file = settings.ca_file.as_ref().map(|file| file.display().to_string());
+    let timeout = settings.timeout.map_or("none".into(), |limit| format!("{} s", limit.as_secs()));
     let values = [
+        ("context", or_none(settings.context.as_deref()), &settings.origins.context),
         ("server", shown_urls(settings), &settings.origins.url),
         ("token", token, &settings.origins.token),
-        ("ca-file", ca_file.unwrap_or_else(|| "-".into()), &settings.origins.ca_file),
-        ("environment", settings.env.clone().unwrap_or_else(|| "-".into()), &settings.origins.env),
+        ("ca-file", or_none(ca_file.as_deref()), &settings.origins.ca_file),
+        ("environment", or_none(settings.env.as_deref()), &settings.origins.env),
+        ("output", shown(settings.output), &settings.origins.output),
+        ("progress", shown(Some(settings.progress)), &settings.origins.progress),
+        ("timeout", timeout, &settings.origins.timeout),
+        ("wait", if settings.detach { "no" } else { "yes" }.into(), &settings.origins.detach),
+        ("consistency", shown(settings.consistency), &settings.origins.consistency),
     ];
     if session.output(Output::Table) == Output::Json {
         let shown =
@@ -416,6 +429,16 @@ fn rename(name: &str, to: &str, session: &Session) -> Result<(), Failure> {
     })?;
     session.print_done(&CONTEXT, &json!({"name": to}), &format!("was {name}"));
     Ok(())
+}
+
+fn or_none(text: Option<&str>) -> String {
+    text.unwrap_or("-").to_owned()
+}
+
+/// As one writes it after its flag.
+fn shown<T: ValueEnum>(value: Option<T>) -> String {
+    let value = value.and_then(|value| value.to_possible_value());
+    value.map_or("-".into(), |value| value.get_name().to_owned())
 }
 
 fn shown_urls(settings: &Settings) -> String {

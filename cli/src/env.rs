@@ -264,9 +264,6 @@ pub struct Update {
     name: String,
     #[command(flatten)]
     wishes: Wishes,
-    /// Only show what would be wished then, or why not
-    #[arg(long)]
-    dry_run: bool,
 }
 
 pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), Failure> {
@@ -316,9 +313,8 @@ async fn update(wish: Update, session: &Session) -> Result<(), Failure> {
     }
     let (client, path) = (session.client()?, ENV.at(&[ENV.named(&wish.name)?], session)?);
     let body = json!({"spec": spec});
-    if wish.dry_run {
-        let would_be =
-            client.write(Method::PATCH, &path, &[("dry_run", "true")], Payload::Json(&body)).await?;
+    if session.settings.dry_run {
+        let would_be = client.write(Method::PATCH, &path, &[], Payload::Json(&body)).await?;
         session.print_one(&ENV, &would_be);
         return Ok(());
     }

@@ -55,6 +55,10 @@ pub struct GlobalFlags {
     #[arg(long, global = true)]
     pub wait: bool,
 
+    /// Only say what would be done; nothing is changed
+    #[arg(long, global = true)]
+    pub dry_run: bool,
+
     /// How long to wait (30s, 10m, 1h; 0 = for ever); the operation itself goes on [env: SKEP_TIMEOUT] [default: 10m]
     #[arg(long, global = true, value_name = "DURATION")]
     pub timeout: Option<String>,

@@ -39,6 +39,7 @@ mod options;
 mod orphan;
 mod plan;
 mod progress;
+mod project;
 mod reference;
 mod registration;
 mod registry;
@@ -67,11 +68,14 @@ mod value;
 mod wait;
 mod wishes;
 
+use std::path::Path;
+
 use clap::{CommandFactory, Parser, Subcommand};
 
 pub use cluster::Recover;
 pub use exit::{EXIT_CODES, Exit, Meaning, exit_codes_page};
 pub use flags::{Consistency, GlobalFlags, Output, ProgressStyle};
+pub use help::grouped;
 pub use itself::told_by_itself;
 pub use reference::reference_page;
 pub use screen::Screen;
@@ -80,6 +84,7 @@ pub use snapshot::Restore;
 
 use failure::Failure;
 use noun::Verbs;
+use project::Project;
 use session::Session;
 use settings::{ConfigFile, Settings};
 
@@ -90,7 +95,7 @@ use settings::{ConfigFile, Settings};
 pub enum Command {
     /// Deploy a compose file as a stack
     #[command(
-        before_long_help = "Examples:\n  skep up -f compose.yml --stack shop\n  skep up -f compose.yml --stack shop --set TAG=1.9 --env-file prod.env",
+        before_long_help = "Examples:\n  skep up\n  skep up -f compose.yml --stack shop\n  skep up -f compose.yml --stack shop --set TAG=1.9 --env-file prod.env",
         after_long_help = exit::help(exit::WAITS)
     )]
     Up(stack::Up),
@@ -215,7 +220,7 @@ pub enum Command {
     /// Show or choose the context, and the environment to work in
     #[command(
         name = "use",
-        before_long_help = "Examples:\n  skep use                 what is chosen\n  skep use prod            another context\n  skep use prod/shop       and the environment shop there\n  skep use /shop           another environment in the same context",
+        before_long_help = "Examples:\n  skep use                 what is chosen\n  skep use prod            another context\n  skep use prod/shop       and the environment shop there\n  skep use /shop           another environment in the same context\n  skep use -               what was chosen before",
         after_long_help = exit::help(&[Exit::Done, Exit::Usage])
     )]
     Use(context::Use),
@@ -262,9 +267,9 @@ pub enum Command {
         after_long_help = exit::help(&[Exit::Done, Exit::Usage, Exit::Interrupted])
     )]
     Version,
-    /// Show the help of a command, or a topic (exit-codes)
+    /// Show the help of a command, or a topic (contexts, environment, exit-codes, formats, waiting)
     #[command(
-        before_long_help = "Examples:\n  skep help host create\n  skep help exit-codes",
+        before_long_help = "Examples:\n  skep help host create\n  skep help exit-codes\n  skep help topics",
         after_long_help = exit::help(&[Exit::Done, Exit::Usage])
     )]
     Help {
@@ -274,6 +279,19 @@ pub enum Command {
 }
 
 impl Command {
+    /// What managers do, they can rehearse; what is changed on this machine, nobody does.
+    #[must_use]
+    pub fn can_be_rehearsed(&self) -> bool {
+        match self {
+            Command::Login(_)
+            | Command::Logout(_)
+            | Command::Use(_)
+            | Command::Context(_)
+            | Command::Man { .. } => false,
+            _ => self.recover().is_none() && self.restore().is_none(),
+        }
+    }
+
     /// The verb of `cluster` that works on this machine's data folder and not over the API: a program that also
     /// contains the manager runs it itself.
     #[must_use]
@@ -319,18 +337,21 @@ pub async fn run(command: Command, flags: GlobalFlags) -> u8 {
             std::future::pending::<()>().await;
         }
     };
-    run_until(command, flags, Variables::of_process(), Screen::of_process(), interrupt).await
+    // A folder that is gone has no project.
+    let folder = std::env::current_dir().unwrap_or_default();
+    run_until(command, flags, Variables::of_process(), &folder, Screen::of_process(), interrupt).await
 }
 
-/// Runs a command with the given environment variables and streams, until its end or the interrupt.
+/// Runs a command with the given environment variables, folder and streams, until its end or the interrupt.
 pub async fn run_until(
     command: Command,
     flags: GlobalFlags,
     variables: Variables,
+    folder: &Path,
     screen: Screen,
     interrupt: impl Future<Output = ()>,
 ) -> u8 {
-    if let Some(told) = told_by_itself(&mut ClientLine::command(), &command) {
+    if let Some(told) = told_by_itself(&mut grouped(ClientLine::command()), &command) {
         return match told {
             Ok(text) => {
                 screen.result(&text);
@@ -342,10 +363,7 @@ pub async fn run_until(
             }
         };
     }
-    let settings = ConfigFile::load(&variables).and_then(|file| match &command {
-        Command::Login(login) => login.settings(&flags, &variables, &file),
-        _ => Settings::resolve(&flags, &variables, &file),
-    });
+    let settings = resolve(&command, &flags, &variables, folder);
     let mut session = match settings {
         Ok(settings) => Session::new(settings, screen),
         Err(failure) => {
@@ -369,6 +387,22 @@ pub async fn run_until(
             }
             failure.exit_code()
         }
+    }
+}
+
+fn resolve(
+    command: &Command,
+    flags: &GlobalFlags,
+    variables: &Variables,
+    folder: &Path,
+) -> Result<Settings, Failure> {
+    if flags.dry_run && !command.can_be_rehearsed() {
+        return Err(Failure::usage("this command has no dry run", "leave --dry-run out; nothing was done"));
+    }
+    let (project, file) = (Project::around(folder)?, ConfigFile::load(variables)?);
+    match command {
+        Command::Login(login) => login.settings(flags, variables, &project, &file),
+        _ => Settings::resolve(flags, variables, &project, &file),
     }
 }
 

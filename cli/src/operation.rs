@@ -4,7 +4,7 @@ use clap::{Subcommand, ValueEnum};
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::client::Payload;
+use crate::client::{DRY_RUN, Payload};
 use crate::exit;
 use crate::failure::Failure;
 use crate::flags::Output;
@@ -64,9 +64,6 @@ pub enum Verb {
     Cancel {
         /// The operation's id
         id: String,
-        /// Only show what would be given back and what would stay
-        #[arg(long)]
-        dry_run: bool,
     },
     /// Try again: at once if it waits, as a new operation if it has failed
     #[command(
@@ -140,7 +137,7 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
         }
         Verb::Inspect { id } => OPERATION.inspect(&id, session).await,
         Verb::Watch { id } => watch(OPERATION.named(&id)?, session).await,
-        Verb::Cancel { id, dry_run } => cancel(OPERATION.named(&id)?, dry_run, session).await,
+        Verb::Cancel { id } => cancel(OPERATION.named(&id)?, session).await,
         Verb::Retry { id } => retry(OPERATION.named(&id)?, session).await,
         Verb::Pause { id } => act(OPERATION.named(&id)?, "pause", "paused", session).await,
         Verb::Resume { id } => act(OPERATION.named(&id)?, "resume", "resumed", session).await,
@@ -175,8 +172,9 @@ async fn act(id: &str, action: &str, done: &str, session: &Session) -> Result<()
     Ok(())
 }
 
-async fn cancel(id: &str, dry_run: bool, session: &Session) -> Result<(), Failure> {
-    let plan = asked(id, "cancel", &[("dry_run", "true")], session).await?;
+async fn cancel(id: &str, session: &Session) -> Result<(), Failure> {
+    let dry_run = session.settings.dry_run;
+    let plan = asked(id, "cancel", &[DRY_RUN], session).await?;
     if dry_run && session.output(Output::Table) == Output::Json {
         session.print_json(&plan);
         return Ok(());

@@ -1,5 +1,6 @@
 //! One invocation: its settings, its client, its screen, and how results get out.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -192,6 +193,7 @@ impl Session {
 
     /// Prints that something was done at once.
     pub(crate) fn print_done(&self, noun: &Noun, object: &Value, done: &str) {
+        let done = self.done(done);
         match self.output(Output::Table) {
             Output::Json => self.print_json(object),
             Output::Name => self.print_name(noun, &noun.name_of(object)),
@@ -199,8 +201,19 @@ impl Session {
         }
     }
 
+    /// What was done, or would have been.
+    fn done<'d>(&self, done: &'d str) -> Cow<'d, str> {
+        match self.settings.dry_run {
+            true => format!("{done} (dry run)").into(),
+            false => done.into(),
+        }
+    }
+
     /// Waits for what was started (or prints its ids, with `--detach`) and prints what was done.
     pub(crate) async fn finish(&self, noun: &Noun, done: &str, started: Vec<Started>) -> Result<(), Failure> {
+        if self.settings.dry_run {
+            return self.print_rehearsed(noun, done, started);
+        }
         if self.settings.detach {
             return self.detach(started);
         }
@@ -233,6 +246,22 @@ impl Session {
             }
         }
         self.print_ended(noun, done, targets)
+    }
+
+    /// The answers of managers that have started nothing: what would be there, or the operation that would work on it.
+    fn print_rehearsed(&self, noun: &Noun, done: &str, started: Vec<Started>) -> Result<(), Failure> {
+        let (total, mut failures) = (started.len(), Vec::new());
+        for Started { name, operation } in started {
+            match (operation, self.output(Output::Table)) {
+                (Ok(answer), Output::Json) => self.print_json(&answer),
+                (Ok(_), Output::Name) => self.print_name(noun, &name),
+                (Ok(_), _) => {
+                    self.screen.result(&format!("{} {}\n", noun.reference(&name), self.done(done)));
+                }
+                (Err(failure), _) => failures.push(failure),
+            }
+        }
+        verdict(total, failures, |failure| self.report(failure))
     }
 
     fn detach(&self, started: Vec<Started>) -> Result<(), Failure> {
@@ -280,7 +309,7 @@ impl Session {
 
     /// A y/N question, with what is about to happen. `--yes` answers it; a script that did not is told so.
     pub(crate) async fn confirm(&self, what: &str) -> Result<(), Failure> {
-        if self.settings.yes {
+        if self.settings.yes || self.settings.dry_run {
             return Ok(());
         }
         if !self.may_ask() {
@@ -295,6 +324,9 @@ impl Session {
 
     /// The question before something that cannot be taken back: the name has to be typed, or given with `--confirm`.
     pub(crate) async fn confirm_by_name(&self, what: &str, name: &str) -> Result<(), Failure> {
+        if self.settings.dry_run {
+            return Ok(());
+        }
         match self.settings.confirm.as_deref() {
             Some(given) if given == name => return Ok(()),
             Some(given) => {

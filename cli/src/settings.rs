@@ -1,10 +1,12 @@
-//! From "as written" to "as meant": flags, environment variables and the user's configuration file, in that order.
+//! From "as written" to "as meant": flags, environment variables, the project's file and the user's, in that order.
 //!
 //! [`Settings::resolve`] is pure; the process's variables and files come in as arguments, so that precedence can be tested as
 //! a table.
 //!
 //! A context is one unit: if the server's address comes from a flag or a variable, the context's token, CA and environment are
 //! left out. Otherwise one changed variable would send a token to a server that it was not made for.
+
+mod origins;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,9 +19,11 @@ use reqwest::Url;
 use serde::Deserialize;
 use uuid::Uuid;
 
+pub(crate) use self::origins::Origins;
 use crate::document::Form;
 use crate::failure::Failure;
 use crate::flags::{Consistency, GlobalFlags, Output, ProgressStyle};
+use crate::project::{PROJECT_FILE, Project};
 
 /// How long a command waits for an operation if nobody says otherwise: buying a machine takes minutes, ten is rare.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10 * 60);
@@ -38,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) form: Form,
     pub(crate) quiet: bool,
     pub(crate) detach: bool,
+    /// Nothing is to be changed: managers only say what they would do.
+    pub(crate) dry_run: bool,
     /// `None`: for ever.
     pub(crate) timeout: Option<Duration>,
     pub(crate) progress: ProgressStyle,
@@ -53,19 +59,12 @@ pub(crate) struct Settings {
     pub(crate) context: Option<String>,
     /// The user's configuration file, whether or not it is there.
     pub(crate) config: Option<PathBuf>,
-    /// Where the values of the server come from, in words.
+    /// Where the values come from, in words.
     pub(crate) origins: Origins,
+    /// What the working tree says of itself.
+    pub(crate) project: Project,
     /// Opens backups; a flag of the commands that need it comes first.
     pub(crate) recovery_key_file: Option<PathBuf>,
-}
-
-/// Where each value comes from: a flag, a variable, a context, or nowhere.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Origins {
-    pub(crate) url: String,
-    pub(crate) token: String,
-    pub(crate) ca_file: String,
-    pub(crate) env: String,
 }
 
 /// Where the token is.
@@ -100,6 +99,8 @@ impl fmt::Debug for Secret {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConfigFile {
     current: Option<String>,
+    /// What was chosen before, as `CONTEXT/ENVIRONMENT`.
+    previous: Option<String>,
     #[serde(default)]
     contexts: BTreeMap<String, Context>,
     /// Where the file lies; relative paths in it start there.
@@ -145,7 +146,7 @@ impl ConfigFile {
                     path.display(),
                     error.to_string().trim_end()
                 ),
-                "allowed are: current, and for each [contexts.NAME]: url, env, ca_file, token_file",
+                "allowed are: current, previous, and for each [contexts.NAME]: url, env, ca_file, token_file",
             )
         })?;
         file.path = Some(path.to_owned());
@@ -155,6 +156,18 @@ impl ConfigFile {
     /// The name of the context that is chosen.
     pub(crate) fn current(&self) -> Option<&str> {
         self.current.as_deref()
+    }
+
+    /// What was chosen before.
+    pub(crate) fn previous(&self) -> Option<&str> {
+        self.previous.as_deref()
+    }
+
+    /// What is chosen now, in the form of [`ConfigFile::previous`].
+    pub(crate) fn chosen(&self) -> Option<String> {
+        let name = self.current()?;
+        let env = self.contexts.get(name).and_then(|context| context.env.as_deref());
+        Some(format!("{name}/{}", env.unwrap_or_default()))
     }
 
     pub(crate) fn knows(&self, name: &str) -> bool {
@@ -232,13 +245,15 @@ impl Variables {
 }
 
 impl Settings {
-    /// Puts the three sources together.
+    /// Puts the sources together.
     pub(crate) fn resolve(
         flags: &GlobalFlags,
         variables: &Variables,
+        project: &Project,
         file: &ConfigFile,
     ) -> Result<Settings, Failure> {
-        let server = Server::resolve(flags, variables, file)?;
+        let mut server = Server::resolve(flags, variables, project, file)?;
+        server.origins.of_the_rest(flags, variables);
         let output = choice(flags.output, variables, "SKEP_OUTPUT")?;
         Ok(Settings {
             managers: server.managers,
@@ -248,10 +263,12 @@ impl Settings {
             context: server.context,
             config: file.path.clone(),
             origins: server.origins,
+            project: project.clone(),
             output,
             form: Form::of(output, flags.output, flags.format.as_deref(), flags.jq.as_deref())?,
             quiet: flags.quiet,
             detach: flags.detach || (!flags.wait && switched_off(variables, "SKEP_WAIT")),
+            dry_run: flags.dry_run,
             timeout: timeout(flags, variables)?,
             progress: choice(flags.progress, variables, "SKEP_PROGRESS")?
                 .unwrap_or_else(|| progress(variables)),
@@ -292,13 +309,18 @@ struct Server {
 }
 
 impl Server {
-    fn resolve(flags: &GlobalFlags, variables: &Variables, file: &ConfigFile) -> Result<Server, Failure> {
+    fn resolve(
+        flags: &GlobalFlags,
+        variables: &Variables,
+        project: &Project,
+        file: &ConfigFile,
+    ) -> Result<Server, Failure> {
         let url = flags.url.as_deref().or(variables.get("SKEP_URL"));
         // A context named on this very command line is meant, whatever else is set.
-        let name = match (&flags.context, url) {
-            (Some(name), _) => Some(name.as_str()),
-            (None, Some(_)) => None,
-            (None, None) => variables.get("SKEP_CONTEXT").or(file.current.as_deref()),
+        let (name, named_by) = match (&flags.context, url) {
+            (Some(name), _) => (Some(name.as_str()), "flag --context".to_owned()),
+            (None, Some(_)) => (None, "left out: the server is named".to_owned()),
+            (None, None) => chosen(variables, project, file),
         };
         let context = name.map(|name| file.context(name)).transpose()?;
         let in_folder = |path: &PathBuf| file.folder().join(path);
@@ -308,40 +330,9 @@ impl Server {
             (None, Some(_), Some(context)) => Some(context.url.as_str()),
             _ => url.or(context.map(|context| context.url.as_str())),
         };
-        let origin = |flag: Option<&str>, named: &[&str], has: bool| {
-            let variable = named.iter().find(|name| variables.get(name).is_some());
-            match (flag, variable, name.filter(|_| has)) {
-                (Some(flag), ..) => format!("flag {flag}"),
-                (None, Some(variable), _) => format!("variable {variable}"),
-                (None, None, Some(name)) => format!("context {name}"),
-                (None, None, None) => "not set".to_owned(),
-            }
-        };
-        let from_context = |has: fn(&Context) -> bool| context.is_some_and(has);
-        let origins = Origins {
-            url: match (&flags.url, &flags.context) {
-                (None, Some(name)) => format!("context {name}"),
-                (given, _) => origin(given.as_ref().map(|_| "--url"), &["SKEP_URL"], context.is_some()),
-            },
-            token: origin(
-                flags.token_file.as_ref().map(|_| "--token-file"),
-                &["SKEP_TOKEN_FILE", "SKEP_TOKEN"],
-                from_context(|context| context.token_file.is_some()),
-            ),
-            ca_file: origin(
-                flags.ca_file.as_ref().map(|_| "--ca-file"),
-                &["SKEP_CA_FILE"],
-                from_context(|context| context.ca_file.is_some()),
-            ),
-            env: origin(
-                flags.env.as_ref().map(|_| "--env"),
-                &["SKEP_ENV"],
-                from_context(|context| context.env.is_some()),
-            ),
-        };
         Ok(Server {
+            origins: Origins::of_server(flags, variables, project, name.zip(context), named_by),
             context: name.map(str::to_owned),
-            origins,
             managers: url.map(managers).transpose()?.unwrap_or_default(),
             token: (flags.token_file.clone().map(TokenSource::File))
                 .or_else(|| variables.get("SKEP_TOKEN_FILE").map(|path| TokenSource::File(path.into())))
@@ -354,8 +345,27 @@ impl Server {
                 .or_else(|| context?.ca_file.as_ref().map(in_folder)),
             env: (flags.env.clone())
                 .or_else(|| variables.get("SKEP_ENV").map(str::to_owned))
+                .or_else(|| project.env.clone())
                 .or_else(|| context?.env.clone()),
         })
+    }
+}
+
+/// The context that is chosen beforehand, and by what.
+fn chosen<'a>(
+    variables: &'a Variables,
+    project: &'a Project,
+    file: &'a ConfigFile,
+) -> (Option<&'a str>, String) {
+    if let Some(name) = variables.get("SKEP_CONTEXT") {
+        return (Some(name), "variable SKEP_CONTEXT".to_owned());
+    }
+    if let Some(name) = project.context.as_deref() {
+        return (Some(name), PROJECT_FILE.to_owned());
+    }
+    match file.current() {
+        Some(name) => (Some(name), "skep use".to_owned()),
+        None => (None, "not set".to_owned()),
     }
 }
 
@@ -460,8 +470,16 @@ mod tests {
     "#;
 
     fn resolve(flags: GlobalFlags, variables: &[(&str, &str)]) -> Result<Settings, Failure> {
+        resolve_in(&Project::default(), flags, variables)
+    }
+
+    fn resolve_in(
+        project: &Project,
+        flags: GlobalFlags,
+        variables: &[(&str, &str)],
+    ) -> Result<Settings, Failure> {
         let file = ConfigFile::parse(FILE, Path::new("/home/ann/.config/skep/config.toml"))?;
-        Settings::resolve(&flags, &Variables::of(variables.iter().copied()), &file)
+        Settings::resolve(&flags, &Variables::of(variables.iter().copied()), project, &file)
     }
 
     fn hosts(settings: &Settings) -> Vec<&str> {
@@ -496,6 +514,29 @@ mod tests {
         assert_eq!(from_flags.output, Some(Output::Wide));
         assert_eq!(from_flags.timeout, Some(Duration::from_secs(90 * 60)));
         assert!(!from_flags.detach);
+    }
+
+    #[test]
+    fn the_projects_file_stands_between_the_variables_and_the_users_file() {
+        let project = Project { context: Some("lab".into()), env: Some("mine".into()), ..Project::default() };
+        let settings = resolve_in(&project, GlobalFlags::default(), &[]).expect("valid");
+        assert_eq!(
+            (hosts(&settings).as_slice(), settings.env.as_deref()),
+            (["lab1", "lab2"].as_slice(), Some("mine"))
+        );
+        assert_eq!(
+            (settings.origins.context.as_str(), settings.origins.env.as_str()),
+            (".skep.toml", ".skep.toml")
+        );
+        let variables = [("SKEP_CONTEXT", "prod"), ("SKEP_ENV", "test")];
+        let settings = resolve_in(&project, GlobalFlags::default(), &variables).expect("valid");
+        assert_eq!(
+            (hosts(&settings).as_slice(), settings.env.as_deref()),
+            (["prod"].as_slice(), Some("test"))
+        );
+        assert_eq!(settings.origins.url, "context prod");
+        let nowhere = Project { context: Some("nowhere".into()), ..Project::default() };
+        assert!(resolve_in(&nowhere, GlobalFlags::default(), &[]).is_err());
     }
 
     #[test]

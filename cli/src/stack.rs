@@ -1,6 +1,6 @@
 //! `skep stack` and `skep up`: recipes and what they became.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::client::Payload;
 use crate::failure::Failure;
 use crate::noun::{CHOSEN, Noun, Verbs};
+use crate::project::{PROJECT_FILE, Project};
 use crate::session::{Session, Started};
 use crate::table::{Column, Show};
 use crate::value::{list_at, text_at};
@@ -75,18 +76,56 @@ pub enum Verb {
 /// Deploying a recipe.
 #[derive(Debug, Args)]
 pub struct Up {
-    /// The compose file; - reads standard input
+    /// The compose file; - reads standard input. Without it: that of .skep.toml, or compose.yml of this folder
     #[arg(short, long, value_name = "FILE")]
-    file: PathBuf,
-    /// The stack's name
+    file: Option<PathBuf>,
+    /// The stack's name [default: that of .skep.toml]
     #[arg(long, value_name = "NAME")]
-    stack: String,
+    stack: Option<String>,
     /// A variable of the recipe; repeatable, wins over --env-file
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = options::pair)]
     variables: Vec<(String, String)>,
     /// A file of KEY=VALUE lines with variables of the recipe
     #[arg(long, value_name = "FILE")]
     env_file: Option<PathBuf>,
+}
+
+impl Up {
+    /// Which stack, from which file.
+    fn meant(&self, project: &Project) -> Result<(String, PathBuf), Failure> {
+        let name = self.stack.clone().or_else(|| project.stack.clone());
+        let name = name.ok_or_else(|| {
+            Failure::usage(
+                "the stack has no name",
+                format!("add --stack NAME, or write stack = \"NAME\" into {PROJECT_FILE}"),
+            )
+        })?;
+        let file = match (&self.file, project.files.as_slice()) {
+            (Some(file), _) => file.clone(),
+            (None, [file]) => file.clone(),
+            (None, []) => usual_file(&project.here)?,
+            (None, files) => {
+                return Err(Failure::usage(
+                    format!("{PROJECT_FILE} names {} files, and a stack is deployed from one", files.len()),
+                    "put them together, or choose one: --file FILE",
+                ));
+            }
+        };
+        Ok((name, file))
+    }
+}
+
+/// The compose file of a folder, by the names that Docker Compose looks for, in its order.
+/// See <https://docs.docker.com/compose/intro/compose-application-model/#the-compose-file>.
+fn usual_file(folder: &Path) -> Result<PathBuf, Failure> {
+    const NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
+    let found = NAMES.iter().map(|name| folder.join(name)).find(|file| file.is_file());
+    found.ok_or_else(|| {
+        Failure::usage(
+            format!("{} has no compose file: {}", folder.display(), NAMES.join(", ")),
+            format!("name it: --file FILE; or write files = [\"FILE\"] into {PROJECT_FILE}"),
+        )
+    })
 }
 
 pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), Failure> {
@@ -100,14 +139,15 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
 
 /// `skep up`.
 pub(crate) async fn up(wish: Up, session: &Session) -> Result<(), Failure> {
-    let name = STACK.named(&wish.stack)?;
+    let (name, file) = wish.meant(&session.settings.project)?;
+    let name = STACK.named(&name)?;
     let path = STACK.at(&[name], session)?;
     let mut variables = match &wish.env_file {
         Some(file) => variables_of(&input::text(file).await?, &input::name_of(file))?,
         None => Map::new(),
     };
     variables.extend(wish.variables.iter().map(|(key, value)| (key.clone(), Value::String(value.clone()))));
-    let body = json!({"recipe": input::text(&wish.file).await?, "variables": variables});
+    let body = json!({"recipe": input::text(&file).await?, "variables": variables});
     let operation = session.client()?.write(Method::PUT, &path, &[], Payload::Json(&body)).await;
     session.finish(&STACK, "deployed", vec![Started { name: name.to_owned(), operation }]).await
 }

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::client::Payload;
+use crate::client::{DRY_RUN, Payload};
 use crate::failure::Failure;
 use crate::flags::Output;
 use crate::noun::{Noun, Verbs};
@@ -128,7 +128,7 @@ async fn import_all(files: &[PathBuf], replace: bool, session: &Session) -> Resu
 /// Replacing one of the same name is no reason to find a file wrong.
 async fn validate(files: &[PathBuf], session: &Session) -> Result<(), Failure> {
     for file in files {
-        import(file, true, &[("dry_run", "true")], session).await?;
+        import(file, true, &[DRY_RUN], session).await?;
     }
     Ok(())
 }

@@ -19,9 +19,6 @@ pub struct EngineWish {
     /// The version, as docker version shows it for the server; without it, the newest that a host of the environment has
     #[arg(long, value_name = "VERSION")]
     to: Option<String>,
-    /// Only show what would be done, in which order
-    #[arg(long)]
-    dry_run: bool,
 }
 
 const PLAN: &[Column] = &[
@@ -41,12 +38,11 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let client = session.client()?;
     let body = json!({"version": wish.to});
-    let query: &[(&str, &str)] = if wish.dry_run { &[("dry_run", "true")] } else { &[] };
     let ask = async |name: &str| {
         let path = noun.at(&[noun.named(name)?, "actions", "upgrade"], session)?;
-        client.write(Method::POST, &path, query, Payload::Json(&body)).await
+        client.write(Method::POST, &path, &[], Payload::Json(&body)).await
     };
-    if !wish.dry_run {
+    if !session.settings.dry_run {
         let started = targets::start(names, ask).await?;
         return session.finish(noun, "upgraded", started).await;
     }

@@ -28,19 +28,12 @@ mod solitude;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use skep_cli::GlobalFlags;
 
 /// Skep manages Docker Swarm environments from a highly available cluster.
 #[derive(Parser)]
-#[command(
-    name = "skep",
-    version,
-    disable_help_subcommand = true,
-    after_help = "Try:  skep dev --managers 3 --hosts 3   a highly available cluster on this machine\n      \
-                  skep up -f compose.yml          deploy the compose file here\n      \
-                  skep help exit-codes            what the exit codes mean"
-)]
+#[command(name = "skep", version, disable_help_subcommand = true)]
 struct Cli {
     #[command(flatten)]
     flags: GlobalFlags,
@@ -66,7 +59,14 @@ enum Command {
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = skep_cli::grouped(Cli::command()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let can_be_rehearsed = matches!(&cli.command, Command::Client(command) if command.can_be_rehearsed());
+    if cli.flags.dry_run && !can_be_rehearsed {
+        return said(Err(
+            "this command has no dry run\n  fix         leave --dry-run out; nothing was done".into()
+        ));
+    }
     let runtime = match runtime(&cli.command) {
         Ok(runtime) => runtime,
         Err(error) => return failed(&anyhow::Error::from(error).context("starting the runtime")),
@@ -84,7 +84,8 @@ fn main() -> ExitCode {
                 return agent.run().await;
             }
             Command::Client(command) => {
-                if let Some(told) = skep_cli::told_by_itself(&mut Cli::command(), &command) {
+                if let Some(told) = skep_cli::told_by_itself(&mut skep_cli::grouped(Cli::command()), &command)
+                {
                     return said(told);
                 }
                 return match (command.recover(), command.restore()) {

@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::manifest::{self, Object};
-use crate::client::Payload;
+use crate::client::{DRY_RUN, Payload};
 use crate::env::ENV;
 use crate::failure::Failure;
 use crate::input;
@@ -167,7 +167,7 @@ async fn rehearsed(object: &Object, session: &Session) -> Result<Value, Failure>
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let client = session.client()?;
     client.begin_part(&format!("rehearse {}", object.name));
-    client.write(Method::POST, &path, &[("dry_run", "true")], Payload::Json(&body)).await
+    client.write(Method::POST, &path, &[DRY_RUN], Payload::Json(&body)).await
 }
 
 fn decide(object: &Object, found: &Found) -> Decision {

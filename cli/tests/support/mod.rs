@@ -5,6 +5,7 @@
 use std::convert::Infallible;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -204,11 +205,27 @@ pub(crate) async fn skep_until(
     line: &str,
     interrupt: impl Future<Output = ()>,
 ) -> Outcome {
+    // One without a project.
+    let folder = tempfile::tempdir().unwrap();
+    run_in(folder.path(), variables, line, interrupt).await
+}
+
+/// As `skep_with`, in a folder.
+pub(crate) async fn skep_in(folder: &Path, variables: &[(&str, &str)], line: &str) -> Outcome {
+    run_in(folder, variables, line, std::future::pending()).await
+}
+
+async fn run_in(
+    folder: &Path,
+    variables: &[(&str, &str)],
+    line: &str,
+    interrupt: impl Future<Output = ()>,
+) -> Outcome {
     let parsed = ClientLine::try_parse_from(std::iter::once("skep").chain(line.split_whitespace())).unwrap();
     let (out, err) = (Buffer::default(), Buffer::default());
     let screen = Screen::of(out.clone(), err.clone());
     let variables = Variables::of(variables.iter().copied());
-    let running = run_until(parsed.command, parsed.flags, variables, screen, interrupt);
+    let running = run_until(parsed.command, parsed.flags, variables, folder, screen, interrupt);
     let code = tokio::time::timeout(COMMAND_TIMEOUT, running)
         .await
         .unwrap_or_else(|_| panic!("'{line}' did not end; so far:\n{}{}", out.text(), err.text()));
