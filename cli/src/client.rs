@@ -126,6 +126,18 @@ impl Client {
         Client::over(trust::http1_client(settings)?, settings, screen)
     }
 
+    /// One manager alone, which is asked once: what it says is about itself, and it may well be dead.
+    pub(crate) fn of_one(manager: &str, settings: &Settings, screen: Screen) -> Result<Client, Failure> {
+        let manager = Url::parse(manager)
+            .map_err(|error| Failure::usage(format!("'{manager}' is not an address: {error}"), ""))?;
+        let settings = Settings { managers: vec![manager], ..settings.clone() };
+        let mut client = Client::new(&settings, screen)?;
+        if let Some(shared) = Arc::get_mut(&mut client.shared) {
+            shared.retry_for = Duration::ZERO;
+        }
+        Ok(client)
+    }
+
     fn over(http: reqwest::Client, settings: &Settings, screen: Screen) -> Result<Client, Failure> {
         if settings.managers.is_empty() {
             return Err(Failure::usage(

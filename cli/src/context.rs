@@ -370,7 +370,23 @@ pub(crate) fn run(command: Verbs<Verb>, session: &Session) -> Result<(), Failure
     }
 }
 
+/// Every value and where it comes from; of the token only where it is.
+pub(crate) fn shown_settings(session: &Session) -> Value {
+    let shown = values(session)
+        .into_iter()
+        .map(|(what, is, from)| (what.to_owned(), json!({"value": is, "origin": from})));
+    Value::Object(shown.collect())
+}
+
 fn show(session: &Session) {
+    if session.output(Output::Table) == Output::Json {
+        return session.print_json(&shown_settings(session));
+    }
+    let lines = values(session).into_iter().map(|(what, is, from)| format!("{what:<12}{is}  ({from})\n"));
+    session.screen.result(&lines.collect::<String>());
+}
+
+fn values(session: &Session) -> Vec<(&'static str, String, &str)> {
     let settings = &session.settings;
     let token = match &settings.token {
         Some(TokenSource::File(file)) => file.display().to_string(),
@@ -379,7 +395,7 @@ fn show(session: &Session) {
     };
     let ca_file = settings.ca_file.as_ref().map(|file| file.display().to_string());
     let timeout = settings.timeout.map_or("none".into(), |limit| format!("{} s", limit.as_secs()));
-    let values = [
+    vec![
         ("context", or_none(settings.context.as_deref()), &settings.origins.context),
         ("server", shown_urls(settings), &settings.origins.url),
         ("token", token, &settings.origins.token),
@@ -390,14 +406,7 @@ fn show(session: &Session) {
         ("timeout", timeout, &settings.origins.timeout),
         ("wait", if settings.detach { "no" } else { "yes" }.into(), &settings.origins.detach),
         ("consistency", shown(settings.consistency), &settings.origins.consistency),
-    ];
-    if session.output(Output::Table) == Output::Json {
-        let shown =
-            values.iter().map(|(what, is, from)| ((*what).to_owned(), json!({"value": is, "origin": from})));
-        return session.print_json(&Value::Object(shown.collect()));
-    }
-    let lines = values.iter().map(|(what, is, from)| format!("{what:<12}{is}  ({from})\n"));
-    session.screen.result(&lines.collect::<String>());
+    ]
 }
 
 fn rename(name: &str, to: &str, session: &Session) -> Result<(), Failure> {

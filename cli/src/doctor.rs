@@ -1,6 +1,11 @@
-//! `skep doctor`: the hosts of an environment and the network between them, checked now.
+//! `skep doctor`: an environment, the managers, or this machine, checked now.
 //!
-//! Two parts on the screen: who reaches whom, at a glance; then what is wrong, with cause and fix, the worst first.
+//! Of an environment: its hosts and the network between them, in two parts on the screen: who reaches whom, at a glance; then
+//! what is wrong, with cause and fix, the worst first.
+
+mod checks;
+mod client;
+mod managers;
 
 use std::fmt::Write as _;
 
@@ -68,11 +73,30 @@ enum Verb {
         /// The environment's name or id
         name: String,
     },
+    /// Check the managers, each by itself
+    #[command(
+        long_about = "Check the managers, each by itself\n\nIs there a leader, how many may fail, have all the same state; and of each \
+                      manager: what it says of itself, how far it is behind, its version and its certificate. Warnings \
+                      alone are exit code 0, an error is 1.",
+        visible_alias = "cluster",
+        before_long_help = "Examples:\n  skep doctor server\n  skep doctor server -o json",
+        after_long_help = exit::help(EXITS)
+    )]
+    Server,
+    /// Check what this machine needs to talk to managers: settings, token, address, clock, version
+    #[command(
+        before_long_help = "Examples:\n  skep doctor client\n  skep doctor client --context lab",
+        after_long_help = exit::help(EXITS)
+    )]
+    Client,
 }
 
 pub(crate) async fn run(command: Doctor, session: &Session) -> Result<(), Failure> {
-    let Verb::Env { name } = command.verb;
-    check(ENV.named(&name)?, session).await
+    match command.verb {
+        Verb::Env { name } => check(ENV.named(&name)?, session).await,
+        Verb::Server => managers::check(session).await,
+        Verb::Client => client::check(session).await,
+    }
 }
 
 async fn check(name: &str, session: &Session) -> Result<(), Failure> {
@@ -93,7 +117,7 @@ async fn check(name: &str, session: &Session) -> Result<(), Failure> {
     }
     match errors(&diagnosis) {
         0 => Ok(()),
-        errors => Err(Failure::Unwell { environment: name.to_owned(), errors }),
+        errors => Err(Failure::Unwell { again: format!("skep doctor env {name}"), errors }),
     }
 }
 

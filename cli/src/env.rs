@@ -36,7 +36,7 @@ pub(crate) const ENV: Noun = Noun {
         Column::new("AGE", Show::Age("/metadata/created_at")),
         Column::new("MESSAGE", Show::Free("/status/message")),
     ],
-    when_none: "No environments yet. Create one: skep env create NAME -t TEMPLATE (see: skep template ls)",
+    when_none: "No environments yet. Create one: skep env create NAME (from another template: -t, see skep template ls)",
 };
 
 /// What can be done with environments.
@@ -242,7 +242,7 @@ pub struct Create {
     /// Its name
     name: String,
     /// The template to start from
-    #[arg(short, long, value_name = "TEMPLATE")]
+    #[arg(short, long, value_name = "TEMPLATE", default_value = "default")]
     template: String,
     /// How many hosts to create at once
     #[arg(long, value_name = "N", requires = "driver")]

@@ -66,8 +66,12 @@ pub(crate) enum Failure {
     #[error("all {total} failed")]
     EachFailed { total: usize, exit: Exit },
     /// A check has found errors; each was told already.
-    #[error("{errors} {} found in env/{environment}", if *.errors == 1 { "error was" } else { "errors were" })]
-    Unwell { environment: String, errors: usize },
+    #[error("{errors} {} found", if *.errors == 1 { "error was" } else { "errors were" })]
+    Unwell {
+        /// The command that checks it again.
+        again: String,
+        errors: usize,
+    },
     /// A command on a host has ended, with this code; it has said itself what is to be said.
     #[error("the command ended with {0}")]
     Ended(u8),
@@ -242,10 +246,8 @@ impl Failure {
             Failure::Partly { .. } | Failure::EachFailed { .. } => {}
             // The command has said itself what there is to say.
             Failure::Ended(_) => {}
-            Failure::Unwell { environment, .. } => {
-                report.fix = Some(format!(
-                    "do what stands with each of them, then check again: skep doctor env {environment}"
-                ));
+            Failure::Unwell { again, .. } => {
+                report.fix = Some(format!("do what stands with each of them, then check again: {again}"));
             }
             Failure::Declined => report.state = Some("nothing was changed".into()),
         }

@@ -23,7 +23,17 @@ const GROUPS: &[Group] = &[
     Group { title: "People and access", commands: &["user", "group", "role", "token", "audit"] },
     Group {
         title: "Running Skep",
-        commands: &["init", "server", "agent", "cluster", "snapshot", "operation", "event", "lb-config"],
+        commands: &[
+            "init",
+            "server",
+            "agent",
+            "cluster",
+            "snapshot",
+            "operation",
+            "event",
+            "lb-config",
+            "debug",
+        ],
     },
     Group { title: "Things of any type", commands: &["inspect", "wait", "rm", "apply", "delete", "api"] },
     Group { title: "This client", commands: &["context", "explain", "completion", "man", "help"] },

@@ -6,12 +6,17 @@ use clap_complete::Shell;
 
 use crate::Command;
 use crate::help::help;
+use crate::live;
 
 /// What a command tells about the program with these commands; `None` if it is none of these commands. `Err` says what is wrong.
 pub fn told_by_itself(root: &mut clap::Command, command: &Command) -> Option<Result<String, String>> {
     match command {
         Command::Help { words } => Some(help(root, words).map(|text| format!("{}\n", text.trim_end()))),
-        Command::Completion { shell } => Some(Ok(completion(root, *shell))),
+        Command::Completion { shell, live: true } => {
+            let script = live::script(&shell.to_string());
+            Some(script.ok_or_else(|| format!("there is no live completion for {shell}")))
+        }
+        Command::Completion { shell, live: false } => Some(Ok(completion(root, *shell))),
         Command::Man { dir } => Some(manual(root.clone(), dir)),
         _ => None,
     }
@@ -43,6 +48,10 @@ mod tests {
         for shell in Shell::value_variants() {
             let script = completion(&mut ClientLine::command(), *shell);
             assert!(script.contains("cordon"), "{shell}");
+            assert!(
+                live::script(&shell.to_string()).is_some_and(|script| script.contains("COMPLETE")),
+                "{shell}"
+            );
         }
         let dir = tempfile::tempdir().unwrap();
         manual(ClientLine::command(), dir.path()).unwrap();

@@ -13,6 +13,7 @@ mod audit;
 mod client;
 mod cluster;
 mod context;
+mod debug;
 mod device;
 mod doctor;
 mod document;
@@ -30,6 +31,7 @@ mod image;
 mod input;
 mod itself;
 mod lb_config;
+mod live;
 mod manager;
 mod member;
 mod noun;
@@ -77,6 +79,7 @@ pub use exit::{EXIT_CODES, Exit, Meaning, exit_codes_page};
 pub use flags::{Consistency, GlobalFlags, Output, ProgressStyle};
 pub use help::grouped;
 pub use itself::told_by_itself;
+pub use live::complete;
 pub use reference::reference_page;
 pub use screen::Screen;
 pub use settings::Variables;
@@ -147,6 +150,8 @@ pub enum Command {
     Audit(Verbs<audit::Verb>),
     /// Checks: what is wrong, why, and what helps
     Doctor(doctor::Doctor),
+    /// What somebody needs who is to find out what is wrong
+    Debug(debug::Debug),
     /// Users: people with an account
     #[command(visible_alias = "users", after_long_help = exit::help(exit::READS))]
     User(Verbs<user::Verb>),
@@ -241,12 +246,18 @@ pub enum Command {
     Explain(explain::Explain),
     /// Print a script that completes commands in a shell
     #[command(
-        before_long_help = "Examples:\n  skep completion bash > /etc/bash_completion.d/skep\n  skep completion zsh > ~/.zfunc/_skep",
+        long_about = "Print a script that completes commands in a shell\n\nWith --live the shell asks this program, which asks the \
+                      managers, for a quarter of a second at most. Its form may change with each version, so put this into \
+                      ~/.bashrc: source <(skep completion bash --live). Without --live the script is for a file.",
+        before_long_help = "Examples:\n  skep completion bash > /etc/bash_completion.d/skep\n  skep completion zsh > ~/.zfunc/_skep\n  skep completion bash --live",
         after_long_help = exit::help(&[Exit::Done, Exit::Usage])
     )]
     Completion {
         /// The shell
         shell: clap_complete::Shell,
+        /// Also names of hosts, stacks and the like, which the managers are asked for
+        #[arg(long)]
+        live: bool,
     },
     /// Write manual pages
     #[command(
@@ -380,7 +391,12 @@ pub async fn run_until(
         (result, _) => result,
     };
     match result {
-        Ok(()) => Exit::Done as u8,
+        Ok(()) => {
+            if flags.dry_run && !session.settings.quiet {
+                session.screen.note("Dry run: nothing was changed.");
+            }
+            Exit::Done as u8
+        }
         Err(failure) => {
             if !matches!(failure, Failure::Ended(_)) {
                 session.report(&failure);
@@ -423,6 +439,7 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Event(command) => event::run(command, session).await,
         Command::Audit(command) => audit::run(command, session).await,
         Command::Doctor(command) => doctor::run(command, session).await,
+        Command::Debug(command) => debug::run(command, session).await,
         Command::User(command) => user::run(command, session).await,
         Command::Group(command) => group::run(command, session).await,
         Command::Role(command) => role::run(command, session).await,

@@ -89,6 +89,7 @@ pub(crate) async fn join_command(wish: JoinCommand, session: &Session) -> Result
     let token = session.client()?.write(Method::POST, &path, &[], Payload::Json(&body)).await?;
     match session.output(Output::Table) {
         Output::Json => session.print_json(&token),
+        _ if session.settings.dry_run => session.print_done(&JOIN_TOKEN, &token, "created"),
         _ => {
             session.screen.result(&format!("{}\n", command(&token)));
             session.screen.note(&format!(

@@ -96,6 +96,10 @@ pub(crate) async fn register(wish: Register, session: &Session) -> Result<(), Fa
         session.print_json(&token);
         return Ok(());
     }
+    if session.settings.dry_run {
+        session.print_done(&REGISTRATION_TOKEN, &token, "created");
+        return Ok(());
+    }
     let line = shell_line(&token, &wish);
     let (text, note) = match wish.form {
         Form::Shell => (format!("{line}\n"), "it installs Docker there if there is none"),

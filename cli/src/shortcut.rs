@@ -8,7 +8,7 @@ use crate::session::{Session, verdict};
 use crate::{env, group, host, registry, role, snapshot, stack, template, user};
 
 /// Types that can be looked at one by one.
-const SHOWN: &[&str] =
+pub(crate) const SHOWN: &[&str] =
     &["env", "template", "host", "registry", "stack", "op", "snapshot", "user", "group", "role"];
 
 /// Other words for types, as on the command line.

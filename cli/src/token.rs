@@ -114,7 +114,7 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
         Verb::Rotate { id, of } => {
             let path = of.noun().at(&[TOKEN.named(&id)?, "actions", "rotate"], session)?;
             let key = session.client()?.write(Method::POST, &path, &[], Payload::Nothing).await?;
-            print(&key, session);
+            print(of.noun(), &key, session);
             Ok(())
         }
         Verb::Revoke { ids, of } => {
@@ -142,14 +142,15 @@ async fn create(wish: Create, session: &Session) -> Result<(), Failure> {
     };
     let key =
         session.client()?.write(Method::POST, &noun.at(&[], session)?, &[], Payload::Json(&body)).await?;
-    print(&key, session);
+    print(noun, &key, session);
     Ok(())
 }
 
 /// The key alone goes to standard output, so that it can go straight into a file.
-fn print(key: &Value, session: &Session) {
+fn print(noun: &Noun, key: &Value, session: &Session) {
     match session.output(Output::Table) {
         Output::Json => session.print_json(key),
+        _ if session.settings.dry_run => session.print_done(noun, key, "made"),
         _ => {
             session.screen.note("This key is shown only now; whoever has it may what it may.");
             session.screen.result(&format!("{}\n", text_at(key, "/token").unwrap_or_default()));

@@ -97,7 +97,7 @@ async fn an_error_is_told_with_cause_and_fix_and_is_exit_code_1() {
          \n\
          2 hosts, 2 ways: 1 error, 1 warning\n"
     );
-    assert!(outcome.err.starts_with("error: 1 error was found in env/prod\n"), "{}", outcome.err);
+    assert!(outcome.err.starts_with("error: 1 error was found\n"), "{}", outcome.err);
 }
 
 #[tokio::test]

@@ -59,6 +59,7 @@ enum Command {
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    skep_cli::complete(Cli::command);
     let matches = skep_cli::grouped(Cli::command()).get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let can_be_rehearsed = matches!(&cli.command, Command::Client(command) if command.can_be_rehearsed());

@@ -65,28 +65,43 @@ impl RawAnswer {
         kind == "application/json" || kind.ends_with("+json")
     }
 
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        header(&self.response, name)
+    }
+
     /// The whole of it, if it is JSON.
-    pub(crate) async fn json(mut self) -> Result<Value, Failure> {
+    pub(crate) async fn json(self) -> Result<Value, Failure> {
+        let request = self.request.clone();
+        let body = self.body().await?;
+        serde_json::from_slice(&body).map_err(|error| unreadable(&request, &error.to_string()))
+    }
+
+    /// The whole of it, as text.
+    pub(crate) async fn text(self) -> Result<String, Failure> {
+        Ok(String::from_utf8_lossy(&self.body().await?).into_owned())
+    }
+
+    async fn body(mut self) -> Result<Vec<u8>, Failure> {
         let mut body = Vec::new();
         while let Some(chunk) = self.chunk().await? {
             if body.len() + chunk.len() > super::ANSWER_BYTES_MAX {
-                return Err(self.unreadable("it is too long"));
+                return Err(unreadable(&self.request, "it is too long"));
             }
             body.extend_from_slice(&chunk);
         }
-        serde_json::from_slice(&body).map_err(|error| self.unreadable(&error.to_string()))
+        Ok(body)
     }
 
     /// More of it; none at its end.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         match timeout(SILENCE_MAX, self.response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(error)) => Err(self.unreadable(&format!("it broke off: {}", reason(&error)))),
-            Err(_) => Err(self.unreadable("it stopped half-way")),
+            Ok(Err(error)) => Err(unreadable(&self.request, &format!("it broke off: {}", reason(&error)))),
+            Err(_) => Err(unreadable(&self.request, "it stopped half-way")),
         }
     }
+}
 
-    fn unreadable(&self, detail: &str) -> Failure {
-        Failure::Unreadable { request: self.request.clone(), detail: detail.to_owned() }
-    }
+fn unreadable(request: &str, detail: &str) -> Failure {
+    Failure::Unreadable { request: request.to_owned(), detail: detail.to_owned() }
 }
