@@ -16,7 +16,7 @@ use skep_model::{CLUSTER, Refusal, environment, operation};
 
 use crate::audit::Trail;
 use crate::limits::Class;
-use crate::problem::{DoorCode, Problem, Reply};
+use crate::problem::{Code, Problem, Reply};
 use crate::{Api, auth, cookie, rest};
 
 /// Who may ask.
@@ -304,7 +304,7 @@ fn decide(view: &View, access: Access, place: &str, caller: &Caller) -> Reply<()
     }
     // It would tear keys apart; see `Reference`.
     if place.chars().any(char::is_control) {
-        return Err(Problem::new(DoorCode::MalformedRequest, "a name has no control characters"));
+        return Err(Problem::new(Code::MalformedRequest, "a name has no control characters"));
     }
     let (permission, scope) = match access {
         Access::Open | Access::SignedIn => return Ok(()),
@@ -358,7 +358,7 @@ pub(crate) fn hidden(what: &'static str, name: &str) -> Box<Problem> {
 }
 
 fn forbidden(detail: &str) -> Box<Problem> {
-    Problem::new(DoorCode::Forbidden, detail).hinting(
+    Problem::new(Code::Forbidden, detail).hinting(
         "see what you may do: skep whoami; whoever owns the environment, or an administrator, can give more",
     )
 }

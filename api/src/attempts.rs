@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::problem::{DoorCode, Problem, Reply};
+use crate::problem::{Code, Problem, Reply};
 
 /// Failures within [`WINDOW`] from one address at one door.
 const FAILURES_MAX: usize = 5;
@@ -62,7 +62,7 @@ impl Attempts {
             return Ok(());
         }
         let wait = u64::try_from(WINDOW.as_secs()).unwrap_or_default();
-        let problem = Problem::new(DoorCode::TooManyAttempts, format!("too many {door}"));
+        let problem = Problem::new(Code::TooManyAttempts, format!("too many {door}"));
         Err(problem.retry_after(wait).hinting("wait a minute"))
     }
 

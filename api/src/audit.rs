@@ -275,7 +275,7 @@ mod tests {
             request: String::new(),
             node: "m1".into(),
             outcome: Outcome::Denied,
-            code: "SKP-1102".into(),
+            code: crate::problem::Code::Forbidden.number().into(),
             count: 1,
             seal: None,
         }

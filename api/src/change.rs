@@ -31,7 +31,7 @@ use crate::audit::Trail;
 use crate::dress::At;
 use crate::extract::{Params, json};
 use crate::precondition::Precondition;
-use crate::problem::{DoorCode, Problem, Reply};
+use crate::problem::{Code, Problem, Reply};
 use crate::rest::List;
 use crate::rest::event::WAIT_MAX;
 use crate::rest::operation::{Operation, follow};
@@ -201,9 +201,14 @@ impl<T: DeserializeOwned> FromRequest<Api> for Question<T> {
 
 async fn read(request: HttpRequest, api: &Api) -> Reply<(Parts, Bytes)> {
     let (parts, body) = request.into_parts();
-    let reading = Bytes::from_request(HttpRequest::from_parts(parts.clone(), body), api);
-    let bytes = timeout(BODY_READ_MAX, reading).await.map_err(|_| too_slow())??;
+    let bytes = whole(HttpRequest::from_parts(parts.clone(), body), api, BODY_READ_MAX).await?;
     Ok((parts, bytes))
+}
+
+/// The whole body, if it arrives within that time.
+async fn whole<S: Send + Sync>(request: HttpRequest, state: &S, within: Duration) -> Reply<Bytes> {
+    let arrived = timeout(within, Bytes::from_request(request, state)).await;
+    Ok(arrived.map_err(|_| too_slow(within))??)
 }
 
 /// A change without a body.
@@ -290,9 +295,9 @@ impl Change {
     }
 }
 
-fn too_slow() -> Box<Problem> {
-    let detail = format!("the body did not arrive within {} s", BODY_READ_MAX.as_secs());
-    Problem::new(DoorCode::BodyTooSlow, detail)
+fn too_slow(within: Duration) -> Box<Problem> {
+    let detail = format!("the body did not arrive within {} s", within.as_secs());
+    Problem::new(Code::BodyTooSlow, detail)
 }
 
 /// `wait=SECONDS` among the preferences (RFC 7240, section 4.3). Others are left alone, as the RFC says; `respond-async`,
@@ -305,7 +310,7 @@ fn preferred_wait(headers: &HeaderMap) -> Reply<Option<Duration>> {
     };
     let wait = seconds.trim_matches('"').parse().map(Duration::from_secs).map_err(|_| {
         let detail = format!("Prefer: wait={seconds} is no number of seconds");
-        Problem::new(DoorCode::MalformedRequest, detail).hinting("write Prefer: wait=20")
+        Problem::new(Code::MalformedRequest, detail).hinting("write Prefer: wait=20")
     })?;
     Ok(Some(wait.min(WAIT_MAX)))
 }
@@ -318,7 +323,7 @@ fn key(parts: &Parts) -> Reply<Option<String>> {
         Ok(key) if (1..=KEY_BYTES_MAX).contains(&key.len()) => Ok(Some(key.to_owned())),
         _ => {
             let detail = format!("an Idempotency-Key has 1 to {KEY_BYTES_MAX} visible characters");
-            Err(Problem::new(DoorCode::MalformedRequest, detail))
+            Err(Problem::new(Code::MalformedRequest, detail))
         }
     }
 }
@@ -431,7 +436,7 @@ impl Api {
         let Remembered { body, answer } = committed.answer;
         if body != change.body {
             let detail = "this Idempotency-Key was used for a request with another body";
-            return Err(Problem::new(DoorCode::IdempotencyKeyReused, detail).hinting("use a new key"));
+            return Err(Problem::new(Code::IdempotencyKeyReused, detail).hinting("use a new key"));
         }
         Ok(Committed { answer, revision: committed.revision, replayed: committed.replayed })
     }
@@ -493,7 +498,18 @@ pub(crate) fn answered<A>(committed: &Committed<A>, answer: impl IntoResponse) -
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_is_not_waited_for() {
+        let silent = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+        let refused = whole(HttpRequest::new(silent), &(), Duration::from_millis(1)).await;
+        assert_eq!(refused.expect_err("nothing has come").code, "SKP-1009");
+        let whole = whole(HttpRequest::new(Body::from("{}")), &(), BODY_READ_MAX).await;
+        assert_eq!(whole.expect("is there"), "{}");
+    }
 
     #[test]
     fn no_two_lists_of_parts_are_one_request() {

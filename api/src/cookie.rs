@@ -18,7 +18,7 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
-use crate::problem::{DoorCode, Problem, Reply};
+use crate::problem::{Code, Problem, Reply};
 
 /// Browsers take a cookie of such a name only over TLS, from this very host, for all of its paths (RFC 6265bis, 4.1.3.2).
 const NAME: &str = "__Host-skep";
@@ -67,7 +67,7 @@ pub(crate) fn ensure_own_page(parts: &Parts, token: &str) -> Reply<()> {
     }
     let detail =
         "a request that comes with a session's cookie and changes something needs the header X-Skep-CSRF";
-    Err(Problem::new(DoorCode::Csrf, detail).hinting(
+    Err(Problem::new(Code::Csrf, detail).hinting(
         "GET /v1/sessions/current tells its value; programs send Authorization instead of the cookie",
     ))
 }

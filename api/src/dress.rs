@@ -10,7 +10,7 @@ use serde::Serialize;
 use skep_ledger::Revision;
 use uuid::Uuid;
 
-use crate::problem::{DoorCode, Problem};
+use crate::problem::{Code, Problem};
 use crate::rest::join;
 use crate::{Api, freshness, precondition};
 
@@ -74,7 +74,7 @@ pub(crate) fn shown_path(request: &Request) -> String {
 fn too_long(request: &Request) -> Option<Box<Problem>> {
     let bytes = request.uri().path_and_query().map_or(0, |asked| asked.as_str().len());
     let detail = || format!("the path with its query has {bytes} bytes, and may have {URI_BYTES_MAX}");
-    (bytes > URI_BYTES_MAX).then(|| Problem::new(DoorCode::UriTooLong, detail()))
+    (bytes > URI_BYTES_MAX).then(|| Problem::new(Code::UriTooLong, detail()))
 }
 
 /// Gives the request an id and the answer its headers.

@@ -15,7 +15,7 @@ use skep_ledger::View;
 use tokio::time::timeout;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::problem::{DoorCode, Problem, Reply};
+use crate::problem::{Code, Problem, Reply};
 use crate::{Api, freshness};
 
 /// A client that sends nothing of an archive for so long does not send the rest either.
@@ -110,7 +110,7 @@ impl Reading {
     /// How fresh, in the word of the query.
     pub(crate) fn consistency(word: &str) -> Reply<Consistency> {
         Consistency::deserialize(word.into_deserializer()).map_err(|error: serde::de::value::Error| {
-            Problem::new(DoorCode::MalformedRequest, format!("consistency: {error}"))
+            Problem::new(Code::MalformedRequest, format!("consistency: {error}"))
         })
     }
 }
@@ -145,29 +145,27 @@ impl Api {
 pub(crate) async fn next_chunk(chunks: &mut BodyDataStream) -> Reply<Option<Result<Bytes, axum::Error>>> {
     timeout(BODY_SILENT_MAX, chunks.next()).await.map_err(|_| {
         let seconds = BODY_SILENT_MAX.as_secs();
-        Problem::new(DoorCode::BodyTooSlow, format!("nothing of the body has come for {seconds} s"))
+        Problem::new(Code::BodyTooSlow, format!("nothing of the body has come for {seconds} s"))
     })
 }
 
 /// Reads a JSON body.
 pub(crate) fn json<T: DeserializeOwned>(headers: &HeaderMap, bytes: &Bytes) -> Reply<T> {
     if bytes.is_empty() {
-        return Err(Problem::new(DoorCode::MalformedRequest, "the request has no body; JSON is expected"));
+        return Err(Problem::new(Code::MalformedRequest, "the request has no body; JSON is expected"));
     }
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("nothing");
     let essence = kind.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/json") {
         let detail = format!("the body is said to be {essence}; JSON is expected");
-        return Err(Problem::new(DoorCode::UnsupportedMediaType, detail)
+        return Err(Problem::new(Code::UnsupportedMediaType, detail)
             .hinting("send the header Content-Type: application/json"));
     }
     serde_json::from_slice(bytes).map_err(|error: serde_json::Error| {
         let told = without_value(&error.to_string());
         let (code, words) = match error.classify() {
-            serde_json::error::Category::Data => {
-                (DoorCode::InvalidBody, "the body is not what is expected here")
-            }
-            _ => (DoorCode::MalformedRequest, "the body is not JSON"),
+            serde_json::error::Category::Data => (Code::InvalidBody, "the body is not what is expected here"),
+            _ => (Code::MalformedRequest, "the body is not JSON"),
         };
         Problem::new(code, format!("{words}: {told}")).at_line(error.line(), told)
     })

@@ -15,7 +15,7 @@ use skep_ledger::Revision;
 use tokio::time::timeout;
 
 use crate::Api;
-use crate::problem::{DoorCode, Problem, Reply};
+use crate::problem::{Code, Problem, Reply};
 
 /// A revision that the client has seen.
 const MIN_REVISION: HeaderName = HeaderName::from_static("skep-min-revision");
@@ -74,7 +74,7 @@ fn seen(headers: &HeaderMap) -> Reply<Option<Revision>> {
     let Some(value) = headers.get(MIN_REVISION) else { return Ok(None) };
     let revision = value.to_str().ok().and_then(|text| text.trim().parse().ok());
     let refused = || {
-        Problem::new(DoorCode::MalformedRequest, format!("{MIN_REVISION} is no revision: {value:?}"))
+        Problem::new(Code::MalformedRequest, format!("{MIN_REVISION} is no revision: {value:?}"))
             .hinting("send the number from the header Skep-Revision of an earlier answer")
     };
     revision.map(Some).ok_or_else(refused)
@@ -90,7 +90,7 @@ impl Api {
                 "this manager is at revision {at} and has not reached {revision} within {} s",
                 REVISION_WAIT_MAX.as_secs()
             );
-            Problem::new(DoorCode::RevisionNotReached, detail)
+            Problem::new(Code::RevisionNotReached, detail)
                 .hinting("ask another manager; if all say so, compare the epoch in /v1/meta and start over")
         })
     }

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A door decides nothing: it parses once into what a rule of `skep-model` takes, asks the ledger, and shows what
-//! came of it. Which status number belongs to which answer stands in [`problem`] and nowhere else; which routes there
+//! came of it. Which status number belongs to which refusal stands in the catalogue (`skep_codes::Code`); which routes there
 //! are stands in the slice `RESOURCES` of `rest`, which the router and the OpenAPI document both walk.
 
 mod access;

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use skep_model::access::{ActsAs, Caller};
 
 use crate::Api;
-use crate::problem::{DoorCode, Problem, Reply};
+use crate::problem::{Code, Problem, Reply};
 use buckets::{Buckets, Taken};
 pub use seats::{Seat, Seats};
 
@@ -183,7 +183,7 @@ impl Api {
                 caller.principal,
                 seats.limit()
             );
-            Problem::new(DoorCode::TooManyAtOnce, detail).hinting("close one of them")
+            Problem::new(Code::TooManyAtOnce, detail).hinting("close one of them")
         })
     }
 
@@ -200,7 +200,7 @@ impl Api {
         let detail = format!("{who} may ask for {quota} {name} within {window_seconds} s, and has");
         // Rounded up: whoever comes back then is let in.
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        Err(Problem::new(DoorCode::RateLimited, detail).retry_after(seconds.max(1)).hinting(
+        Err(Problem::new(Code::RateLimited, detail).retry_after(seconds.max(1)).hinting(
             "wait as long as Retry-After says; the limits are in [limits] of the manager's server.toml",
         ))
     }

@@ -29,7 +29,7 @@ use utoipa::IntoParams;
 
 use crate::Api;
 use crate::extract::{Consistency, Reading};
-use crate::problem::{DoorCode, Problem, Reply};
+use crate::problem::{Code, Problem, Reply};
 use crate::rest::List;
 
 /// Items of one answer, if nothing else is said.
@@ -166,7 +166,7 @@ impl FromRequestParts<Api> for Listing {
 }
 
 fn wrong(detail: String) -> Box<Problem> {
-    Problem::new(DoorCode::MalformedRequest, detail)
+    Problem::new(Code::MalformedRequest, detail)
 }
 
 impl Listing {
@@ -322,9 +322,7 @@ impl Listing {
         let Place { after, until } = serde_json::from_slice(place).map_err(ReadError::new)?;
         if until < self.api.ledger().now().as_second() {
             let detail = format!("the cursor is older than {} minutes", CURSOR_SECONDS / 60);
-            return Err(
-                Problem::new(DoorCode::CursorExpired, detail).hinting("begin again, without a cursor")
-            );
+            return Err(Problem::new(Code::CursorExpired, detail).hinting("begin again, without a cursor"));
         }
         Ok(after)
     }

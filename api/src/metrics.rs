@@ -18,7 +18,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use skep_ledger::Ledger;
 
-use crate::problem::{DoorCode, Problem};
+use crate::problem::{Code, Problem};
 use crate::watches::Watches;
 
 pub(crate) use requests::count;
@@ -68,9 +68,7 @@ impl Metrics {
         match encode(&mut text, &self.registry) {
             Ok(()) => ([(CONTENT_TYPE, FORMAT)], text).into_response(),
             // A collector that could not read its source; the detail is in the log.
-            Err(_) => {
-                Problem::new(DoorCode::StateUnreadable, "the metrics could not be read").into_response()
-            }
+            Err(_) => Problem::new(Code::StateUnreadable, "the metrics could not be read").into_response(),
         }
     }
 }
@@ -88,7 +86,7 @@ impl TooBusy {
     /// The routes, which are all the same. `limit` is what is told.
     pub fn router(limit: usize) -> Router {
         let detail = format!("this manager has {limit} connections to its API port, and takes no more");
-        TooBusy::saying(DoorCode::TooManyConnections, detail, "ask another manager")
+        TooBusy::saying(Code::TooManyConnections, detail, "ask another manager")
     }
 
     /// The same for an address that has too many connections.
@@ -96,13 +94,13 @@ impl TooBusy {
         let detail =
             format!("{limit} connections to this manager come from your address, and it takes no more");
         TooBusy::saying(
-            DoorCode::TooManyFromAddress,
+            Code::TooManyFromAddress,
             detail,
             "close some; a load balancer belongs into trusted_proxies of the manager's server.toml",
         )
     }
 
-    fn saying(code: DoorCode, detail: String, hint: &'static str) -> Router {
+    fn saying(code: Code, detail: String, hint: &'static str) -> Router {
         Router::new().fallback(move || {
             let problem = Problem::new(code, detail.clone()).hinting(hint);
             let mut response = crate::dress::without_a_manager(problem);

@@ -22,7 +22,7 @@ use skep_model::stack::Stack;
 use skep_model::template::Template;
 use skep_model::{CLUSTER, Refusal, Ruling, environment, host};
 
-use crate::problem::{DoorCode, Problem, Reply};
+use crate::problem::{Code, Problem, Reply};
 
 /// What a change may depend on.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ impl Precondition {
         };
         let place = (named("environment"), named(target.word));
         if place.0.chars().chain(place.1.chars()).any(char::is_control) {
-            return Err(Problem::new(DoorCode::MalformedRequest, "a name has no control characters"));
+            return Err(Problem::new(Code::MalformedRequest, "a name has no control characters"));
         }
         Ok(Some(Precondition { wanted, target, place }))
     }
@@ -167,7 +167,7 @@ fn matching(value: &HeaderValue) -> Reply<Wanted> {
 }
 
 fn wrong(header: &HeaderName, why: &str) -> Box<Problem> {
-    Problem::new(DoorCode::MalformedRequest, format!("{header} is not understood here: {why}"))
+    Problem::new(Code::MalformedRequest, format!("{header} is not understood here: {why}"))
 }
 
 /// The tag of an object.

@@ -1,9 +1,8 @@
-//! Everything a door says no with, and the one place that knows status numbers.
+//! Everything a door says no with, and the one place that makes an answer of HTTP of it.
 //!
-//! A rule's refusal keeps its own code; what only a door can refuse has a [`DoorCode`]. Both become a [`Problem`]
-//! (RFC 9457), which `dress` writes into the answer once the request's id is known.
+//! What a rule refuses and what only a door can refuse have their [`Code`] from one catalogue, which knows the status of
+//! each. Both become a [`Problem`] (RFC 9457), which `dress` writes into the answer once the request's id is known.
 
-mod code;
 mod from;
 mod params;
 
@@ -15,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoResponses, ToSchema};
 
-pub use code::{DoorCode, codes};
+pub(crate) use skep_codes::Code;
 
 use crate::precondition;
 
@@ -88,12 +87,24 @@ pub enum ProblemOutcome {
 }
 
 impl Problem {
-    /// A problem that only a door knows.
-    pub(crate) fn new(code: DoorCode, detail: impl Into<String>) -> Box<Problem> {
-        let (text, reason, status) = code.entry();
-        let mut problem = Problem::of(text, reason, status, detail.into());
-        problem.retryable = code.retryable();
-        problem
+    /// A problem of that kind.
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Box<Problem> {
+        // What is found in files has no status, and no door says it.
+        let status = code.status().unwrap_or(StatusCode::INTERNAL_SERVER_ERROR.as_u16());
+        Box::new(Problem {
+            kind: format!("urn:skep:error:{code}"),
+            title: title(code.reason()),
+            status,
+            detail: detail.into(),
+            code: code.number().to_owned(),
+            reason: code.reason().to_owned(),
+            params: BTreeMap::new(),
+            errors: vec![],
+            hint: None,
+            retryable: code.is_retryable(),
+            outcome: None,
+            request_id: None,
+        })
     }
 
     /// Says what to do about it.
@@ -115,31 +126,14 @@ impl Problem {
 
     /// No token, a wrong one, one that was never made: the same words, so that nobody learns which.
     pub(crate) fn unauthenticated() -> Box<Problem> {
-        Problem::new(DoorCode::Unauthenticated, "a valid API token is required")
+        Problem::new(Code::Unauthenticated, "a valid API token is required")
     }
 
     /// The managers are there, and have not agreed on their beginnings yet: that takes a moment.
     pub(crate) fn unfounded() -> Box<Problem> {
-        Problem::new(DoorCode::NoLeader, "the managers have not founded their cluster yet")
+        Problem::new(Code::NoLeader, "the managers have not founded their cluster yet")
             .with_outcome(ProblemOutcome::NotStarted)
             .hinting("try again in a moment; all managers that were named in skep init must run")
-    }
-
-    fn of(code: &str, reason: &str, status: StatusCode, detail: String) -> Box<Problem> {
-        Box::new(Problem {
-            kind: format!("urn:skep:error:{code}"),
-            title: title(reason),
-            status: status.as_u16(),
-            detail,
-            code: code.to_owned(),
-            reason: reason.to_owned(),
-            params: BTreeMap::new(),
-            errors: vec![],
-            hint: None,
-            retryable: false,
-            outcome: None,
-            request_id: None,
-        })
     }
 
     fn with_outcome(mut self: Box<Problem>, outcome: ProblemOutcome) -> Box<Problem> {
@@ -198,21 +192,6 @@ mod tests {
     use skep_model::Refusal;
 
     use super::*;
-
-    #[test]
-    fn every_refusal_has_a_status() {
-        let known: Vec<_> = code::REFUSED_WITH.iter().map(|(code, _)| *code).collect();
-        let codes: Vec<_> = Refusal::CODES.iter().map(|(code, _)| *code).collect();
-        assert_eq!(known, codes);
-    }
-
-    #[test]
-    fn a_code_means_one_thing() {
-        let codes = codes();
-        for pair in codes.windows(2) {
-            assert_ne!(pair[0].0, pair[1].0, "{pair:?}");
-        }
-    }
 
     #[test]
     fn titles_are_read_by_people() {

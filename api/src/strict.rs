@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::Method;
 
-use crate::problem::{DoorCode, Problem};
+use crate::problem::{Code, Problem};
 use crate::rest;
 
 /// Method and path of every route that takes no query.
@@ -23,7 +23,7 @@ pub(crate) async fn require(request: Request, next: Next) -> Response {
         return next.run(request).await;
     };
     let detail = format!("this takes no parameters in its query, and there is '{}'", name.escape_debug());
-    Problem::new(DoorCode::MalformedRequest, detail).into_response()
+    Problem::new(Code::MalformedRequest, detail).into_response()
 }
 
 fn reads_no_query(request: &Request) -> bool {

@@ -7,7 +7,7 @@ use skep_model::access::Caller;
 
 use crate::Api;
 use crate::limits::{AtOnce, Seat};
-use crate::problem::{DoorCode, Problem, Reply};
+use crate::problem::{Code, Problem, Reply};
 
 /// Streams and long polls of one manager. Twice what a cluster of 10 000 hosts has people and programs for; each takes
 /// about 50 KiB with its connection.
@@ -45,7 +45,7 @@ impl Watches {
         let all: usize = self.counts().map(|(_, count)| count).sum();
         if all >= WATCHES_MAX {
             let detail = format!("this manager serves {all} watches, and takes no more than {WATCHES_MAX}");
-            return Err(Problem::new(DoorCode::TooManyWatches, detail).hinting("ask another manager"));
+            return Err(Problem::new(Code::TooManyWatches, detail).hinting("ask another manager"));
         }
         self.0[kind as usize].fetch_add(1, Ordering::Relaxed);
         Ok(Place { watches: self.clone(), kind })

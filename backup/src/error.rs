@@ -2,6 +2,8 @@
 
 use std::io;
 
+use skep_codes::Code;
+
 /// The result of a call of this crate.
 pub type Result<T, E = BackupError> = std::result::Result<T, E>;
 
@@ -43,24 +45,15 @@ pub enum BackupError {
 }
 
 impl BackupError {
-    /// Code and reason of every error that has one, for the reference.
-    pub const CODES: &[(&str, &str)] = &[
-        ("SKP-3401", "NOT_A_BACKUP"),
-        ("SKP-3402", "WRONG_RECOVERY_KEY"),
-        ("SKP-3403", "NEWER_BACKUP_FORMAT"),
-        ("SKP-3404", "DAMAGED_BACKUP"),
-        ("SKP-3405", "INVALID_RECOVERY_KEY"),
-    ];
-
     /// Its code; none for what is not about backups.
     #[must_use]
-    pub fn code(&self) -> Option<&'static str> {
+    pub fn code(&self) -> Option<Code> {
         match self {
-            BackupError::NotABackup(_) => Some("SKP-3401"),
-            BackupError::WrongKey => Some("SKP-3402"),
-            BackupError::NewerFormat { .. } => Some("SKP-3403"),
-            BackupError::Damaged(_) => Some("SKP-3404"),
-            BackupError::InvalidKey { .. } => Some("SKP-3405"),
+            BackupError::NotABackup(_) => Some(Code::NotABackup),
+            BackupError::WrongKey => Some(Code::WrongRecoveryKey),
+            BackupError::NewerFormat { .. } => Some(Code::NewerBackupFormat),
+            BackupError::Damaged(_) => Some(Code::DamagedBackup),
+            BackupError::InvalidKey { .. } => Some(Code::InvalidRecoveryKey),
             BackupError::NoRecipient | BackupError::Io(_) => None,
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use skep_codes::Code;
 use tokio::time::{Instant, sleep};
 
 use crate::client::{Client, Payload};
@@ -54,13 +55,13 @@ pub(crate) async fn come_in(client: &Client, session: &Session) -> Result<String
             Ok(made) => return Ok(text_at(&made, "/token").unwrap_or_default()),
             Err(failure) => failure,
         };
-        let reason = match &failure {
-            Failure::Refused(refusal) => text_at(&refusal.problem, "/reason").unwrap_or_default(),
-            _ => String::new(),
+        let code = match &failure {
+            Failure::Refused(refusal) => Code::named(&text_at(&refusal.problem, "/code").unwrap_or_default()),
+            _ => None,
         };
-        match reason.as_str() {
-            "AUTHORIZATION_PENDING" => {}
-            "SLOW_DOWN" => interval += Duration::from_secs(INTERVAL_SECONDS),
+        match code {
+            Some(Code::AuthorizationPending) => {}
+            Some(Code::SlowDown) => interval += Duration::from_secs(INTERVAL_SECONDS),
             _ if failure.may_pass() && Instant::now() < deadline => {}
             _ => return Err(failure),
         }

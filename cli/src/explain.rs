@@ -1,13 +1,13 @@
 //! `skep explain`: what an error or a finding means, why, and what helps; also without a server.
 
 use clap::Args;
+use skep_codes::Code;
 
 use crate::failure::Failure;
 use crate::session::Session;
 
-/// The pages that the documentation has, too. Each code is a heading.
-const PAGES: &[&str] =
-    &[include_str!("../../docs/reference/errors.md"), include_str!("../../docs/reference/findings.md")];
+/// The page that the documentation has, too. Each code of a finding is a heading.
+const FINDINGS: &str = include_str!("../../docs/reference/findings.md");
 
 /// What is to be explained.
 #[derive(Debug, Args)]
@@ -18,8 +18,7 @@ pub struct Explain {
 }
 
 pub(crate) fn run(wish: &Explain, session: &Session) -> Result<(), Failure> {
-    let wanted = wish.code.to_ascii_uppercase();
-    match PAGES.iter().find_map(|page| section(page, &wanted)) {
+    match explained(&wish.code) {
         Some(text) => {
             session.screen.result(&format!("{text}\n"));
             Ok(())
@@ -29,6 +28,12 @@ pub(crate) fn run(wish: &Explain, session: &Session) -> Result<(), Failure> {
             "codes look like SKP-1203 or SKF-104; they stand in each error message",
         )),
     }
+}
+
+/// What is known about an error or a finding.
+fn explained(code: &str) -> Option<String> {
+    let of_error = Code::named(code).map(|code| format!("{}\n\n{}", code.heading(), code.explanation()));
+    of_error.or_else(|| section(FINDINGS, &code.to_ascii_uppercase()))
 }
 
 /// The section whose heading begins with the code, or has the reason behind it.
@@ -47,14 +52,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_or_its_reason_is_explained() {
-        let by_code = section(PAGES[0], "SKP-1203").expect("is an error");
-        assert!(by_code.starts_with("SKP-1203 NOT_FOUND (404)\n\n") && by_code.len() > 80, "{by_code}");
-        assert_eq!(section(PAGES[0], "NOT_FOUND"), Some(by_code.clone()));
-        assert!(!by_code.contains("SKP-1301"), "{by_code}");
-        assert!(
-            section(PAGES[1], "SKF-104").is_some_and(|text| text.contains("NODE_DOWN") || text.len() > 60)
-        );
-        assert_eq!(section(PAGES[0], "SKP-0000"), None);
+    fn every_code_is_explained_by_number_and_by_reason() {
+        for code in Code::ALL {
+            let text = explained(code.number()).expect("is an error");
+            assert!(text.starts_with(&format!("{} {} (", code.number(), code.reason())), "{text}");
+            assert!(text.ends_with(&code.explanation()) && !text.contains("\n#"), "{text}");
+            assert_eq!(explained(&code.reason().to_lowercase()).as_ref(), Some(&text));
+        }
+        assert_eq!(explained("SKP-0000"), None);
+    }
+
+    #[test]
+    fn a_finding_is_explained_by_number_and_by_reason() {
+        let text = explained("skf-104").expect("is a finding");
+        let reason = text.split_whitespace().nth(1).expect("has a reason");
+        assert!(text.starts_with("SKF-104 ") && text.len() > 60 && !text.contains("\n## "), "{text}");
+        assert_eq!(explained(reason), Some(text.clone()));
     }
 }

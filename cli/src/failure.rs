@@ -8,6 +8,7 @@ use std::io;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use skep_codes::Code;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -31,7 +32,7 @@ pub(crate) enum Failure {
     File { doing: String, source: io::Error },
     /// A local file is not what it should be.
     #[error("{what}")]
-    BadFile { code: &'static str, what: String, fix: &'static str },
+    BadFile { code: Code, what: String, fix: &'static str },
     /// A manager answered with a problem.
     #[error("{}", .0.sentence())]
     Refused(Box<Refusal>),
@@ -211,7 +212,7 @@ impl Failure {
             Failure::Usage { fix, .. } => report.fix = Some(fix.clone()),
             Failure::File { .. } => report.state = Some("nothing was sent".into()),
             Failure::BadFile { code, fix, .. } => {
-                report.code = Some((*code).into());
+                report.code = Some(code.to_string());
                 report.fix = Some((*fix).into());
                 report.state = Some("nothing was changed".into());
             }

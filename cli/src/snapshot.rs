@@ -16,6 +16,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
 use skep_backup::{BackupError, Header, Reader, RecoveryKey, Totals, recipients_of};
+use skep_codes::Code;
 
 use crate::client::Payload;
 use crate::exit::{self, Exit};
@@ -493,7 +494,7 @@ pub(crate) fn unusable(path: &Path, error: &BackupError) -> Failure {
         BackupError::InvalidKey { .. } => "give the file that 'skep init' or 'skep snapshot new-key' wrote",
         _ => "give a file that 'skep snapshot save', the schedule or 'skep env backup' wrote",
     };
-    let code = error.code().unwrap_or("SKP-3404");
+    let code = error.code().unwrap_or(Code::DamagedBackup);
     Failure::BadFile { code, what: format!("{}: {error}", path.display()), fix }
 }
 

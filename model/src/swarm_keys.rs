@@ -267,6 +267,7 @@ fn start(
 
 #[cfg(test)]
 mod tests {
+    use skep_codes::Code;
     use skep_ledger::{Request, TransactError, transact};
     use uuid::Uuid;
 
@@ -277,10 +278,7 @@ mod tests {
         OperationId::new(Uuid::from_u128(number))
     }
 
-    async fn refused(
-        swarm: &Swarm,
-        rule: impl Fn(&mut Tx<'_>) -> Ruling<Operation> + Send + Sync,
-    ) -> &'static str {
+    async fn refused(swarm: &Swarm, rule: impl Fn(&mut Tx<'_>) -> Ruling<Operation> + Send + Sync) -> Code {
         match transact(&*swarm.ledger, Request::new(), |tx| rule(tx)).await {
             Err(TransactError::Refused(refusal)) => refusal.code(),
             other => panic!("is not refused: {other:?}"),

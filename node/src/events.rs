@@ -162,7 +162,7 @@ fn refuse(code: &str, message: &str) -> RegisterRefusal {
 /// In the words and with the code that the API has for it.
 fn refused(refusal: &Refusal) -> RegisterRefusal {
     let hint = refusal.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
-    refuse(refusal.code(), &format!("{refusal}{hint}"))
+    refuse(refusal.code().number(), &format!("{refusal}{hint}"))
 }
 
 /// Does the host that a certificate names still exist? A removed host's certificate outlives it.

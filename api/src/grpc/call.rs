@@ -14,7 +14,7 @@ use tonic::metadata::MetadataMap;
 
 use super::rpc::Rpc;
 use super::status;
-use crate::problem::{DoorCode, Problem, Reply};
+use crate::problem::{Code, Problem, Reply};
 
 /// Metadata of a call that become headers of every request.
 const PASSED_ON: &[&str] = &["authorization", "idempotency-key", "if-match", "skep-min-revision"];
@@ -111,7 +111,7 @@ fn everything_is_known(message: &DynamicMessage) -> Reply<()> {
     if let Some(field) = message.unknown_fields().next() {
         let (kind, number) = (message.descriptor(), field.number());
         let detail = format!("this manager knows no field {number} of {}", kind.full_name());
-        let problem = Problem::new(DoorCode::InvalidBody, detail);
+        let problem = Problem::new(Code::InvalidBody, detail);
         return Err(
             problem.hinting("leave it out, or ask a manager of the client's version: skep cluster status")
         );
@@ -208,5 +208,5 @@ fn whole(document: &mut Json) {
 }
 
 fn malformed(detail: String) -> Box<Problem> {
-    Problem::new(DoorCode::MalformedRequest, detail)
+    Problem::new(Code::MalformedRequest, detail)
 }

@@ -7,19 +7,13 @@ use skep_ledger::{ReadError, TransactError, Unavailable};
 use skep_model::Refusal;
 use skep_model::recipe::RecipeError;
 
-use super::code::refused_with;
-use super::{DoorCode, Problem, ProblemOutcome, ProblemPlace, params};
+use super::{Code, Problem, ProblemOutcome, ProblemPlace, params};
 use crate::cluster::MemberRefusal;
 
 impl From<Refusal> for Box<Problem> {
     fn from(refusal: Refusal) -> Box<Problem> {
-        let code = refusal.code();
-        let mut problem = Problem::of(code, refusal.reason(), refused_with(code), refusal.to_string());
+        let mut problem = Problem::new(refusal.code(), refusal.to_string());
         problem.hint = refusal.hint();
-        problem.retryable = matches!(
-            refusal,
-            Refusal::BeingRemoved { .. } | Refusal::NoHosts { .. } | Refusal::AuthorizationPending
-        );
         if let Refusal::InvalidRecipe { errors } = &refusal {
             problem.errors = errors.iter().map(place).collect();
         }
@@ -40,17 +34,17 @@ impl From<Unavailable> for Box<Problem> {
         let detail = unavailable.to_string();
         match unavailable {
             Unavailable::NotStarted(_) => {
-                Problem::new(DoorCode::NoLeader, detail).with_outcome(ProblemOutcome::NotStarted)
+                Problem::new(Code::NoLeader, detail).with_outcome(ProblemOutcome::NotStarted)
             }
-            Unavailable::Unknown(_) => Problem::new(DoorCode::OutcomeUnknown, detail)
+            Unavailable::Unknown(_) => Problem::new(Code::OutcomeUnknown, detail)
                 .with_outcome(ProblemOutcome::Unknown)
                 .hinting("repeat the request with the same Idempotency-Key"),
-            Unavailable::TooLarge { bytes, limit_bytes } => Problem::new(DoorCode::ChangeTooLarge, detail)
+            Unavailable::TooLarge { bytes, limit_bytes } => Problem::new(Code::ChangeTooLarge, detail)
                 .with_params([("bytes", json!(bytes)), ("limit_bytes", json!(limit_bytes))]),
-            Unavailable::TooManyRows { rows, limit_rows } => Problem::new(DoorCode::ChangeTooLarge, detail)
+            Unavailable::TooManyRows { rows, limit_rows } => Problem::new(Code::ChangeTooLarge, detail)
                 .with_params([("rows", json!(rows)), ("limit_rows", json!(limit_rows))]),
             Unavailable::ObjectTooLarge { object, bytes, limit_bytes } => {
-                Problem::new(DoorCode::ObjectTooLarge, detail).with_params([
+                Problem::new(Code::ObjectTooLarge, detail).with_params([
                     ("object", json!(object)),
                     ("bytes", json!(bytes)),
                     ("limit_bytes", json!(limit_bytes)),
@@ -68,11 +62,11 @@ impl From<TransactError<Refusal>> for Box<Problem> {
             TransactError::Unavailable(unavailable) => unavailable.into(),
             TransactError::Read(error) => error.into(),
             TransactError::Conflict { .. } => {
-                Problem::new(DoorCode::Conflict, detail).with_outcome(ProblemOutcome::NotStarted)
+                Problem::new(Code::Conflict, detail).with_outcome(ProblemOutcome::NotStarted)
             }
             // Doors do not fence; a ledger that answers so nevertheless has changed nothing.
             TransactError::Fenced(_) => {
-                Problem::new(DoorCode::NoLeader, detail).with_outcome(ProblemOutcome::NotStarted)
+                Problem::new(Code::NoLeader, detail).with_outcome(ProblemOutcome::NotStarted)
             }
         }
     }
@@ -83,19 +77,20 @@ impl From<MemberRefusal> for Box<Problem> {
         let detail = refusal.to_string();
         match refusal {
             MemberRefusal::Unknown(name) => Refusal::NotFound { what: "manager", name, scope: None }.into(),
-            MemberRefusal::QuorumAtRisk(_) => Problem::new(DoorCode::QuorumAtRisk, detail)
+            MemberRefusal::QuorumAtRisk(_) => Problem::new(Code::QuorumAtRisk, detail)
                 .hinting("bring the other managers back, or add one first: skep cluster join-command"),
-            MemberRefusal::NotReady(_) => Problem::new(DoorCode::ManagerNotReady, detail)
-                .hinting("see how they are: skep cluster status"),
-            MemberRefusal::Changing(_) => Problem::new(DoorCode::MembershipChanging, detail)
+            MemberRefusal::NotReady(_) => {
+                Problem::new(Code::ManagerNotReady, detail).hinting("see how they are: skep cluster status")
+            }
+            MemberRefusal::Changing(_) => Problem::new(Code::MembershipChanging, detail)
                 .with_outcome(ProblemOutcome::NotStarted)
                 .hinting("try again in a moment"),
-            MemberRefusal::Unreachable(_) => Problem::new(DoorCode::ManagerUnreachable, detail)
+            MemberRefusal::Unreachable(_) => Problem::new(Code::ManagerUnreachable, detail)
                 .hinting("see how they are: skep cluster status"),
             MemberRefusal::NoLeader(_) => {
-                Problem::new(DoorCode::NoLeader, detail).with_outcome(ProblemOutcome::NotStarted)
+                Problem::new(Code::NoLeader, detail).with_outcome(ProblemOutcome::NotStarted)
             }
-            MemberRefusal::OutcomeUnknown(_) => Problem::new(DoorCode::OutcomeUnknown, detail)
+            MemberRefusal::OutcomeUnknown(_) => Problem::new(Code::OutcomeUnknown, detail)
                 .with_outcome(ProblemOutcome::Unknown)
                 .hinting("see what became of it: skep cluster status; asking again is safe"),
         }
@@ -104,19 +99,19 @@ impl From<MemberRefusal> for Box<Problem> {
 
 impl From<ReadError> for Box<Problem> {
     fn from(error: ReadError) -> Box<Problem> {
-        Problem::new(DoorCode::StateUnreadable, error.to_string())
+        Problem::new(Code::StateUnreadable, error.to_string())
     }
 }
 
 impl From<PathRejection> for Box<Problem> {
     fn from(rejection: PathRejection) -> Box<Problem> {
-        Problem::new(DoorCode::MalformedRequest, rejection.body_text())
+        Problem::new(Code::MalformedRequest, rejection.body_text())
     }
 }
 
 impl From<QueryRejection> for Box<Problem> {
     fn from(rejection: QueryRejection) -> Box<Problem> {
-        Problem::new(DoorCode::MalformedRequest, rejection.body_text())
+        Problem::new(Code::MalformedRequest, rejection.body_text())
     }
 }
 
@@ -125,9 +120,9 @@ impl From<BytesRejection> for Box<Problem> {
         match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => {
                 let detail = format!("the body is longer than {} bytes", crate::JSON_BYTES_MAX);
-                Problem::new(DoorCode::BodyTooLarge, detail)
+                Problem::new(Code::BodyTooLarge, detail)
             }
-            _ => Problem::new(DoorCode::MalformedRequest, rejection.body_text()),
+            _ => Problem::new(Code::MalformedRequest, rejection.body_text()),
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 
 use super::Provider;
 use crate::Api;
-use crate::problem::{DoorCode, Problem, Reply};
+use crate::problem::{Code, Problem, Reply};
 
 /// Shorter ones are guessed (NIST SP 800-63B asks for at least 8).
 const PASSWORD_CHARS_MIN: usize = 10;
@@ -87,5 +87,5 @@ async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 }
 
 fn failed() -> Box<Problem> {
-    Problem::new(DoorCode::SecretUnreadable, "the password could not be hashed")
+    Problem::new(Code::SecretUnreadable, "the password could not be hashed")
 }

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use crate::Api;
 use crate::extract::{Consistency, Params, Reference};
-use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::problem::{Code, Problem, Refused, Reply};
 use crate::rest::{self, List, Listed};
 
 /// Entries of one answer, if nothing is said, and at most.
@@ -203,11 +203,10 @@ async fn list(State(api): State<Api>, Params(searching): Params<Searching>) -> R
 fn insist_on_a_day(what: &str, day: Option<&str>) -> Reply<()> {
     match day.filter(|day| day.parse::<Date>().map_or(true, |date| date.to_string() != *day)) {
         None => Ok(()),
-        Some(wrong) => Err(Problem::new(
-            DoorCode::MalformedRequest,
-            format!("{what} is no day: '{}'", wrong.escape_debug()),
-        )
-        .hinting("write it as 2026-11-28")),
+        Some(wrong) => {
+            Err(Problem::new(Code::MalformedRequest, format!("{what} is no day: '{}'", wrong.escape_debug()))
+                .hinting("write it as 2026-11-28"))
+        }
     }
 }
 

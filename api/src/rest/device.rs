@@ -29,7 +29,7 @@ use crate::attempts::Door;
 use crate::change::{Change, Changing, Keyed, Knocked};
 use crate::dress::At;
 use crate::extract::{Place, Read, Reading, Reference};
-use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::problem::{Code, Problem, Refused, Reply};
 use crate::rest::session::SESSION_SECONDS;
 use crate::rest::token::ApiKey;
 use crate::{Api, cookie};
@@ -218,7 +218,7 @@ async fn show(
 async fn approve(State(api): State<Api>, Place(code): Place<Reference>, change: Change) -> Reply<Response> {
     if matches!(change.caller().acts_as, ActsAs::Environment { .. }) {
         let detail = "a key of an environment lets nobody in";
-        return Err(Problem::new(DoorCode::Forbidden, detail).hinting("sign in as a user first: skep login"));
+        return Err(Problem::new(Code::Forbidden, detail).hinting("sign in as a user first: skep login"));
     }
     api.decide(&change, &code, true).await
 }
@@ -259,7 +259,7 @@ async fn exchange(
     let secret = |token: &Token| (!change.is_dry_run()).then(|| api.token_text(&token.id, token.generation));
     let shown = |token: &Token, _| (StatusCode::CREATED, ApiKey::new(token, secret(token)));
     match api.done(&change, rule, shown).await {
-        Err(problem) if problem.code == Refusal::AuthorizationPending.code() => {
+        Err(problem) if problem.code == Code::AuthorizationPending.number() => {
             api.polls.has_asked(&id, now);
             quiet(problem)
         }
@@ -362,7 +362,7 @@ impl Polls {
         poll.interval = (poll.interval + INTERVAL).min(INTERVAL_MAX);
         poll.last = now;
         let detail = format!("the device asks too often: once in {} s is enough", poll.interval.as_secs());
-        Err(Problem::new(DoorCode::SlowDown, detail))
+        Err(Problem::new(Code::SlowDown, detail))
     }
 
     /// It has, and waits on.

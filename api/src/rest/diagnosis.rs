@@ -22,7 +22,7 @@ use utoipa_axum::routes;
 
 use crate::Api;
 use crate::extract::{Place, Reference, Within};
-use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::problem::{Code, Problem, Refused, Reply};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(diagnose))
@@ -138,9 +138,7 @@ impl Running {
         let mut environments = self.environments.lock().unwrap_or_else(PoisonError::into_inner);
         if !environments.insert(environment.id.clone()) {
             let detail = format!("environment '{}' is being checked already", environment.name);
-            return Err(
-                Problem::new(DoorCode::DiagnosisRunning, detail).hinting("ask again in a few seconds")
-            );
+            return Err(Problem::new(Code::DiagnosisRunning, detail).hinting("ask again in a few seconds"));
         }
         Ok(Alone { running: self.clone(), environment: environment.id.clone() })
     }

@@ -40,7 +40,7 @@ use crate::cluster::Readiness;
 use crate::dress::At;
 use crate::extract::Params;
 use crate::limits::Seat;
-use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::problem::{Code, Problem, Refused, Reply};
 use crate::rest;
 use crate::watches::{self, Place};
 
@@ -277,8 +277,7 @@ impl Following {
 fn last_seen(headers: &HeaderMap) -> Reply<Option<Revision>> {
     let Some(value) = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty()) else { return Ok(None) };
     let seen = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-    let refused =
-        || Problem::new(DoorCode::MalformedRequest, format!("Last-Event-ID is no revision: {value:?}"));
+    let refused = || Problem::new(Code::MalformedRequest, format!("Last-Event-ID is no revision: {value:?}"));
     seen.map(Some).ok_or_else(refused)
 }
 
@@ -293,7 +292,7 @@ fn filter(view: &View, caller: &Caller, topics: Option<&str>) -> Reply<Filter> {
     if topics.is_empty() || topics.len() > TOPICS_PER_WATCH_MAX {
         let detail =
             format!("{} topics are named; 1 to {TOPICS_PER_WATCH_MAX} can be followed", topics.len());
-        return Err(Problem::new(DoorCode::MalformedRequest, detail)
+        return Err(Problem::new(Code::MalformedRequest, detail)
             .hinting("name whole kinds, as in topics=host:prod/*, instead of many objects"));
     }
     let topics = topics.into_iter().map(|topic| read(view, caller, topic)).collect::<Reply<Vec<_>>>()?;
@@ -306,11 +305,11 @@ fn read(view: &View, caller: &Caller, topic: &str) -> Reply<Topic> {
     let Some(kind) = KINDS.iter().find(|kind| kind.word == word) else {
         let known: Vec<_> = KINDS.iter().map(|kind| kind.word).collect();
         let detail = format!("'{topic}' is no topic: there is no kind '{word}'");
-        return Err(Problem::new(DoorCode::MalformedRequest, detail)
+        return Err(Problem::new(Code::MalformedRequest, detail)
             .hinting(format!("the kinds are {}; for example host:prod/*", known.join(", "))));
     };
     if which.is_empty() || which.chars().any(char::is_control) {
-        return Err(Problem::new(DoorCode::MalformedRequest, format!("'{topic}' names nothing")));
+        return Err(Problem::new(Code::MalformedRequest, format!("'{topic}' names nothing")));
     }
     if which == "*" {
         return Ok(Topic::table(kind.table));
@@ -325,7 +324,7 @@ fn read(view: &View, caller: &Caller, topic: &str) -> Reply<Topic> {
         }
         (true, None) => {
             let detail = format!("'{topic}' names no environment: a {word} belongs to one");
-            return Err(Problem::new(DoorCode::MalformedRequest, detail)
+            return Err(Problem::new(Code::MalformedRequest, detail)
                 .hinting(format!("write {word}:ENVIRONMENT/{which}, or {word}:* for all")));
         }
         (false, _) => (None, which),
@@ -416,8 +415,7 @@ fn duration(text: &str) -> Reply<Duration> {
     };
     let seconds = number.parse::<u32>().ok().and_then(|number| number.checked_mul(unit));
     let refused = || {
-        Problem::new(DoorCode::MalformedRequest, format!("wait is no time: '{text}'"))
-            .hinting("write 45s or 2m")
+        Problem::new(Code::MalformedRequest, format!("wait is no time: '{text}'")).hinting("write 45s or 2m")
     };
     seconds.map(|seconds| Duration::from_secs(seconds.into())).ok_or_else(refused)
 }

@@ -25,7 +25,7 @@ use crate::change::{Asked, Begun, Change, Changing, Keyed, Started};
 use crate::dress::One;
 use crate::extract::{Place, Read, Reading, Reference, Within};
 use crate::listing::{Page, Paging, ReadList};
-use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::problem::{Code, Problem, Refused, Reply};
 use crate::rest::nfs::HostNfs;
 use crate::rest::operation::Operation;
 use crate::rest::registration::Role;
@@ -396,7 +396,7 @@ async fn update(
     let HostSpecPatch { labels, role } = wish.spec;
     if labels.is_empty() && role.is_none() {
         let detail = "spec names nothing to change: labels or role";
-        return Err(Problem::new(DoorCode::InvalidBody, detail));
+        return Err(Problem::new(Code::InvalidBody, detail));
     }
     let (environment, host) = place;
     let only_role = labels.is_empty();

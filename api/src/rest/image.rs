@@ -28,7 +28,7 @@ use utoipa_axum::routes;
 use crate::Api;
 use crate::change::{Bare, BodyHash, Keyed, answered};
 use crate::extract::{Params, Place, Reference, Within, next_chunk};
-use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::problem::{Code, Problem, Refused, Reply};
 use crate::rest::List;
 
 /// Hosts that get an archive at the same time. More would only share the managers' line, and each holds a stream.
@@ -93,7 +93,7 @@ async fn load(
     if hosts.is_empty() {
         let detail = format!("environment '{}' has no active host ({total} in all)", environment.name);
         return Err(
-            Problem::new(DoorCode::NoActiveHost, detail).hinting("wait until a host is active: skep host ls")
+            Problem::new(Code::NoActiveHost, detail).hinting("wait until a host is active: skep host ls")
         );
     }
     if loading.dry_run {
@@ -112,7 +112,7 @@ async fn load(
 async fn spooled(folder: &Path, body: Body) -> Reply<(NamedTempFile, BodyHash)> {
     let cannot = |error: io::Error| {
         let detail = format!("keeping the archive in {}: {error}", folder.display());
-        Problem::new(DoorCode::SpoolFailed, detail)
+        Problem::new(Code::SpoolFailed, detail)
     };
     let archive = tempfile::Builder::new().prefix("skep-image-").tempfile_in(folder).map_err(cannot)?;
     let mut file = File::from_std(archive.reopen().map_err(cannot)?);
@@ -121,7 +121,7 @@ async fn spooled(folder: &Path, body: Body) -> Reply<(NamedTempFile, BodyHash)> 
     while let Some(chunk) = next_chunk(&mut chunks).await? {
         let chunk = chunk.map_err(|error| {
             Problem::new(
-                DoorCode::MalformedRequest,
+                Code::MalformedRequest,
                 format!("the archive broke off after {bytes} bytes: {error}"),
             )
         })?;
@@ -131,10 +131,7 @@ async fn spooled(folder: &Path, body: Body) -> Reply<(NamedTempFile, BodyHash)> 
     }
     file.flush().await.map_err(cannot)?;
     match bytes {
-        0 => Err(Problem::new(
-            DoorCode::MalformedRequest,
-            "the request has no body; a tar archive is expected",
-        )),
+        0 => Err(Problem::new(Code::MalformedRequest, "the request has no body; a tar archive is expected")),
         _ => {
             let mut hashed = BodyHash::default();
             hashed.copy_from_slice(hash.finish().as_ref());

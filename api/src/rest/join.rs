@@ -25,7 +25,7 @@ use utoipa_axum::routes;
 use crate::Api;
 use crate::cluster::Invitation;
 use crate::extract::{Place, Reference};
-use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::problem::{Code, Problem, Refused, Reply};
 use crate::rest::session::ClientAddress;
 
 /// Paths that begin so are open: what follows is a token.
@@ -139,12 +139,19 @@ fn sha256_of(path: &Path) -> std::io::Result<String> {
 }
 
 fn unreadable(error: impl std::fmt::Display) -> Box<Problem> {
-    Problem::new(DoorCode::ProgramUnreadable, format!("this manager cannot read its own program: {error}"))
+    Problem::new(Code::ProgramUnreadable, format!("this manager cannot read its own program: {error}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_cannot_be_read_is_a_problem_of_this_manager() {
+        let problem = sha256_of(Path::new("/nowhere/skep")).map_err(unreadable).expect_err("is not there");
+        assert_eq!((problem.code.as_str(), problem.status, problem.retryable), ("SKP-3202", 500, true));
+        assert!(problem.detail.contains("No such file"), "{problem:?}");
+    }
 
     #[test]
     fn what_the_script_is_told_cannot_become_commands() {

@@ -50,7 +50,7 @@ use utoipa::openapi::path::{Operation as PathOperation, Parameter, ParameterIn, 
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::dress::At;
-use crate::problem::{DoorCode, Problem};
+use crate::problem::{Code, Problem};
 use crate::{Api, openapi};
 
 /// One part of the API.
@@ -195,12 +195,12 @@ pub(crate) fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut PathO
 }
 
 pub(crate) async fn unknown_route(method: Method, uri: Uri) -> Box<Problem> {
-    Problem::new(DoorCode::UnknownRoute, format!("there is nothing at {method} {}", uri.path()))
+    Problem::new(Code::UnknownRoute, format!("there is nothing at {method} {}", uri.path()))
         .hinting("GET /v1/openapi.json describes the API")
 }
 
 pub(crate) async fn unknown_method(method: Method, uri: Uri) -> Box<Problem> {
-    Problem::new(DoorCode::MethodNotAllowed, format!("{} does not take {method}", uri.path()))
+    Problem::new(Code::MethodNotAllowed, format!("{} does not take {method}", uri.path()))
 }
 
 /// Several of a kind; complete, unless there is a cursor.

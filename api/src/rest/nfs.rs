@@ -8,7 +8,7 @@ use skep_model::nfs::{Nfs, NfsSeen, Reach};
 use utoipa::ToSchema;
 
 use crate::Api;
-use crate::problem::{DoorCode, Problem, Reply};
+use crate::problem::{Code, Problem, Reply};
 
 /// Where volumes of driver `nfs` lie.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -85,7 +85,7 @@ pub(crate) async fn usable(api: &Api, reference: &str, nfs: &Nfs) -> Reply<()> {
         true => Ok(()),
         false => {
             let detail = format!("NFS server {nfs} cannot be used: {}", troubles.join("; "));
-            Err(Problem::new(DoorCode::NfsUnusable, detail).hinting(
+            Err(Problem::new(Code::NfsUnusable, detail).hinting(
                 "let the hosts reach the server at 2049/tcp and write what it exports, then ask again",
             ))
         }

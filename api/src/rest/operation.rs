@@ -25,7 +25,7 @@ use crate::access::sees_operation;
 use crate::dress::{At, One};
 use crate::extract::{Consistency, Params, Place, Read, Reading, Reference};
 use crate::listing::{Page, Paging, ReadList};
-use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::problem::{Code, Problem, Refused, Reply};
 use crate::rest::{self, List};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
@@ -231,7 +231,7 @@ impl OperationAsked {
 
 fn failure(operation: &operation::Operation) -> Problem {
     let why = operation.failure.as_deref().unwrap_or(&operation.message);
-    *Problem::new(DoorCode::OperationFailed, why)
+    *Problem::new(Code::OperationFailed, why)
 }
 
 impl OperationStep {

@@ -23,7 +23,7 @@ use crate::change::{Change, Changing, Keyed};
 use crate::dress::At;
 use crate::extract::{Place, Reading, Reference};
 use crate::listing::{Listing, Page, Paging};
-use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::problem::{Code, Problem, Refused, Reply};
 use crate::rest::List;
 
 /// A list of machines; below the 15 s that a client waits for an answer.
@@ -137,8 +137,7 @@ async fn asked<T>(
     most: Duration,
     answer: impl Future<Output = Result<T, DriverError>>,
 ) -> Reply<T> {
-    let failed =
-        |why: String| Problem::new(DoorCode::DriverFailed, format!("driver {driver}, {doing}: {why}"));
+    let failed = |why: String| Problem::new(Code::DriverFailed, format!("driver {driver}, {doing}: {why}"));
     match timeout(most, answer).await {
         Ok(answer) => answer.map_err(|error| failed(error.to_string())),
         Err(_) => Err(failed(format!("no answer within {} s; it may still be done", most.as_secs()))

@@ -26,7 +26,7 @@ use crate::change::{Asked, Change, Changing, Keyed, answered};
 use crate::dress::{At, One};
 use crate::extract::{Place, Read, Reading, Reference, Within};
 use crate::listing::{Page, Paging, ReadList};
-use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::problem::{Code, Problem, Refused, Reply};
 use crate::rest::List;
 use crate::rest::swarm_keys::sealed;
 
@@ -195,7 +195,7 @@ async fn check(
     let ready: Vec<_> = hosts.iter().filter(|host| host.is_ready()).take(HOSTS_ASKED_MAX).collect();
     if ready.is_empty() {
         let detail = "no host of the environment can be asked whether the login is right";
-        return Err(Problem::new(DoorCode::NoActiveHost, detail).hinting(UNCHECKED_HINT));
+        return Err(Problem::new(Code::NoActiveHost, detail).hinting(UNCHECKED_HINT));
     }
     let body = json!({"username": user, "password": password.reveal(), "serveraddress": server}).to_string();
     let mut said = vec![];
@@ -207,7 +207,7 @@ async fn check(
                 if is_refusal(status_code, &message) =>
             {
                 let detail = format!("registry {server} does not let '{user}' in with this password");
-                return Err(Problem::new(DoorCode::LoginRefused, detail));
+                return Err(Problem::new(Code::LoginRefused, detail));
             }
             Ok(Err(DockerError::DockerResponseServerError { message, .. })) => {
                 said.push(format!("{}: {message}", host.name));
@@ -218,7 +218,7 @@ async fn check(
     }
     let detail =
         format!("registry {server} could not be asked whether the login is right: {}", said.join("; "));
-    Err(Problem::new(DoorCode::RegistryUnreachable, detail).hinting(UNCHECKED_HINT))
+    Err(Problem::new(Code::RegistryUnreachable, detail).hinting(UNCHECKED_HINT))
 }
 
 /// Has the registry said no? Engines answer with its own status only for registries that give out tokens; for those that ask

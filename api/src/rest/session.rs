@@ -25,7 +25,7 @@ use crate::change::{Change, Changing, Keyed, Question};
 use crate::dress::At;
 use crate::extract::{Params, Place, Read, Reading, Reference};
 use crate::listing::{Page, Paging, ReadList};
-use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::problem::{Code, Problem, Refused, Reply};
 use crate::provider::PROVIDERS;
 use crate::rest::List;
 use crate::rest::token::{ApiKey, is_own};
@@ -226,7 +226,7 @@ impl Api {
     ) -> Reply<Name> {
         let known = PROVIDERS.iter().find(|known| known.name() == provider).ok_or_else(|| {
             let names: Vec<_> = PROVIDERS.iter().map(|known| known.name()).collect();
-            Problem::new(DoorCode::InvalidBody, format!("there is no provider '{}'", provider.escape_debug()))
+            Problem::new(Code::InvalidBody, format!("there is no provider '{}'", provider.escape_debug()))
                 .hinting(format!("the providers are: {}", names.join(", ")))
         })?;
         let (door, now) = (Door::Account(name.to_owned()), self.ledger().now());
@@ -235,7 +235,7 @@ impl Api {
             Some(user) => Ok(user),
             None => {
                 self.attempts.failed(&door, from, now);
-                Err(Problem::new(DoorCode::LoginFailed, "the name or the password is wrong"))
+                Err(Problem::new(Code::LoginFailed, "the name or the password is wrong"))
             }
         }
     }

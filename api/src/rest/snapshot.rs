@@ -22,7 +22,7 @@ use crate::change::{Asked, Change, Changing, Keyed, answered};
 use crate::dress::{At, One};
 use crate::extract::{Consistency, Params, Place, Read, Reading, Reference};
 use crate::listing::{Page, Paging, ReadList};
-use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::problem::{Code, Problem, Refused, Reply};
 use crate::rest::{List, Metadata};
 use crate::snapshots::{MadeSnapshot, SnapshotFailure};
 
@@ -266,12 +266,13 @@ async fn content(
     let (known, _) = snapshot::find(&view, &id)?;
     if known.manager != api.parts.cluster.node_name() {
         let detail = format!("snapshot {} is on manager {}, not on this one", known.id, known.manager);
-        return Err(Problem::new(DoorCode::SnapshotElsewhere, detail)
+        return Err(Problem::new(Code::SnapshotElsewhere, detail)
             .hinting(format!("ask that manager, or copy {} from its machine", known.path)));
     }
-    let file = api.parts.snapshots.open(&known).map_err(|error| {
-        Problem::new(DoorCode::SnapshotFailed, format!("reading {}: {error}", known.path))
-    })?;
+    let file =
+        api.parts.snapshots.open(&known).map_err(|error| {
+            Problem::new(Code::SnapshotFailed, format!("reading {}: {error}", known.path))
+        })?;
     Ok(streamed(MadeSnapshot {
         file,
         revision: known.snapshot_revision,
@@ -378,9 +379,9 @@ impl From<SnapshotFailure> for Box<Problem> {
         let detail = failure.to_string();
         match failure {
             SnapshotFailure::Unavailable(unavailable) => unavailable.into(),
-            SnapshotFailure::NoRecoveryKey => Problem::new(DoorCode::NoRecoveryKey, detail)
+            SnapshotFailure::NoRecoveryKey => Problem::new(Code::NoRecoveryKey, detail)
                 .hinting("make one and keep it safe: skep snapshot new-key FILE"),
-            SnapshotFailure::Failed(_) => Problem::new(DoorCode::SnapshotFailed, detail)
+            SnapshotFailure::Failed(_) => Problem::new(Code::SnapshotFailed, detail)
                 .hinting("another manager may have room for it; the manager's log tells more"),
         }
     }

@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 
 use crate::Api;
 use crate::extract::{Consistency, Params, Place, Reference, Within};
-use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::problem::{Code, Problem, Refused, Reply};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(stats))
@@ -152,7 +152,7 @@ fn unheard(host: &Host, error: &AskError) -> Box<Problem> {
         true => "update the agent on the host",
         false => "see how it is: skep host ls",
     };
-    Problem::new(DoorCode::EngineUnreachable, detail).hinting(hint)
+    Problem::new(Code::EngineUnreachable, detail).hinting(hint)
 }
 
 impl HostStatistics {

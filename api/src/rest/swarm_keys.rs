@@ -19,7 +19,7 @@ use crate::Api;
 use crate::change::{Asked, Begun, Change, Changing, Keyed};
 use crate::dress::At;
 use crate::extract::{Place, Read, Reading, Reference, Within};
-use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::problem::{Code, Problem, Refused, Reply};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -135,7 +135,7 @@ async fn show_unlock_key(
     let kept = kept.ok_or_else(|| Refusal::NotAutolocked { environment: environment.name.to_string() })?;
     let key = api.parts.sealing.open(&unlock_key_words(&environment.id), kept.envelope());
     let key =
-        key.map_err(|error| Problem::new(DoorCode::SecretUnreadable, format!("opening the key: {error}")))?;
+        key.map_err(|error| Problem::new(Code::SecretUnreadable, format!("opening the key: {error}")))?;
     tracing::warn!(environment.id = %environment.id, caller.principal, "the unlock key of a swarm was shown");
     Ok(At(view.revision(), Json(UnlockKey { unlock_key: key.reveal().to_owned() })))
 }
@@ -143,7 +143,5 @@ async fn show_unlock_key(
 /// A secret as it may be written down.
 pub(crate) fn sealed(api: &Api, words: &str, secret: &Secret) -> Reply<Sealed> {
     let sealed = api.parts.sealing.seal(words, secret);
-    sealed
-        .map(Sealed::new)
-        .map_err(|error| Problem::new(DoorCode::SecretUnreadable, format!("sealing: {error}")))
+    sealed.map(Sealed::new).map_err(|error| Problem::new(Code::SecretUnreadable, format!("sealing: {error}")))
 }

@@ -30,7 +30,7 @@ use crate::Api;
 use crate::change::{Asked, Begun, Change, Changing, Keyed, answered, hash};
 use crate::dress::At;
 use crate::extract::{Params, Place, Reference, Within, next_chunk};
-use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::problem::{Code, Problem, Refused, Reply};
 use crate::snapshots::SnapshotFailure;
 
 /// What the notes look like. Raise it when earlier versions could misread them.
@@ -100,7 +100,7 @@ async fn back_up(
     let asked = async { Ok((docker.info().await?, docker.inspect_swarm().await?)) };
     let (info, swarm) = asked.await.map_err(|error: bollard::errors::Error| {
         let detail = format!("host '{}' does not answer as a manager of the swarm: {error}", host.name);
-        Problem::new(DoorCode::EngineUnreachable, detail)
+        Problem::new(Code::EngineUnreachable, detail)
             .hinting(format!("see which hosts are: skep host ls -e {}", environment.name))
     })?;
     let encryption = swarm.spec.as_ref().and_then(|spec| spec.encryption_config.as_ref());
@@ -146,7 +146,7 @@ fn spokesman(environment: &Environment, hosts: &[Host]) -> Reply<Host> {
     let found = hosts.iter().filter(can).min_by_key(leads);
     found.cloned().ok_or_else(|| {
         let detail = format!("no manager of the swarm of environment '{}' can be reached", environment.name);
-        Problem::new(DoorCode::NoActiveHost, detail).hinting("see what its hosts lack: skep host ls")
+        Problem::new(Code::NoActiveHost, detail).hinting("see what its hosts lack: skep host ls")
     })
 }
 
@@ -247,11 +247,11 @@ async fn received(body: Body) -> Reply<Vec<u8>> {
     while let Some(chunk) = next_chunk(&mut chunks).await? {
         let chunk = chunk.map_err(|error| {
             let detail = format!("the archive broke off after {} bytes: {error}", archive.len());
-            Problem::new(DoorCode::MalformedRequest, detail)
+            Problem::new(Code::MalformedRequest, detail)
         })?;
         if archive.len() + chunk.len() > SWARM_STATE_BYTES_MAX {
             let detail = format!("an archive has at most {} MiB", SWARM_STATE_BYTES_MAX / 1024 / 1024);
-            return Err(Problem::new(DoorCode::InvalidBody, detail));
+            return Err(Problem::new(Code::InvalidBody, detail));
         }
         archive.extend_from_slice(&chunk);
     }
@@ -260,11 +260,8 @@ async fn received(body: Body) -> Reply<Vec<u8>> {
 
 fn understood(notes: &[u8]) -> Reply<Notes> {
     let unknown = |why: &str| {
-        Problem::new(
-            DoorCode::InvalidBody,
-            format!("what is written down in the archive is not known: {why}"),
-        )
-        .hinting("it may be of a newer version of Skep")
+        Problem::new(Code::InvalidBody, format!("what is written down in the archive is not known: {why}"))
+            .hinting("it may be of a newer version of Skep")
     };
     let notes: Notes = serde_json::from_slice(notes).map_err(|error| unknown(&error.to_string()))?;
     match notes.format {
@@ -275,12 +272,12 @@ fn understood(notes: &[u8]) -> Reply<Notes> {
 
 fn not_done(host: &Host, error: &SwarmStateError) -> Box<Problem> {
     let code = match error {
-        SwarmStateError::Agent(error) if error.is_its_answer() => DoorCode::NotStarted,
+        SwarmStateError::Agent(error) if error.is_its_answer() => Code::NotStartedOnHost,
         SwarmStateError::Agent(_) | SwarmStateError::Engine(_) | SwarmStateError::Late => {
-            DoorCode::EngineUnreachable
+            Code::EngineUnreachable
         }
         SwarmStateError::Failed { .. } | SwarmStateError::NoRoot | SwarmStateError::TooLarge => {
-            DoorCode::NotStarted
+            Code::NotStartedOnHost
         }
     };
     Problem::new(code, format!("host '{}': {error}", host.name))
@@ -288,8 +285,5 @@ fn not_done(host: &Host, error: &SwarmStateError) -> Box<Problem> {
 }
 
 fn unreadable(host: &Host, why: &str) -> Box<Problem> {
-    Problem::new(
-        DoorCode::SnapshotFailed,
-        format!("backing up the state of the swarm on '{}': {why}", host.name),
-    )
+    Problem::new(Code::SnapshotFailed, format!("backing up the state of the swarm on '{}': {why}", host.name))
 }

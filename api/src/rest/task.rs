@@ -21,7 +21,7 @@ use utoipa_axum::routes;
 use crate::Api;
 use crate::extract::{Place, Reading, Reference, Within};
 use crate::listing::{Listing, Page, Paging, ReadList};
-use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::problem::{Code, Problem, Refused, Reply};
 use crate::rest::List;
 
 /// A healthy swarm manager lists its tasks in well under a second; one that lost its quorum never does.
@@ -122,7 +122,7 @@ async fn ask(api: &Api, environment: &Environment, hosts: &[Stored<Host>]) -> Re
     if managers.is_empty() {
         let detail = format!("environment '{}' has no swarm yet, so nothing runs in it", environment.name);
         return Err(
-            Problem::new(DoorCode::NoActiveHost, detail).hinting("wait until a host is active: skep host ls")
+            Problem::new(Code::NoActiveHost, detail).hinting("wait until a host is active: skep host ls")
         );
     }
     managers.retain(|host| host.is_ready());
@@ -143,7 +143,7 @@ async fn ask(api: &Api, environment: &Environment, hosts: &[Stored<Host>]) -> Re
         false => failures.join("; "),
     };
     let detail = format!("no swarm manager of environment '{}' has answered: {why}", environment.name);
-    Err(Problem::new(DoorCode::EngineUnreachable, detail))
+    Err(Problem::new(Code::EngineUnreachable, detail))
 }
 
 impl Seen {

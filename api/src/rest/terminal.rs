@@ -29,7 +29,7 @@ use crate::Api;
 use crate::change::Question;
 use crate::extract::{Params, Place, Reference, Within};
 use crate::limits::{AtOnce, Seat};
-use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::problem::{Code, Problem, Refused, Reply};
 
 /// What the connection becomes.
 const PROTOCOL: &str = "skep-frames";
@@ -106,7 +106,7 @@ impl FromRequestParts<Api> for Upgrading {
         let offered = asked.is_some_and(|protocol| protocol.eq_ignore_ascii_case(PROTOCOL));
         parts.extensions.remove::<OnUpgrade>().filter(|_| offered).map(Upgrading).ok_or_else(|| {
             let detail = format!("this needs HTTP/1.1 with 'Connection: upgrade' and 'Upgrade: {PROTOCOL}'");
-            Problem::new(DoorCode::UpgradeRequired, detail)
+            Problem::new(Code::UpgradeRequired, detail)
                 .hinting("docs/reference/terminal.md describes it; skep host exec does it")
         })
     }
@@ -129,7 +129,7 @@ async fn exec(
         let detail = format!(
             "a command has 1 to {COMMAND_WORDS_MAX} words and at most {COMMAND_BYTES_MAX} bytes, none of them zero"
         );
-        return Err(Problem::new(DoorCode::InvalidBody, detail));
+        return Err(Problem::new(Code::InvalidBody, detail));
     }
     let host = found(&api.ledger().view(), &place)?;
     tracing::info!(
@@ -202,7 +202,7 @@ async fn relay(upgrading: OnUpgrade, mut stream: HostStream, _seat: Seat<String>
 }
 
 fn not_shown(host: &Host, error: &AskError) -> Box<Problem> {
-    let code = if error.is_its_answer() { DoorCode::NotStarted } else { DoorCode::EngineUnreachable };
+    let code = if error.is_its_answer() { Code::NotStartedOnHost } else { Code::EngineUnreachable };
     Problem::new(code, format!("host '{}': {error}", host.name))
         .hinting(format!("see how it is: skep host inspect {}", host.name))
 }

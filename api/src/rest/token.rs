@@ -21,7 +21,7 @@ use crate::Api;
 use crate::change::{Asked, Change, Changing, Keyed};
 use crate::extract::{Place, Reading, Reference, Within};
 use crate::listing::{Page, Paging, ReadList};
-use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::problem::{Code, Problem, Refused, Reply};
 use crate::rest::List;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
@@ -214,13 +214,10 @@ async fn list(Extension(caller): Extension<Caller>, reading: ReadList) -> Reply<
 async fn create(State(api): State<Api>, Asked { change, wish }: Asked<ApiKeyWish>) -> Reply<Response> {
     let caller = change.caller();
     if matches!(caller.acts_as, ActsAs::Environment { .. }) {
-        return Err(Problem::new(
-            DoorCode::Forbidden,
-            "a key of an environment cannot make keys like itself",
-        )
-        .hinting(
-            "whoever may manage the environment's keys makes them: skep token create -e NAME --role ROLE",
-        ));
+        return Err(Problem::new(Code::Forbidden, "a key of an environment cannot make keys like itself")
+            .hinting(
+                "whoever may manage the environment's keys makes them: skep token create -e NAME --role ROLE",
+            ));
     }
     let wish = api.new_token(caller.acts_as.clone(), TokenKind::Key, wish.name, wish.ttl_seconds);
     api.make(&change, |_| Ok(wish.clone())).await

@@ -18,7 +18,7 @@ use crate::change::{Asked, Change, Changing, Keyed};
 use crate::dress::One;
 use crate::extract::{Place, Read, Reading, Reference};
 use crate::listing::{Page, Paging, ReadList};
-use crate::problem::{DoorCode, Problem, Refused, Reply};
+use crate::problem::{Code, Problem, Refused, Reply};
 use crate::provider::password_hash;
 use crate::rest::{List, Metadata};
 
@@ -192,7 +192,7 @@ async fn set_password(
         api.sign_in(LOCAL, &name, current, change.from()).await?;
     } else if !caller.grants.has(Permission::ManageUser, &Scope::Cluster) {
         let detail = format!("{} is not allowed to {}", caller.principal, Permission::ManageUser.as_str());
-        return Err(Problem::new(DoorCode::Forbidden, detail));
+        return Err(Problem::new(Code::Forbidden, detail));
     }
     let hash = password_hash(&wish.password).await?;
     let rule = |tx: &mut Tx<'_>| access::set_password(tx, change.caller(), &name, &hash);

@@ -128,6 +128,24 @@ async fn a_recipe_is_refused_line_by_line() {
 }
 
 #[tokio::test]
+async fn a_recipe_that_the_environment_has_no_room_for_is_refused() {
+    let door = Door::new().await;
+    door.environment("prod").await;
+    door.host("prod", "web-1").await;
+    let wish = |name: &str, recipe: &str| {
+        put(&format!("/v1/environments/prod/stacks/{name}"), json!({"recipe": recipe}))
+    };
+    let on_hosts =
+        "services:\n  web:\n    image: whoami:1\n    ports: [{target: 80, published: 8080, mode: host}]\n";
+    assert_eq!(door.send(&wish("shop", on_hosts)).await.status, 202);
+    let taken = door.send(&wish("blog", on_hosts)).await;
+    taken.is_problem(409, "SKP-2602");
+    assert_eq!(taken.body["params"], json!({"port": "8080/tcp", "by": "shop/web"}));
+    let shared = "services:\n  web:\n    image: whoami:1\n    volumes: ['data:/data']\nvolumes:\n  data: {driver: nfs}\n";
+    door.send(&wish("wiki", shared)).await.is_problem(409, "SKP-1344");
+}
+
+#[tokio::test]
 async fn a_repeated_request_gets_the_first_answer_and_changes_nothing() {
     let door = Door::new().await;
     let ask = environment("prod").with(KEY, "0198f2c1-d5a2-7e0f-8d3a-6b1c2d3e4f50");

@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::support::{Ask, CLUSTER, Door, hub, identity, rule};
+use crate::support::{Ask, CLUSTER, Door, hub, identity, patch, post as post_json, put, rule};
 
 /// Far beyond what anything here takes, so that only a hang reaches it.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -216,6 +216,7 @@ fn engine(loaded: Arc<Mutex<Vec<(String, usize)>>>) -> Router {
         .route("/tasks", get(|| async { Json(tasks()) }))
         .route("/services", get(|| async { Json(services()) }))
         .route("/nodes", get(|| async { Json(json!([])) }))
+        .route("/swarm", get(|| async { Json(locked_swarm()) }))
         .route(
             "/images/load",
             post(move |body: Request| async move {
@@ -266,6 +267,10 @@ fn services() -> Value {
     json!([
         {"ID": "s1", "Spec": {"Name": "shop_web", "Labels": {"com.docker.stack.namespace": "shop"}}},
         {"ID": "s2", "Spec": {"Name": "agent"}}])
+}
+
+fn locked_swarm() -> Value {
+    json!({"ID": "swarm-1", "Spec": {"EncryptionConfig": {"AutoLockManagers": true}}})
 }
 
 #[tokio::test]
@@ -351,4 +356,46 @@ async fn an_image_needs_a_body_and_a_host() {
     site.door.environment("empty").await;
     let ask = Ask::new(Method::POST, "/v1/environments/empty/images").bytes("tar");
     site.door.send(&ask).await.is_problem(409, "SKP-2403");
+}
+
+#[tokio::test]
+async fn an_archive_for_which_there_is_no_room_reaches_nobody() {
+    let site = Site::with_hosts().await;
+    std::fs::remove_dir(site.door.spool.path()).unwrap();
+    let refused = site.door.send(&load("", b"tar")).await;
+    refused.is_problem(500, "SKP-3201");
+    assert!(site.hosts.iter().all(|host| host.loaded.lock().unwrap().is_empty()));
+}
+
+#[tokio::test]
+async fn a_locked_swarm_is_not_backed_up() {
+    let site = Site::with_hosts().await;
+    let key = skep_backup::RecoveryKey::generate().recipient().to_string();
+    let schedule =
+        json!({"enabled": false, "every_minutes": 60, "keep": 3, "directory": null, "recipients": [key]});
+    assert_eq!(site.door.send(&put("/v1/snapshot-schedules/default", schedule)).await.status, 200);
+    site.door.get("/v1/environments/prod/swarm-state").await.is_problem(409, "SKP-1336");
+}
+
+#[tokio::test]
+async fn an_nfs_server_that_a_host_cannot_try_is_not_wished_for() {
+    let mut site = Site::with_hosts().await;
+    site.hosts.clear();
+    site.holds(0).await;
+    let wish = json!({"spec": {"nfs": {"server": "nfs.example.com", "path": "/export"}}});
+    let refused = site.door.send(&patch("/v1/environments/prod", wish)).await;
+    refused.is_problem(409, "SKP-2441");
+    assert!(refused.detail().contains("on a it was not tried"), "{refused:?}");
+}
+
+/// The connection never becomes frames, so any will do.
+#[tokio::test]
+async fn a_program_that_a_host_does_not_have_is_not_started() {
+    let site = Site::with_hosts().await;
+    let ask = post_json("/v1/environments/prod/hosts/a/exec", json!({"command": ["/nowhere/tool"]}))
+        .with("upgrade", "skep-frames");
+    let mut request = ask.request();
+    let connection = hyper::upgrade::on(&mut request);
+    request.extensions_mut().insert(connection);
+    site.door.request(request).await.is_problem(409, "SKP-2405");
 }

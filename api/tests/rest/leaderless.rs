@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use http::Method;
 use jiff::Timestamp;
 use serde_json::json;
-use skep_ledger::{Feed, Ledger, MemoryLedger, Outcome, Txn, Unavailable, View};
+use skep_ledger::{Feed, Ledger, MemoryLedger, Outcome, ReadError, Row, Rows, Txn, Unavailable, View};
 
 use crate::support::{Ask, Door, NoHosts, hub, identity, post};
 
@@ -85,4 +85,70 @@ async fn a_change_that_is_too_large_is_not_tried() {
     let answer = door.send(&post("/v1/environments", json!({"name": "prod", "template": "default"}))).await;
     answer.is_problem(413, "SKP-1402");
     assert_eq!(answer.body["params"], json!({"bytes": 9, "limit_bytes": 8}));
+}
+
+#[tokio::test]
+async fn an_object_that_is_too_large_is_named() {
+    let object = "environment/prod".to_owned();
+    let door = lonely(Unavailable::ObjectTooLarge { object, bytes: 9, limit_bytes: 8 }).await;
+    let answer = door.send(&post("/v1/environments", json!({"name": "prod", "template": "default"}))).await;
+    answer.is_problem(413, "SKP-1403");
+    assert_eq!(answer.body["params"], json!({"object": "environment/prod", "bytes": 9, "limit_bytes": 8}));
+}
+
+/// A replica on which others always come first, and whose newest state cannot be read.
+struct Troubled {
+    ledger: Arc<MemoryLedger>,
+    unreadable: bool,
+}
+
+struct Unreadable;
+
+impl Rows for Unreadable {
+    fn get(&self, _: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        Err(ReadError::new("a block has the wrong checksum"))
+    }
+    fn scan(&self, _: &[u8], _: usize) -> Result<Vec<Row>, ReadError> {
+        Err(ReadError::new("a block has the wrong checksum"))
+    }
+}
+
+#[async_trait]
+impl Ledger for Troubled {
+    async fn propose(&self, _: Txn) -> Result<Outcome, Unavailable> {
+        Ok(Outcome::Conflict("environment/prod".into(), self.ledger.view().revision()))
+    }
+    async fn fresh_view(&self) -> Result<View, Unavailable> {
+        let view = self.ledger.view();
+        Ok(if self.unreadable { View::new(Arc::new(Unreadable), view.revision()) } else { view })
+    }
+    fn view(&self) -> View {
+        self.ledger.view()
+    }
+    fn feed(&self) -> &Feed {
+        self.ledger.feed()
+    }
+    fn now(&self) -> Timestamp {
+        self.ledger.now()
+    }
+}
+
+async fn troubled(unreadable: bool) -> Door {
+    let wrap = |ledger| Arc::new(Troubled { ledger, unreadable }) as Arc<dyn Ledger>;
+    Door::before(hub(&identity(), NoHosts::events()), wrap).await
+}
+
+#[tokio::test]
+async fn who_always_comes_second_is_told_so_and_has_changed_nothing() {
+    let door = troubled(false).await;
+    let answer = door.send(&post("/v1/environments", json!({"name": "prod", "template": "default"}))).await;
+    answer.is_problem(409, "SKP-1304");
+    assert_eq!((&answer.body["outcome"], &answer.body["retryable"]), (&json!("not_started"), &json!(true)));
+}
+
+#[tokio::test]
+async fn a_state_that_cannot_be_read_is_this_managers_trouble_and_is_said() {
+    let answer = troubled(true).await.get("/v1/environments").await;
+    answer.is_problem(500, "SKP-9001");
+    assert!(answer.detail().contains("checksum"), "{answer:?}");
 }

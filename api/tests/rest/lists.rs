@@ -117,3 +117,15 @@ async fn what_is_not_understood_is_named() {
     answer.is_problem(400, "SKP-1001");
     assert!(answer.detail().contains("sleeping"), "{answer:?}");
 }
+
+#[tokio::test]
+async fn a_cursor_leads_on_for_a_quarter_of_an_hour() {
+    let door = five().await;
+    let first = door.get("/v1/environments?limit=1").await;
+    let next = format!("/v1/environments?limit=1&cursor={}", first.body["next_cursor"].as_str().unwrap());
+    let later = |minutes: i64| jiff::Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_mins(minutes);
+    door.ledger.set_now(later(15));
+    assert_eq!(door.get(&next).await.status, 200);
+    door.ledger.set_now(later(16));
+    door.get(&next).await.is_problem(410, "SKP-1013");
+}

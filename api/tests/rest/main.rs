@@ -19,6 +19,7 @@ mod lists;
 mod managers;
 mod metrics;
 mod operations;
+mod orphans;
 mod planted;
 mod preconditions;
 mod probes;

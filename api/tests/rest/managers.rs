@@ -42,6 +42,17 @@ async fn actions_reach_the_managers_and_their_refusals_the_client() {
     door.send(&remove("m1")).await.is_problem(409, "SKP-3101");
     door.send(&remove("m9")).await.is_problem(404, "SKP-1203");
     door.send(&remove("m1").without_token()).await.is_problem(401, "SKP-1101");
+
+    for (place, status, code) in [
+        ("behind/actions/promote", 409, "SKP-3102"),
+        ("second/actions/promote", 409, "SKP-3103"),
+        ("silent/actions/drain", 502, "SKP-3104"),
+    ] {
+        let ask = Ask::new(http::Method::POST, &format!("/v1/cluster/members/{place}"));
+        let refused = door.send(&ask).await;
+        refused.is_problem(status, code);
+        assert_eq!(refused.body["retryable"], true, "{refused:?}");
+    }
 }
 
 #[tokio::test]

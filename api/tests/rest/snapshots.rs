@@ -37,6 +37,11 @@ async fn a_kept_backup_is_listed_fetched_where_it_is_and_marked_when_it_has_to_g
     assert_eq!((refused.status, &refused.body["code"]), (StatusCode::CONFLICT, &json!("SKP-3413")));
     assert!(refused.body["detail"].as_str().unwrap().contains("m9"), "{refused:?}");
 
+    std::fs::remove_file(&file).unwrap();
+    let lost = door.get(&format!("/v1/snapshots/{}/content", here.id)).await;
+    lost.is_problem(500, "SKP-3411");
+    assert!(lost.detail().contains("skep-1.backup"), "{lost:?}");
+
     let removed = door.send(&Ask::new(Method::DELETE, &format!("/v1/snapshots/{}", here.id))).await;
     assert_eq!((removed.status, &removed.body["status"]["state"]), (StatusCode::OK, &json!("going")));
     assert_eq!(door.get("/v1/snapshots/snap_none").await.status, StatusCode::NOT_FOUND);

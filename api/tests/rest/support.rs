@@ -147,7 +147,11 @@ impl Door {
     }
 
     pub async fn send(&self, ask: &Ask) -> Answer {
-        let response = self.router.clone().oneshot(ask.request()).await.unwrap();
+        self.request(ask.request()).await
+    }
+
+    pub async fn request(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes)));
@@ -373,6 +377,15 @@ impl Cluster for Manager {
                 Err(MemberRefusal::QuorumAtRisk("it is the only one".into()))
             }
             MemberAction::Remove(name) => Err(MemberRefusal::Unknown(name)),
+            MemberAction::Promote(name) if name == "behind" => {
+                Err(MemberRefusal::NotReady("it has not caught up yet".into()))
+            }
+            MemberAction::Promote(name) if name == "second" => {
+                Err(MemberRefusal::Changing("another one is being promoted".into()))
+            }
+            MemberAction::Drain(name) if name == "silent" => {
+                Err(MemberRefusal::Unreachable("it does not answer".into()))
+            }
             action => {
                 if !rehearse {
                     self.acted.lock().unwrap().push(action);

@@ -236,7 +236,7 @@ mod tests {
         let before = swarm.environment();
         let five = Change { swarm_managers: Some(5), ..Change::default() };
         let refused = updated(&swarm, &five).await.expect_err("rests");
-        assert_eq!((refused.code(), swarm.environment()), ("SKP-1351", before));
+        assert_eq!((refused.code().number(), swarm.environment()), ("SKP-1351", before));
         swarm.change(|tx| resume(tx, "prod", id()).map(drop)).await;
         updated(&swarm, &five).await.expect("is at work again");
     }

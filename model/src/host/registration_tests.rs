@@ -92,6 +92,7 @@ async fn an_address_or_a_name_that_is_taken_is_refused_and_uses_nothing_up() {
     let ledger = environment_for(2).await;
     offered(&ledger, b"a", "web-1", "10.0.0.7").await.expect("let in");
     let refused = offered(&ledger, b"b", "web-2", "10.0.0.7").await.expect_err("is refused");
+    assert_eq!(refused.code(), "SKP-1504");
     assert_eq!(refused, Refusal::AddressTaken { address: "10.0.0.7".into(), host: "web-1".into() });
     let refused = offered(&ledger, b"b", "web-1", "10.0.0.8").await.expect_err("is refused");
     assert_eq!(refused.code(), "SKP-1301");

@@ -1,6 +1,6 @@
 //! Who may get a new machine, what is carried over, and that nobody stays in the hands of an operation that has ended.
 
-use skep_ledger::{Ledger, Request, transact};
+use skep_ledger::{Ledger, Request, TransactError, transact};
 use uuid::Uuid;
 
 use super::*;
@@ -9,6 +9,14 @@ use crate::fact::{self, Fact};
 use crate::host::{self, WishedRole};
 use crate::placement::{self, Change};
 use crate::testing::Swarm;
+
+/// With its code.
+fn told(error: TransactError<Refusal>) -> String {
+    match error {
+        TransactError::Refused(refusal) => format!("{}: {refusal}", refusal.code()),
+        other => other.to_string(),
+    }
+}
 
 fn op(number: u128) -> OperationId {
     OperationId::new(Uuid::from_u128(number))
@@ -25,20 +33,20 @@ fn host(swarm: &Swarm, name: &str) -> Host {
 async fn reprovisioned(swarm: &Swarm, name: &str) -> Result<Operation, String> {
     let place = swarm.environment();
     let ruled = transact(&*swarm.ledger, Request::new(), |tx| reprovision(tx, &place, name, op(200)));
-    ruled.await.map(|committed| committed.answer).map_err(|error| error.to_string())
+    ruled.await.map(|committed| committed.answer).map_err(told)
 }
 
 async fn replaced(swarm: &Swarm, name: &str, successor: &Successor) -> Result<Operation, String> {
     let place = swarm.environment();
     let ruled = transact(&*swarm.ledger, Request::new(), |tx| replace(tx, &place, name, successor, op(200)));
-    ruled.await.map(|committed| committed.answer).map_err(|error| error.to_string())
+    ruled.await.map(|committed| committed.answer).map_err(told)
 }
 
 #[tokio::test]
 async fn nobody_loses_a_swarm_or_its_quorum_to_a_new_machine() {
     let alone = Swarm::of(1, 0).await;
     let refused = reprovisioned(&alone, "prod-1").await.expect_err("is the only one");
-    assert!(refused.contains("the only node of its swarm"), "{refused}");
+    assert!(refused.starts_with("SKP-1323") && refused.contains("the only node of its swarm"), "{refused}");
 
     let swarm = Swarm::of(3, 0).await;
     swarm.silent(2).await;
@@ -52,9 +60,9 @@ async fn a_machine_that_nobody_made_is_not_made_anew() {
     let swarm = Swarm::of(2, 0).await;
     swarm.host_is(2, |host| host.driver = None).await;
     let refused = reprovisioned(&swarm, "prod-2").await.expect_err("registered itself");
-    assert!(refused.contains("registered itself"), "{refused}");
+    assert!(refused.starts_with("SKP-1322") && refused.contains("registered itself"), "{refused}");
     let refused = replaced(&swarm, "prod-2", &successor(None)).await.expect_err("registered itself");
-    assert!(refused.contains("registered itself"), "{refused}");
+    assert!(refused.starts_with("SKP-1322") && refused.contains("registered itself"), "{refused}");
 }
 
 #[tokio::test]

@@ -77,7 +77,7 @@ fn may_stop_managing(environment: &Environment, host: &Host, hosts: &[Host]) -> 
 
 #[cfg(test)]
 mod tests {
-    use skep_ledger::{Request, transact};
+    use skep_ledger::{Request, TransactError, transact};
     use uuid::Uuid;
 
     use super::*;
@@ -89,7 +89,10 @@ mod tests {
         let ruled = transact(&*swarm.ledger, Request::new(), |tx| {
             wish(tx, &place, &name, role, OperationId::new(Uuid::now_v7()))
         });
-        ruled.await.map(|committed| committed.answer).map_err(|error| error.to_string())
+        ruled.await.map(|committed| committed.answer).map_err(|error| match error {
+            TransactError::Refused(refusal) => format!("{}: {refusal}", refusal.code()),
+            other => other.to_string(),
+        })
     }
 
     #[tokio::test]
@@ -98,6 +101,7 @@ mod tests {
         let operation = wished(&swarm, 1, WishedRole::Worker).await.expect("prod-4 can");
         assert_eq!(operation.workflow, workflow::FORM_SWARM);
         let refused = wished(&swarm, 2, WishedRole::Worker).await.expect_err("who else?");
+        assert!(refused.starts_with("SKP-1323"), "{refused}");
         assert!(refused.contains("3 swarm managers, and 2 other hosts can be one"), "{refused}");
         let auto = wished(&swarm, 1, WishedRole::Auto).await;
         assert!(auto.is_ok(), "{auto:?}");
@@ -120,7 +124,7 @@ mod tests {
             wished(&swarm, number, WishedRole::Manager).await.expect("they are");
         }
         let refused = wished(&swarm, 4, WishedRole::Manager).await.expect_err("there is no room");
-        assert!(refused.contains("prod-1, prod-2, prod-3"), "{refused}");
+        assert!(refused.starts_with("SKP-1324") && refused.contains("prod-1, prod-2, prod-3"), "{refused}");
         wished(&swarm, 2, WishedRole::Auto).await.expect("makes room");
         wished(&swarm, 4, WishedRole::Manager).await.expect("takes its place");
     }

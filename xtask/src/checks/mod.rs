@@ -3,6 +3,7 @@
 mod arrows;
 mod bans;
 mod code_map;
+mod codes;
 mod limits;
 mod links;
 mod manifests;
@@ -31,6 +32,7 @@ pub(crate) const CHECKS: &[Check] = &[
     Check { rule: bans::RULE, run: bans::check },
     Check { rule: module_docs::RULE, run: module_docs::check },
     Check { rule: sizes::RULE, run: sizes::check },
+    Check { rule: codes::RULE, run: codes::check },
     Check { rule: limits::RULE, run: limits::check },
     Check { rule: links::RULE, run: links::check },
     Check { rule: places::RULE, run: places::check },
