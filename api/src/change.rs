@@ -81,11 +81,19 @@ pub(crate) struct Keyed {
     #[param(rename = "If-Match", required = false, pattern = r#"^(\*|"[0-9]{1,18}"(, ?"[0-9]{1,18}")*)$"#)]
     matching: String,
     /// `*`: only if the object that the path names is not there yet.
-    #[param(rename = "If-None-Match", required = false, pattern = "^\\*$")]
-    absent: String,
+    #[param(rename = "If-None-Match", required = false, inline)]
+    absent: Absent,
     /// `wait=SECONDS`: if an operation begins, answer when it has ended, with 200, or with 202 if it takes longer.
     #[param(rename = "Prefer", required = false)]
     preference: String,
+}
+
+/// What `If-None-Match` of a change can say.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only describes the header")]
+enum Absent {
+    #[schema(rename = "*")]
+    Anything,
 }
 
 /// What a wish is answered with, for the description of the API.

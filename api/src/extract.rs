@@ -10,7 +10,8 @@ use futures::StreamExt as _;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, IntoDeserializer as _};
+use serde::de::{DeserializeOwned, IgnoredAny, IntoDeserializer as _};
+use serde_json::error::Category;
 use skep_ledger::View;
 use tokio::time::timeout;
 use utoipa::{IntoParams, ToSchema};
@@ -164,7 +165,10 @@ pub(crate) fn json<T: DeserializeOwned>(headers: &HeaderMap, bytes: &Bytes) -> R
     serde_json::from_slice(bytes).map_err(|error: serde_json::Error| {
         let told = without_value(&error.to_string());
         let (code, words) = match error.classify() {
-            serde_json::error::Category::Data => (Code::InvalidBody, "the body is not what is expected here"),
+            // A null where a word is expected counts as bad syntax there, too.
+            Category::Syntax | Category::Data if serde_json::from_slice::<IgnoredAny>(bytes).is_ok() => {
+                (Code::InvalidBody, "the body is not what is expected here")
+            }
             _ => (Code::MalformedRequest, "the body is not JSON"),
         };
         Problem::new(code, format!("{words}: {told}")).at_line(error.line(), told)

@@ -24,6 +24,9 @@ pub const JOIN_TOKEN_USES_MAX: u32 = 9;
 /// A dead manager is not removed earlier than that: a reboot takes minutes.
 pub const REMOVE_DEAD_AFTER_MIN: SignedDuration = SignedDuration::from_mins(1);
 
+/// The longest time after which a dead manager is removed: whoever wants more, wants never.
+pub const REMOVE_DEAD_AFTER_MAX: SignedDuration = SignedDuration::from_hours(365 * 24);
+
 /// Managers in a cluster, dead and learning ones included. More voters make every write slower and nothing safer.
 pub const MANAGERS_MAX: usize = 9;
 
@@ -273,11 +276,13 @@ pub fn set_role(tx: &mut Tx<'_>, number: u64, role: ManagerRole) -> Ruling<bool>
 /// Sets what the managers do by themselves.
 pub fn set_autopilot(tx: &mut Tx<'_>, wish: &Autopilot) -> Ruling<Autopilot> {
     let least = REMOVE_DEAD_AFTER_MIN.as_secs().unsigned_abs();
-    if let Some(seconds) = wish.remove_dead_after_seconds.filter(|seconds| *seconds < least) {
+    let most = REMOVE_DEAD_AFTER_MAX.as_secs().unsigned_abs();
+    let wished = wish.remove_dead_after_seconds;
+    if let Some(seconds) = wished.filter(|seconds| !(least..=most).contains(seconds)) {
         return Err(Refusal::InvalidValue {
             what: "remove_dead_after_seconds",
             value: seconds.to_string(),
-            allowed: format!("at least {least}, or null to leave dead managers alone"),
+            allowed: format!("{least} to {most}, or null to leave dead managers alone"),
         });
     }
     if tx.get::<Autopilot>(CLUSTER, CLUSTER)?.map(|stored| stored.record).unwrap_or_default() != *wish {
@@ -482,7 +487,10 @@ mod tests {
         let ledger = MemoryLedger::new();
         assert_eq!(autopilot(&ledger.view()).expect("readable"), Autopilot::default());
         let hasty = Autopilot { remove_dead_after_seconds: Some(5) };
-        rule(&ledger, |tx| set_autopilot(tx, &hasty)).await.expect_err("is refused");
+        let never = Autopilot { remove_dead_after_seconds: Some(u64::MAX) };
+        for wrong in [hasty, never] {
+            rule(&ledger, |tx| set_autopilot(tx, &wrong)).await.expect_err("is refused");
+        }
         let calm = Autopilot { remove_dead_after_seconds: Some(600) };
         rule(&ledger, |tx| set_autopilot(tx, &calm)).await.expect("is set");
         assert_eq!(autopilot(&ledger.view()).expect("readable"), calm);

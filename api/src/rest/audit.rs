@@ -111,7 +111,8 @@ struct Searching {
     #[param(inline)]
     outcome: Option<AuditOutcome>,
     /// How many at most: 100 if nothing is said, never more than 1000.
-    limit: Option<usize>,
+    #[param(minimum = 0, maximum = 4_294_967_295u32)]
+    limit: Option<u32>,
     /// Where an earlier answer said that more begins.
     #[param(value_type = Option<String>, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     cursor: Option<Reference>,
@@ -168,7 +169,7 @@ async fn list(State(api): State<Api>, Params(searching): Params<Searching>) -> R
         insist_on_a_day(what, day.as_deref())?;
     }
     let view = api.read(searching.consistency).await?;
-    let limit = searching.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
+    let limit = searching.limit.map_or(PAGE_DEFAULT, |limit| limit as usize).clamp(1, PAGE_MAX);
     let mut days = audit::days(&view)?;
     let today = audit::day_of(&audit::entry_id(api.ledger().now(), "")).to_owned();
     // What no seal covers yet may be of a day of which no seal knows.
@@ -214,8 +215,9 @@ fn insist_on_a_day(what: &str, day: Option<&str>) -> Reply<()> {
 #[utoipa::path(get, path = "/v1/audit/seals", operation_id = "list_audit_seals",
     params(Paging), responses((status = 200, body = List<AuditSeal>, description = "Some of them"), Refused))]
 async fn seals(State(api): State<Api>, Params(paging): Params<Paging>) -> Reply<Listed<AuditSeal>> {
+    let after = u64::try_from(paging.cursor.unwrap_or_default())
+        .map_err(|_| Problem::new(Code::MalformedRequest, "a cursor of this list is not below zero"))?;
     let view = api.read(paging.consistency).await?;
-    let after = paging.cursor.and_then(|cursor| cursor.try_into().ok()).unwrap_or(0u64);
     let all = audit::seals(&view)?.into_iter().map(|stored| stored.record).filter(|seal| seal.number > after);
     let mut items: Vec<AuditSeal> = all.take(PAGE_MAX + 1).map(AuditSeal::from).collect();
     let more = items.len() > PAGE_MAX;

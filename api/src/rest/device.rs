@@ -157,7 +157,8 @@ impl FromRequestParts<Api> for Here {
 /// Gives a device its codes.
 #[utoipa::path(post, path = "/v1/device-codes", operation_id = "ask_for_device_code", params(Changing, Keyed),
     request_body = DeviceAsking,
-    responses((status = 201, body = DeviceCodes, description = "The codes; the device waits"), Refused))]
+    responses((status = 201, body = DeviceCodes, description = "The codes; the device waits"),
+        (status = 200, body = DeviceCodes, description = "Dry run: codes that open nothing"), Refused))]
 async fn ask(
     State(api): State<Api>,
     Here(here): Here,

@@ -60,9 +60,8 @@ struct JoinToken {
 #[serde(deny_unknown_fields)]
 struct JoinTokenWish {
     /// `voter` (the default) or `standby`.
-    #[serde(default)]
     #[schema(value_type = Option<String>, example = "voter", pattern = "^(voter|standby)$")]
-    role: ManagerRole,
+    role: Option<ManagerRole>,
     /// How long it is valid; an hour if nothing is said.
     #[schema(minimum = 1, maximum = 86400)]
     ttl_seconds: Option<u32>,
@@ -77,6 +76,7 @@ struct JoinTokenWish {
 struct Autopilot {
     /// After how long a dead voter is removed, if at least three voters stay and one more of them may fail. Null:
     /// never.
+    #[schema(minimum = 60, maximum = 31_536_000)]
     remove_dead_after_seconds: Option<u64>,
 }
 
@@ -138,7 +138,7 @@ async fn create_token(State(api): State<Api>, asked: Asked<JoinTokenWish>) -> Re
     let life = asked.wish.ttl_seconds.map(|seconds| SignedDuration::from_secs(seconds.into()));
     let wish = TokenWish {
         id: Uuid::now_v7().simple().to_string(),
-        role: asked.wish.role,
+        role: asked.wish.role.unwrap_or_default(),
         life: life.unwrap_or(manager::JOIN_TOKEN_LIFE),
         uses: asked.wish.uses.unwrap_or(1),
     };

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Serialize;
+use axum::response::{IntoResponse as _, Response};
+use serde::{Deserialize, Serialize};
 use skep_drivers::{Driver, DriverError, Machine, MachineKey};
 use skep_model::{Refusal, resource};
 use tokio::time::timeout;
@@ -19,7 +20,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::Api;
-use crate::change::{Change, Changing, Keyed};
+use crate::change::{Change, Changing, Keyed, answered};
 use crate::dress::At;
 use crate::extract::{Place, Reading, Reference};
 use crate::listing::{Listing, Page, Paging};
@@ -52,12 +53,12 @@ struct Orphan {
 }
 
 /// What became of an orphan.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 struct OrphanRemoval {
     /// Its tag.
     host: String,
     /// `removed`; `gone`, if there was no such machine any more; `would be removed`, in a dry run.
-    result: &'static str,
+    result: String,
 }
 
 impl Orphan {
@@ -102,23 +103,37 @@ async fn remove(
     State(api): State<Api>,
     Place((driver, host)): Place<(Reference, Reference)>,
     change: Change,
-) -> Reply<At<Json<OrphanRemoval>>> {
+) -> Reply<Response> {
     let (name, driver) = known(&api, &driver)?;
     let key = MachineKey { cluster: api.parts.drivers.cluster.clone(), host: host.to_string() };
-    let found = asked(name, "looking for the machine", LIST_MAX, driver.find(&key)).await?;
-    let view = api.ledger().fresh_view().await?;
-    resource::orphaned(&view, &host)?
-        .map_err(|why| Refusal::NotAnOrphan { machine: host.to_string(), why })?;
-    let result = match (found, change.is_dry_run()) {
-        (None, _) => "gone",
-        (Some(_), true) => "would be removed",
-        (Some(machine), false) => {
-            asked(name, "giving the machine back", RELEASE_MAX, driver.release(&key)).await?;
-            tracing::info!(by = change.by(), driver = name, machine = machine.id, "an orphan was removed");
-            "removed"
-        }
+    let removal = async {
+        let found = asked(name, "looking for the machine", LIST_MAX, driver.find(&key)).await?;
+        let view = api.ledger().fresh_view().await?;
+        resource::orphaned(&view, &host)?
+            .map_err(|why| Refusal::NotAnOrphan { machine: host.to_string(), why })?;
+        let result = match (found, change.is_dry_run()) {
+            (None, _) => "gone",
+            (Some(_), true) => "would be removed",
+            (Some(machine), false) => {
+                asked(name, "giving the machine back", RELEASE_MAX, driver.release(&key)).await?;
+                tracing::info!(
+                    by = change.by(),
+                    driver = name,
+                    machine = machine.id,
+                    "an orphan was removed"
+                );
+                "removed"
+            }
+        };
+        Ok(OrphanRemoval { host: host.to_string(), result: result.to_owned() })
     };
-    Ok(At(view.revision(), Json(OrphanRemoval { host: host.to_string(), result })))
+    if change.is_dry_run() {
+        let rehearsed = api.rehearse(&change, |_| Ok(())).await?;
+        return Ok(At(rehearsed.revision, Json(removal.await?)).into_response());
+    }
+    let removed = api.once(&change, removal).await?;
+    let document = Json(removed.answer.clone());
+    Ok(answered(&removed, document))
 }
 
 fn known(api: &Api, name: &str) -> Reply<(&'static str, Arc<dyn Driver>)> {
@@ -139,6 +154,10 @@ async fn asked<T>(
 ) -> Reply<T> {
     let failed = |why: String| Problem::new(Code::DriverFailed, format!("driver {driver}, {doing}: {why}"));
     match timeout(most, answer).await {
+        // Nothing that this driver makes could be named so.
+        Ok(Err(DriverError::InvalidKey { host, .. })) => {
+            Err(Refusal::NotFound { what: "orphan", name: host, scope: None }.into())
+        }
         Ok(answer) => answer.map_err(|error| failed(error.to_string())),
         Err(_) => Err(failed(format!("no answer within {} s; it may still be done", most.as_secs()))
             .hinting(format!("look again: skep driver orphans {driver}"))),

@@ -17,6 +17,7 @@ use utoipa_axum::routes;
 
 use crate::cluster::{Check, Readiness};
 use crate::extract::Params;
+use crate::problem::Refused;
 use crate::{Api, auth};
 
 type Word = (StatusCode, &'static str);
@@ -70,6 +71,7 @@ impl Telling {
 /// Is the process alive?
 #[utoipa::path(get, path = "/livez", operation_id = "livez", params(Telling), responses(
     (status = 200, description = "It is", body = String, content_type = "text/plain"),
+    Refused,
 ))]
 async fn alive(
     State(api): State<Api>,
@@ -84,6 +86,7 @@ async fn alive(
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", params(Telling), responses(
     (status = 200, description = "It can", body = String, content_type = "text/plain"),
     (status = 503, description = "It cannot, or is about to stop", body = String, content_type = "text/plain"),
+    Refused,
 ))]
 async fn ready(
     State(api): State<Api>,

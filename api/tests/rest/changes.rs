@@ -75,7 +75,9 @@ async fn hosts_are_wished_if_their_driver_works_here() {
     let wish =
         json!({"name": "dev", "template": "single", "hosts": {"count": 2, "driver": "local", "options": {}}});
     let several = door.send(&post("/v1/environments", wish)).await;
-    if let Err(error) = skep_drivers::check(&drivers(), "local", &Default::default()) {
+    if let Err(error) =
+        skep_drivers::check(&drivers(door.spool.path().to_owned()), "local", &Default::default())
+    {
         answer.is_problem(422, "SKP-2001");
         several.is_problem(422, "SKP-2001");
         assert_eq!(answer.detail(), error.to_string());

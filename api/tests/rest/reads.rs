@@ -212,7 +212,9 @@ async fn drivers_say_whether_they_work_here() {
     let list = door.get("/v1/drivers").await.body;
     for (driver, kind) in list["items"].as_array().unwrap().iter().zip(skep_drivers::DRIVERS) {
         assert_eq!(driver["name"], kind.name);
-        let problem = (kind.available)(&crate::support::drivers()).err().map(|error| error.to_string());
+        let problem = (kind.available)(&crate::support::drivers(door.spool.path().to_owned()))
+            .err()
+            .map(|error| error.to_string());
         assert_eq!((&driver["available"], &driver["reason"]), (&json!(problem.is_none()), &json!(problem)));
     }
 }

@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use crate::support::{Ask, Door};
+use crate::support::{Ask, Door, patch, post};
 
 /// In no request.
 const UNKNOWN: &str = "mispelled";
@@ -99,4 +99,16 @@ async fn an_unknown_parameter_of_a_query_is_named_and_nothing_is_done() {
         assert!(answer.detail().contains(UNKNOWN), "{method} {path}: {answer:?}");
     }
     assert_eq!(skep_ledger::Ledger::view(&*door.ledger).revision(), before);
+}
+
+#[tokio::test]
+async fn a_null_where_a_word_is_expected_is_of_another_form_and_no_bad_json() {
+    let door = Door::new().await;
+    let wish = json!({"role": null, "ttl_seconds": 60, "uses": 1});
+    let made = door.send(&post("/v1/cluster/join-tokens", wish)).await;
+    assert_eq!((made.status.as_u16(), &made.body["role"]), (201, &json!("voter")), "{made:?}");
+    door.environment("prod").await;
+    let wish = json!({"spec": {"availability": null}});
+    let refused = door.send(&patch("/v1/environments/prod/hosts/x", wish)).await;
+    assert_ne!(refused.body["code"], "SKP-1001", "{refused:?}");
 }

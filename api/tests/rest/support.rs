@@ -138,7 +138,7 @@ impl Door {
             cluster: manager.clone(),
             hub,
             snapshots: Arc::new(Backups(ledger.clone())),
-            drivers: drivers(),
+            drivers: drivers(spool.path().join(MACHINES)),
             spool: spool.path().to_owned(),
             sealing: Arc::new(SealingKey::derive(&[7; 32], "c1").unwrap()),
         })
@@ -269,12 +269,11 @@ pub async fn rule(ledger: &dyn Ledger, mut change: impl FnMut(&mut Tx<'_>) -> Ru
     outcome.unwrap();
 }
 
-pub fn drivers() -> DriverConfig {
-    DriverConfig {
-        cluster: CLUSTER.into(),
-        skep_binary: "/bin/true".into(),
-        root: PathBuf::from("/tmp/skep-api-test"),
-    }
+/// The folder of a local driver that has made nothing, in a door's own.
+pub const MACHINES: &str = "machines";
+
+pub fn drivers(root: PathBuf) -> DriverConfig {
+    DriverConfig { cluster: CLUSTER.into(), skep_binary: "/bin/true".into(), root }
 }
 
 pub fn identity() -> Identity {
