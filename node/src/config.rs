@@ -140,8 +140,12 @@ impl ServerConfig {
         data.join(FILE).exists()
     }
 
+    pub(crate) fn path(data: &Path) -> PathBuf {
+        data.join(FILE)
+    }
+
     pub(crate) fn load(data: &Path) -> Result<ServerConfig> {
-        let path = data.join(FILE);
+        let path = ServerConfig::path(data);
         let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         let config: ServerConfig = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
         if config.me().is_none() {
@@ -170,7 +174,7 @@ impl ServerConfig {
     }
 
     pub(crate) fn save(&self, data: &Path) -> Result<()> {
-        let path = data.join(FILE);
+        let path = ServerConfig::path(data);
         let text = toml::to_string(self).context("writing the configuration")?;
         std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
     }

@@ -55,7 +55,8 @@ const BEGIN_RETRY: Duration = Duration::from_millis(500);
                         skep init --out founders --manager m1=10.0.0.11 …   for a cluster of three\n  \
                         skep server --join 10.0.0.11:8444 --token skj_… --advertise 10.0.0.14\n  \
                         skep server --reset-from-peers              the data is lost or damaged; the others have it\n  \
-                        skep server --new-setup-code                nobody is administrator any more; stop the service first"
+                        skep server --new-setup-code                nobody is administrator any more; stop the service first\n  \
+                        skep server --check-config                  is what was changed in server.toml good?"
 )]
 pub(crate) struct Server {
     /// Where the manager keeps its identity, log and state
@@ -89,10 +90,24 @@ pub(crate) struct Server {
     /// Every administrator is lost: print a new code with which somebody becomes administrator, once
     #[arg(long, conflicts_with_all = ["join", "reset_from_peers", "admin_token"])]
     new_setup_code: bool,
+    /// Only read server.toml and the certificates, as a start would, and say whether they are good; the manager may run
+    #[arg(long, conflicts_with_all = ["join", "reset_from_peers", "admin_token", "new_setup_code"])]
+    check_config: bool,
 }
 
 impl Server {
     pub(crate) async fn run(self) -> Result<()> {
+        if self.check_config {
+            let (config, _) = read(&self.data_dir)?;
+            println!(
+                "{} is good: manager {}, API at {}, managers and agents at {}",
+                ServerConfig::path(&self.data_dir).display(),
+                config.node,
+                config.api_listen,
+                config.peer_listen
+            );
+            return Ok(());
+        }
         if let Some(reason) = joining::was_removed(&self.data_dir) {
             bail!("{reason}. To join again, use an empty folder: skep cluster join-command tells how");
         }
@@ -107,12 +122,7 @@ impl Server {
         } else {
             self.join().await?;
         }
-        let config = ServerConfig::load(&self.data_dir)?;
-        let identity = LiveIdentity::open(&self.data_dir)?;
-        let node = identity.now().node()?;
-        if node != config.node {
-            bail!("the certificate is manager {node}'s, but server.toml is manager {}'s", config.node);
-        }
+        let (config, identity) = read(&self.data_dir)?;
         serve(&self.data_dir, &config, identity, self.new_setup_code).await
     }
 
@@ -190,6 +200,17 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// What a start goes by, if its parts belong together.
+fn read(data: &Path) -> Result<(ServerConfig, LiveIdentity)> {
+    let config = ServerConfig::load(data)?;
+    let identity = LiveIdentity::open(data)?;
+    let node = identity.now().node()?;
+    if node != config.node {
+        bail!("the certificate is manager {node}'s, but server.toml is manager {}'s", config.node);
+    }
+    Ok((config, identity))
 }
 
 async fn serve(data: &Path, config: &ServerConfig, live: LiveIdentity, new_setup_code: bool) -> Result<()> {
@@ -418,5 +439,32 @@ async fn record_beginnings(ledger: Arc<dyn Ledger>, config: ServerConfig) {
     while let Err(error) = transact(&*ledger, Request::new(), rule).await {
         tracing::debug!(%error, "the beginnings of the cluster could not be recorded yet");
         tokio::time::sleep(BEGIN_RETRY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_is_checked_without_a_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("founders");
+        let here = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+        let manager =
+            FoundingManager { name: "m1".into(), peer: here(1), api: here(2), listen_everywhere: false };
+        founding::found(&out, &Founding::of("c1"), &[manager]).unwrap();
+        let data = out.join("m1");
+        let (config, _) = read(&data).unwrap();
+        assert_eq!(config.api_listen, here(2));
+        let good = std::fs::read_to_string(ServerConfig::path(&data)).unwrap();
+        for (changed, named) in [
+            (format!("drain_delay = 3\n{good}"), "drain_delay"),
+            (good.replace("node = 1", "node = 7"), "manager 7"),
+        ] {
+            std::fs::write(ServerConfig::path(&data), changed).unwrap();
+            let refused = format!("{:#}", read(&data).map(drop).unwrap_err());
+            assert!(refused.contains("server.toml") && refused.contains(named), "{refused}");
+        }
     }
 }
