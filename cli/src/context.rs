@@ -44,7 +44,7 @@ const CONTEXT: Noun = Noun {
 };
 
 /// Signing in.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Login {
     #[command(subcommand)]
@@ -115,12 +115,25 @@ pub enum Verb {
         after_long_help = exit::help(&[exit::Exit::Done, exit::Exit::Usage])
     )]
     Ls,
+    /// Keep a server and a token as a context, as skep login does, and choose it
+    #[command(
+        before_long_help = "Examples:\n  skep context create prod --url https://skep.example.com:8443 --token-file key.txt",
+        after_long_help = exit::help(exit::WRITES)
+    )]
+    Create {
+        /// Its name
+        name: String,
+    },
     /// Show where what is in effect comes from
     #[command(
         before_long_help = "Examples:\n  skep context show\n  skep context show --url https://other:8443",
         after_long_help = exit::help(&[exit::Exit::Done, exit::Exit::Usage])
     )]
-    Show,
+    Show {
+        /// Also where it comes from: what is shown in any case; scripts may say it
+        #[arg(long, hide = true)]
+        origin: bool,
+    },
     /// Give a context another name
     #[command(
         before_long_help = "Examples:\n  skep context rename 10-0-0-11 prod",
@@ -340,14 +353,18 @@ pub(crate) fn choose(wish: &Use, session: &Session) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(crate) fn run(command: Verbs<Verb>, session: &Session) -> Result<(), Failure> {
+pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), Failure> {
     match command.verb.unwrap_or(Verb::Ls) {
         Verb::Ls => {
             let items = ConfigFile::at(config(session)?)?.listed();
             session.print_list(&CONTEXT, &json!({"items": items}));
             Ok(())
         }
-        Verb::Show => {
+        Verb::Create { name } => {
+            let settings = Settings { context: Some(name), ..session.settings.clone() };
+            login(Login::default(), &Session::new(settings, session.screen.clone())).await
+        }
+        Verb::Show { .. } => {
             show(session);
             Ok(())
         }

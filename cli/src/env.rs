@@ -15,7 +15,7 @@ use crate::table::{Column, Show};
 use crate::upgrade::{self, EngineWish};
 use crate::value::{items, text_at};
 use crate::wishes::Wishes;
-use crate::{member, swarm_keys, swarm_state};
+use crate::{member, swarm_keys, swarm_state, template};
 
 pub(crate) const ENV: Noun = Noun {
     word: "env",
@@ -102,6 +102,9 @@ pub enum Verb {
         #[command(subcommand)]
         verb: Option<member::Verb>,
     },
+    /// Templates: what environments start from; as skep template
+    #[command(hide = true, alias = "templates", after_long_help = exit::help(exit::READS))]
+    Template(Verbs<template::Verb>),
     /// Replace the tokens with which nodes join the swarm
     #[command(
         before_long_help = "Examples:\n  skep env rotate-tokens prod",
@@ -277,6 +280,7 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
         Verb::RotateTokens { name } => swarm_keys::rotate(&name, "rotate-tokens", session).await,
         Verb::RotateCa { name } => swarm_keys::rotate(&name, "rotate-ca", session).await,
         Verb::RotateUnlockKey { name } => swarm_keys::rotate(&name, "rotate-unlock-key", session).await,
+        Verb::Template(command) => template::run(command, session).await,
         Verb::Members { verb } => member::run(verb, session).await,
         Verb::UnlockKey { name } => swarm_keys::show_unlock_key(&name, session).await,
         Verb::Unlock(wish) => swarm_keys::unlock(wish, session).await,

@@ -454,7 +454,7 @@ async fn dispatch(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Login(command) => context::login(command, session).await,
         Command::Logout(command) => context::logout(command, session).await,
         Command::Use(command) => context::choose(&command, session),
-        Command::Context(command) => context::run(command, session),
+        Command::Context(command) => context::run(command, session).await,
         Command::Whoami => about::whoami(session).await,
         Command::Version => about::version(session).await,
         Command::LbConfig(command) => lb_config::run(command, session).await,

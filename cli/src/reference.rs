@@ -48,8 +48,9 @@ fn section(page: &mut String, command: &Command, words: &mut Vec<String>) {
     if !has_verbs {
         let _ = writeln!(page, "\n```text\n{}\n```", usage(command, words));
     }
-    let own =
-        command.get_arguments().filter(|argument| !argument.is_global_set() && argument.get_id() != "help");
+    let own = command.get_arguments().filter(|argument| {
+        !argument.is_global_set() && !argument.is_hide_set() && argument.get_id() != "help"
+    });
     let own: Vec<&Arg> = own.collect();
     if !own.is_empty() {
         page.push('\n');
@@ -61,7 +62,8 @@ fn section(page: &mut String, command: &Command, words: &mut Vec<String>) {
     if let (false, Some(exits)) = (has_verbs, command.get_after_long_help()) {
         let _ = writeln!(page, "\nExit codes: {}.", exit_numbers(&exits.to_string()));
     }
-    for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+    let shown = |verb: &&Command| verb.get_name() != "help" && !verb.is_hide_set();
+    for verb in command.get_subcommands().filter(shown) {
         section(page, verb, words);
     }
     words.pop();

@@ -43,6 +43,13 @@ pub enum Verb {
         after_long_help = exit::help(exit::READS)
     )]
     Ls,
+    /// Deploy a compose file as a stack: as skep up
+    #[command(
+        visible_alias = "create",
+        before_long_help = "Examples:\n  skep stack deploy -f compose.yml --stack shop",
+        after_long_help = exit::help(exit::WAITS)
+    )]
+    Deploy(Up),
     /// List the tasks of a stack
     #[command(
         before_long_help = "Examples:\n  skep stack ps shop\n  skep stack ps shop -o wide",
@@ -63,12 +70,12 @@ pub enum Verb {
     },
     /// Remove stacks with their services
     #[command(
-        before_long_help = "Examples:\n  skep stack rm shop\n  skep stack rm shop blog --yes",
+        before_long_help = "Examples:\n  skep stack rm shop\n  skep stack rm shop blog --yes\n  skep stack rm     that of .skep.toml",
         after_long_help = exit::help(exit::WAITS_FOR_SEVERAL)
     )]
     Rm {
-        /// The stacks' names or ids
-        #[arg(required = true, value_name = "NAME")]
+        /// The stacks' names or ids [default: that of .skep.toml]
+        #[arg(value_name = "NAME")]
         names: Vec<String>,
     },
 }
@@ -93,13 +100,7 @@ pub struct Up {
 impl Up {
     /// Which stack, from which file.
     fn meant(&self, project: &Project) -> Result<(String, PathBuf), Failure> {
-        let name = self.stack.clone().or_else(|| project.stack.clone());
-        let name = name.ok_or_else(|| {
-            Failure::usage(
-                "the stack has no name",
-                format!("add --stack NAME, or write stack = \"NAME\" into {PROJECT_FILE}"),
-            )
-        })?;
+        let name = named_or_of_project(self.stack.as_deref(), project, "--stack NAME")?;
         let file = match (&self.file, project.files.as_slice()) {
             (Some(file), _) => file.clone(),
             (None, [file]) => file.clone(),
@@ -113,6 +114,17 @@ impl Up {
         };
         Ok((name, file))
     }
+}
+
+/// The stack that is named, or the one that the working tree belongs to.
+fn named_or_of_project(name: Option<&str>, project: &Project, how: &str) -> Result<String, Failure> {
+    let name = name.map(str::to_owned).or_else(|| project.stack.clone());
+    name.ok_or_else(|| {
+        Failure::usage(
+            "the stack has no name",
+            format!("add {how}, or write stack = \"NAME\" into {PROJECT_FILE}"),
+        )
+    })
 }
 
 /// The compose file of a folder, by the names that Docker Compose looks for, in its order.
@@ -131,8 +143,13 @@ fn usual_file(folder: &Path) -> Result<PathBuf, Failure> {
 pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), Failure> {
     match command.verb.unwrap_or(Verb::Ls) {
         Verb::Ls => STACK.list(&[], session).await,
+        Verb::Deploy(wish) => up(wish, session).await,
         Verb::Ps { name } => task::list_of(Some(&name), session).await,
         Verb::Inspect { name } => STACK.inspect(&name, session).await,
+        Verb::Rm { names } if names.is_empty() => {
+            let name = named_or_of_project(None, &session.settings.project, "NAME")?;
+            targets::remove(&STACK, &[name], about, session).await
+        }
         Verb::Rm { names } => targets::remove(&STACK, &names, about, session).await,
     }
 }

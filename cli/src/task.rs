@@ -34,6 +34,9 @@ pub(crate) const TASK: Noun = Noun {
 pub struct Ps {
     /// Only the tasks of this stack
     stack: Option<String>,
+    /// Tasks, not services: what is listed in any case; scripts may say it
+    #[arg(long, hide = true)]
+    tasks: bool,
 }
 
 pub(crate) async fn run(command: Ps, session: &Session) -> Result<(), Failure> {
