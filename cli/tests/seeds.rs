@@ -113,6 +113,27 @@ async fn what_is_typed_here_instead_asks_for_the_same() {
     assert!(all.is_empty(), "{}", all.join("\n"));
 }
 
+/// The played API answers anything; the real one has these routes.
+#[test]
+fn what_is_asked_for_is_in_the_document_of_the_api() {
+    let crate_folder = std::env::var("CARGO_MANIFEST_DIR").expect("is set for tests");
+    let page = Path::new(&crate_folder).join("../docs/reference/openapi.json");
+    let document: Value = serde_json::from_str(&fs::read_to_string(page).unwrap()).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let is = |place: &str, asked: &str| {
+        let (place, asked): (Vec<_>, Vec<_>) = (place.split('/').collect(), asked.split('/').collect());
+        let same = |(one, other): (&&str, &&str)| one.starts_with('{') || one == other;
+        place.len() == asked.len() && place.iter().zip(&asked).all(same)
+    };
+    for request in LINES.iter().flat_map(|line| line.requests) {
+        let (method, target) = request.split_once(' ').unwrap();
+        let asked = target.split('?').next().unwrap();
+        let method = method.to_lowercase();
+        let known = paths.iter().any(|(place, methods)| is(place, asked) && !methods[&method].is_null());
+        assert!(known, "the API has no {request}");
+    }
+}
+
 #[test]
 fn each_seed_command_is_in_one_table() {
     let done: BTreeSet<&str> = LINES.iter().map(|line| line.seed).collect();

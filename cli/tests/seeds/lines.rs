@@ -278,12 +278,6 @@ pub(crate) const LINES: &[Line] = &[
         r#"{"name": "admin-api", "ttl_seconds": null}"#,
     ),
     says(
-        "POST /v2-beta/apikey",
-        "token create --name admin-api --role admin",
-        &["POST /v1/environments/prod/tokens"],
-        r#"{"name": "admin-api", "role": "admin", "ttl_seconds": null}"#,
-    ),
-    says(
         r#"PUT {"kind":"admin"}"#,
         "user set-role alice admin",
         &["PUT /v1/role-bindings/user/alice"],
