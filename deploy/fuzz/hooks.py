@@ -34,7 +34,8 @@ def before_call(context, case, kwargs):
     # A stream has no end: what has happened within a second is asked for instead.
     if case.path == "/v1/events":
         case.query = {**(case.query or {}), "index": 0, "wait": "1s"}
-        # An id that nobody has given out yet: a manager that is behind waits for it, and says so with 503.
+        # What nobody has reached yet: a manager that is behind waits for it, and says so with 503.
+        case.query.pop("since", None)
         case.headers = {name: value for name, value in (case.headers or {}).items() if name.lower() != "last-event-id"}
     # The manager that is asked would go, and with it whoever answers.
     if case.path.endswith(("/actions/remove", "/actions/drain")) and "/members/" in case.path:
