@@ -448,22 +448,22 @@ mod tests {
 
     #[test]
     fn a_configuration_is_checked_without_a_start() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("makes a folder");
         let out = folder.path().join("founders");
         let here = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
         let manager =
             FoundingManager { name: "m1".into(), peer: here(1), api: here(2), listen_everywhere: false };
-        founding::found(&out, &Founding::of("c1"), &[manager]).unwrap();
+        founding::found(&out, &Founding::of("c1"), &[manager]).expect("founds");
         let data = out.join("m1");
-        let (config, _) = read(&data).unwrap();
+        let (config, _) = read(&data).expect("is good");
         assert_eq!(config.api_listen, here(2));
-        let good = std::fs::read_to_string(ServerConfig::path(&data)).unwrap();
+        let good = std::fs::read_to_string(ServerConfig::path(&data)).expect("is there");
         for (changed, named) in [
             (format!("drain_delay = 3\n{good}"), "drain_delay"),
             (good.replace("node = 1", "node = 7"), "manager 7"),
         ] {
-            std::fs::write(ServerConfig::path(&data), changed).unwrap();
-            let refused = format!("{:#}", read(&data).map(drop).unwrap_err());
+            std::fs::write(ServerConfig::path(&data), changed).expect("writes");
+            let refused = format!("{:#}", read(&data).map(drop).expect_err("is wrong"));
             assert!(refused.contains("server.toml") && refused.contains(named), "{refused}");
         }
     }
