@@ -316,6 +316,8 @@ async fn a_role_is_made_changed_and_kept_while_somebody_has_it() {
 async fn a_key_of_an_environment_may_there_what_its_role_says() {
     let door = door_with_roles().await;
     door.environment("other").await;
+    let everything = post("/v1/environments/prod/tokens", json!({"role": "admin", "name": "ci"}));
+    door.send(&everything).await.is_problem(422, "SKP-1202");
     let wish = json!({"role": "restricted", "name": "ci"});
     let made = door.send(&by(post("/v1/environments/prod/tokens", wish), "owner")).await;
     assert_eq!(made.status, 201, "{made:?}");

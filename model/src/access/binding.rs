@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use skep_ledger::{Record, Stored, Tx, View};
 
-use super::role::{self, ADMIN};
+use super::role;
 use super::{Caller, Group, TokenOwner, User, ensure_administrator, token};
 use crate::environment::Environment;
 use crate::ids::EnvironmentId;
@@ -146,15 +146,7 @@ pub fn bindings_of(view: &View, subject: &Subject) -> Ruling<Vec<Stored<Binding>
 /// Gives somebody a role there, in place of the one that they have had.
 pub fn bind(tx: &mut Tx<'_>, by: &Caller, scope: &Scope, subject: &Subject, role: &str) -> Ruling<Binding> {
     exists(tx, subject)?;
-    let role = role::named(tx, role)?;
-    if role.name.as_str() == ADMIN && scope.environment().is_some() {
-        return Err(Refusal::InvalidValue {
-            what: "the role in an environment",
-            value: ADMIN.into(),
-            allowed: "it counts everywhere; in an environment use owner".into(),
-        });
-    }
-    by.may_give(&role, scope)?;
+    let role = role::to_give(tx, by, role, scope)?;
     if tx.get::<Member>(scope.as_str(), &subject.to_string())?.is_some() {
         // Whoever may not give a role must not take it either.
         may_take(tx, by, scope, subject)?;

@@ -107,6 +107,20 @@ pub(crate) fn named(tx: &mut Tx<'_>, name: &str) -> Ruling<Role> {
     }
 }
 
+/// The role of that name, to be given to somebody there; refused if it does not belong there, or allows more than who gives it may.
+pub(super) fn to_give(tx: &mut Tx<'_>, by: &Caller, name: &str, scope: &Scope) -> Ruling<Role> {
+    let role = named(tx, name)?;
+    if role.name.as_str() == ADMIN && scope.environment().is_some() {
+        return Err(Refusal::InvalidValue {
+            what: "the role in an environment",
+            value: ADMIN.into(),
+            allowed: "it counts everywhere; in an environment use owner".into(),
+        });
+    }
+    by.may_give(&role, scope)?;
+    Ok(role)
+}
+
 /// Makes a role, or changes what one allows: whoever has it may that from then on, so whoever says so may it all.
 pub fn set_role(tx: &mut Tx<'_>, by: &Caller, wish: &RoleWish) -> Ruling<Role> {
     let name = Name::parse("a role", &wish.name)?;

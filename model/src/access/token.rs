@@ -292,8 +292,7 @@ fn principal(tx: &mut Tx<'_>, by: &Caller, wish: &TokenWish) -> Ruling<String> {
         ActsAs::User(name) => Ok(user::named(tx, name.as_str())?.name.to_string()),
         ActsAs::Environment { id, role } => {
             let environment = crate::environment::usable(tx, id.as_str())?;
-            let role = role::named(tx, role.as_str())?;
-            by.may_give(&role, &Scope::Environment(id.clone()))?;
+            role::to_give(tx, by, role.as_str(), &Scope::Environment(id.clone()))?;
             Ok(format!("{}/{}", environment.name, wish.id))
         }
     }
