@@ -11,6 +11,7 @@
 //! | 503 `unknown`, 502/504 of a load balancer  |                        | the same idempotency key; then: outcome unknown   |
 //! | anything else                              | the answer says it     | that is the answer                                |
 
+mod construct;
 mod download;
 mod frames;
 mod keys;
@@ -36,7 +37,6 @@ pub(crate) use self::stream::{EventStream, Pauses};
 use crate::failure::{Failure, Refusal};
 use crate::flags::Consistency;
 use crate::screen::Screen;
-use crate::settings::Settings;
 
 /// A manager that does not accept a connection in this time is treated as gone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -116,54 +116,6 @@ pub(crate) enum Payload<'a> {
 }
 
 impl Client {
-    /// Builds a client; nothing is sent yet.
-    pub(crate) fn new(settings: &Settings, screen: Screen) -> Result<Client, Failure> {
-        Client::over(trust::http_client(settings)?, settings, screen)
-    }
-
-    /// As [`Client::new`], for connections that become frames: HTTP/2 has none that could.
-    pub(crate) fn for_frames(settings: &Settings, screen: Screen) -> Result<Client, Failure> {
-        Client::over(trust::http1_client(settings)?, settings, screen)
-    }
-
-    /// One manager alone, which is asked once: what it says is about itself, and it may well be dead.
-    pub(crate) fn of_one(manager: &str, settings: &Settings, screen: Screen) -> Result<Client, Failure> {
-        let manager = Url::parse(manager)
-            .map_err(|error| Failure::usage(format!("'{manager}' is not an address: {error}"), ""))?;
-        let settings = Settings { managers: vec![manager], ..settings.clone() };
-        let mut client = Client::new(&settings, screen)?;
-        if let Some(shared) = Arc::get_mut(&mut client.shared) {
-            shared.retry_for = Duration::ZERO;
-        }
-        Ok(client)
-    }
-
-    fn over(http: reqwest::Client, settings: &Settings, screen: Screen) -> Result<Client, Failure> {
-        if settings.managers.is_empty() {
-            return Err(Failure::usage(
-                "no server is named",
-                "give --url https://HOST:8443, set SKEP_URL, or write a context into the configuration file",
-            ));
-        }
-        Ok(Client {
-            shared: Arc::new(Shared {
-                http,
-                managers: settings.managers.clone(),
-                current: AtomicUsize::new(0),
-                authorization: settings.token.as_ref().map(trust::authorization).transpose()?,
-                consistency: settings.consistency,
-                dry_run: settings.dry_run,
-                key: settings.idempotency_key.unwrap_or_else(Uuid::now_v7),
-                writes: AtomicUsize::new(0),
-                write_under_way: AtomicBool::new(false),
-                noticed: AtomicBool::new(settings.quiet),
-                screen,
-                verbose: settings.verbose,
-                retry_for: RETRY_FOR,
-            }),
-        })
-    }
-
     /// Reads an object or a list.
     pub(crate) async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, Failure> {
         self.read(path, query, self.shared.consistency, self.shared.retry_for).await

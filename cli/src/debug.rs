@@ -22,7 +22,7 @@ use crate::value::{items, list_at, text_at};
 
 /// Lists of the API, each with what is left out of its objects.
 const PARTS: &[Part] = &[
-    Part { name: "operations", path: &["v1", "operations"], without: &["input"] },
+    Part { name: "operations", path: &["v1", "operations"], without: &[] },
     Part { name: "environments", path: &["v1", "environments"], without: &[] },
     Part { name: "drivers", path: &["v1", "drivers"], without: &[] },
 ];

@@ -97,6 +97,11 @@ impl Failure {
         Failure::Usage { what: what.into(), fix: fix.into() }
     }
 
+    /// What is done on this machine, nobody rehearses.
+    pub(crate) fn no_dry_run() -> Failure {
+        Failure::usage("this command has no dry run", "leave --dry-run out; nothing was done")
+    }
+
     /// The process's exit code as a number: that of a command on a host is passed on.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {

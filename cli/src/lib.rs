@@ -298,6 +298,7 @@ impl Command {
             | Command::Logout(_)
             | Command::Use(_)
             | Command::Context(_)
+            | Command::Debug(_)
             | Command::Man { .. } => false,
             _ => self.recover().is_none() && self.restore().is_none(),
         }
@@ -413,7 +414,7 @@ fn resolve(
     folder: &Path,
 ) -> Result<Settings, Failure> {
     if flags.dry_run && !command.can_be_rehearsed() {
-        return Err(Failure::usage("this command has no dry run", "leave --dry-run out; nothing was done"));
+        return Err(Failure::no_dry_run());
     }
     let (project, file) = (Project::around(folder)?, ConfigFile::load(variables)?);
     match command {

@@ -77,6 +77,7 @@ pub fn complete(program: impl Fn() -> Command) {
         variables: Variables::of_process(),
         words: std::env::args().collect(),
         folder: std::env::current_dir().unwrap_or_default(),
+        budget: BUDGET,
     };
     CompleteEnv::with_factory(|| completable(program(), &source)).var(ASKED_WITH).complete();
 }
@@ -96,6 +97,8 @@ struct Source {
     /// Of the line so far.
     words: Vec<String>,
     folder: PathBuf,
+    /// How long managers may take.
+    budget: Duration,
 }
 
 fn completable(root: Command, source: &Source) -> Command {
@@ -175,7 +178,7 @@ impl Source {
         }
         let session = Session::new(settings, Screen::of(io::sink(), io::sink()));
         // A thread of its own: the caller may be within a runtime already.
-        let asked = std::thread::scope(|scope| scope.spawn(|| ask(noun, &session)).join());
+        let asked = std::thread::scope(|scope| scope.spawn(|| ask(noun, &session, self.budget)).join());
         let names = asked.ok().flatten();
         if let (Some(names), Some(file)) = (&names, &kept) {
             // Without it the next time is as slow as this one.
@@ -224,12 +227,12 @@ impl Source {
     }
 }
 
-fn ask(noun: &Noun, session: &Session) -> Option<Vec<String>> {
+fn ask(noun: &Noun, session: &Session, budget: Duration) -> Option<Vec<String>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     runtime.block_on(async {
         let client = session.client().ok()?;
         let path = noun.at(&[], session).ok()?;
-        let listed = tokio::time::timeout(BUDGET, client.list(&path, &[])).await.ok()?.ok()?;
+        let listed = tokio::time::timeout(budget, client.list(&path, &[])).await.ok()?.ok()?;
         Some(items(&listed).iter().map(|item| noun.name_of(item)).collect())
     })
 }
@@ -291,8 +294,13 @@ mod tests {
     fn completed(line: &str, home: &Path, url: &str) -> Vec<String> {
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
         let variables = [("HOME", home.display().to_string()), ("SKEP_URL", url.to_owned())];
-        let source =
-            Source { variables: Variables::of(variables), words: words.clone(), folder: home.to_owned() };
+        let source = Source {
+            variables: Variables::of(variables),
+            words: words.clone(),
+            folder: home.to_owned(),
+            // However busy the machine is.
+            budget: Duration::from_secs(60),
+        };
         let mut program = completable(ClientLine::command(), &source);
         let at = words.len() - 1;
         let words = words.into_iter().map(Into::into).collect();

@@ -383,7 +383,8 @@ fn managers(list: &str) -> Result<Vec<Url>, Failure> {
     Ok(managers)
 }
 
-fn manager(text: &str) -> Result<Url, Failure> {
+/// One address, which must not send the token in clear.
+pub(crate) fn manager(text: &str) -> Result<Url, Failure> {
     let url = Url::parse(text).map_err(|error| {
         Failure::usage(format!("'{text}' is not an address: {error}"), "give it as https://HOST:8443")
     })?;

@@ -125,7 +125,13 @@ async fn whatever_changes_something_can_be_rehearsed_and_is_not_waited_for() {
     }
     let changes = manager.requests().into_iter().filter(|request| !request.starts_with("GET"));
     assert!(changes.into_iter().all(|request| request.ends_with("dry_run=true")), "{:?}", manager.requests());
-    for line in ["use prod --dry-run", "logout --dry-run", "context rm prod --dry-run"] {
+    for line in [
+        "use prod --dry-run",
+        "logout --dry-run",
+        "context rm prod --dry-run",
+        "snapshot save kept.backup --dry-run",
+        "debug bundle kept.json --dry-run",
+    ] {
         let outcome = skep(&[manager.url()], line).await;
         assert!(outcome.code == 2 && outcome.err.contains("has no dry run"), "{line}: {outcome:?}");
     }

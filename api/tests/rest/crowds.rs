@@ -5,9 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use jiff::Timestamp;
 use serde_json::json;
-use skep_ledger::{Feed, Ledger, MemoryLedger, Outcome, Txn, Unavailable, View};
+use skep_ledger::{Ledger, MemoryLedger, Outcome, Txn, Unavailable, View};
 use tokio::sync::Barrier;
 
 use crate::support::{Ask, Door, NoHosts, hub, identity, post, put};
@@ -38,15 +37,7 @@ impl Ledger for Crowded {
     async fn fresh_view(&self) -> Result<View, Unavailable> {
         self.ledger.fresh_view().await
     }
-    fn view(&self) -> View {
-        self.ledger.view()
-    }
-    fn feed(&self) -> &Feed {
-        self.ledger.feed()
-    }
-    fn now(&self) -> Timestamp {
-        self.ledger.now()
-    }
+    like_its_ledger!();
 }
 
 #[tokio::test]

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::Method;
-use jiff::Timestamp;
 use serde_json::json;
-use skep_ledger::{Feed, Ledger, MemoryLedger, Outcome, ReadError, Row, Rows, Txn, Unavailable, View};
+use skep_ledger::{Ledger, MemoryLedger, Outcome, ReadError, Row, Rows, Txn, Unavailable, View};
 
 use crate::support::{Ask, Door, NoHosts, hub, identity, post};
 
@@ -24,15 +23,7 @@ impl Ledger for Lonely {
     async fn fresh_view(&self) -> Result<View, Unavailable> {
         Err(Unavailable::NotStarted("no leader for 5 s".into()))
     }
-    fn view(&self) -> View {
-        self.ledger.view()
-    }
-    fn feed(&self) -> &Feed {
-        self.ledger.feed()
-    }
-    fn now(&self) -> Timestamp {
-        self.ledger.now()
-    }
+    like_its_ledger!();
 }
 
 async fn lonely(propose: Unavailable) -> Door {
@@ -122,15 +113,7 @@ impl Ledger for Troubled {
         let view = self.ledger.view();
         Ok(if self.unreadable { View::new(Arc::new(Unreadable), view.revision()) } else { view })
     }
-    fn view(&self) -> View {
-        self.ledger.view()
-    }
-    fn feed(&self) -> &Feed {
-        self.ledger.feed()
-    }
-    fn now(&self) -> Timestamp {
-        self.ledger.now()
-    }
+    like_its_ledger!();
 }
 
 async fn troubled(unreadable: bool) -> Door {

@@ -88,14 +88,17 @@ async fn the_unlock_key_is_shown_to_who_asks_for_it_and_to_nobody_else() {
     let show = post("/v1/environments/prod/actions/show-unlock-key", json!({}));
     site.door.send(&show).await.is_problem(409, "SKP-1332");
     let id = site.door.find("prod").id;
-    let sealed = sealing().seal(&unlock_key_words(&id), &Secret::new("SWMKEY-1-planted")).unwrap();
-    rule(&*site.door.ledger, |tx| {
-        let mut environment = environment::named(tx, "prod")?;
-        environment.keys.unlock_key = Some(Sealed::new(sealed.clone()));
-        tx.put(&environment);
-        Ok(true)
-    })
-    .await;
+    let seal_with = async |key: &SealingKey| {
+        let sealed = key.seal(&unlock_key_words(&id), &Secret::new("SWMKEY-1-planted")).unwrap();
+        rule(&*site.door.ledger, |tx| {
+            let mut environment = environment::named(tx, "prod")?;
+            environment.keys.unlock_key = Some(Sealed::new(sealed.clone()));
+            tx.put(&environment);
+            Ok(true)
+        })
+        .await;
+    };
+    seal_with(&sealing()).await;
     let shown = site.door.send(&show).await;
     assert_eq!(shown.body["unlock_key"], "SWMKEY-1-planted", "{shown:?}");
     let environment = site.door.get("/v1/environments/prod").await;
@@ -103,15 +106,7 @@ async fn the_unlock_key_is_shown_to_who_asks_for_it_and_to_nobody_else() {
     site.door.send(&show.clone().without_token()).await.is_problem(401, "SKP-1101");
 
     // As after a restoration into a cluster with other keys.
-    let strange = SealingKey::derive(&[8; 32], "c2").unwrap();
-    let sealed = strange.seal(&unlock_key_words(&id), &Secret::new("SWMKEY-1-planted")).unwrap();
-    rule(&*site.door.ledger, |tx| {
-        let mut environment = environment::named(tx, "prod")?;
-        environment.keys.unlock_key = Some(Sealed::new(sealed.clone()));
-        tx.put(&environment);
-        Ok(true)
-    })
-    .await;
+    seal_with(&SealingKey::derive(&[8; 32], "c2").unwrap()).await;
     site.door.send(&show).await.is_problem(500, "SKP-2431");
 }
 

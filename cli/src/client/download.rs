@@ -9,6 +9,9 @@ use crate::failure::Failure;
 impl Client {
     /// Begins to fetch a file. What is not sent yet may take as long as it takes to make it.
     pub(crate) async fn download(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Download, Failure> {
+        if self.shared.dry_run {
+            return Err(Failure::no_dry_run());
+        }
         let mut query = query.to_vec();
         if query.is_empty() {
             query.extend(self.shared.consistency.map(|mode| ("consistency", mode.as_str())));
