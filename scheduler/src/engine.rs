@@ -19,12 +19,13 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use skep_ledger::{Ledger, ReadError, Request, Term, TransactError, Tx, Unavailable, transact};
+use skep_ledger::{Ledger, ReadError, Request, Term, TransactError, Tx, Unavailable, View, transact};
 use skep_model::fact::{self, Fact};
 use skep_model::ids::OperationId;
 use skep_model::operation::{self, Direction, Operation, Rest, State};
 use skep_model::{CLUSTER, Refusal, Ruling};
 
+use crate::around::Around;
 use crate::plan::{self, Decision, Ids};
 use crate::slots::Slots;
 use crate::workflow::{At, Late, Next, Step, Workflow};
@@ -60,6 +61,8 @@ pub struct Engine {
     /// How often in a row an operation's effect changed nothing; only spaces out the looking.
     looks: Mutex<BTreeMap<OperationId, u32>>,
     slots: Arc<Slots>,
+    /// Only spares reading.
+    around: Mutex<Around>,
 }
 
 /// What came of one turn.
@@ -97,9 +100,9 @@ pub enum Stop {
 impl Engine {
     /// An engine for one term.
     pub fn new(ledger: Arc<dyn Ledger>, world: Arc<dyn World>, node: &str, term: Term) -> Engine {
-        let (looks, slots) = Default::default();
+        let (looks, slots, around) = Default::default();
         let since = ledger.now();
-        Engine { ledger, world, node: node.to_owned(), term, since, looks, slots }
+        Engine { ledger, world, node: node.to_owned(), term, since, looks, slots, around }
     }
 
     /// How many effects of a kind are in flight.
@@ -143,7 +146,7 @@ impl Engine {
             None => "this version does not know the workflow",
             Some(workflow) if operation.steps.is_empty() => return self.prepare(&operation, workflow).await,
             Some(workflow) => match workflow.steps.get(operation.step) {
-                Some(step) => return self.ask(step, At::look(&view, operation)?, late).await,
+                Some(step) => return self.ask(step, self.look(&view, operation)?, late).await,
                 None => "this version does not know the step",
             },
         };
@@ -151,6 +154,10 @@ impl Engine {
             true => self.abandon(&operation, unknown).await,
             false => self.wait(&operation, unknown).await.and(waits),
         }
+    }
+
+    fn look(&self, view: &View, operation: Operation) -> Result<At, ReadError> {
+        self.around.lock().unwrap_or_else(PoisonError::into_inner).at(view, operation)
     }
 
     fn deadline(&self, operation: &Operation) -> Timestamp {
@@ -282,7 +289,7 @@ impl Engine {
         let Some(now) = view.get::<Operation>(CLUSTER, operation.id.as_str())? else {
             return Ok(Turned::Ended);
         };
-        let at = At::look(&view, now.record)?;
+        let at = self.look(&view, now.record)?;
         let next = asked(step, &at);
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         match next {

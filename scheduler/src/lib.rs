@@ -12,10 +12,12 @@
 //! yet that it is none can start nothing and finish nothing. A wake-up carries no data: start, event and timer all
 //! mean "look again", and whoever looks next goes on where the last one stopped.
 
+mod around;
 mod effect;
 pub mod effects;
 mod engine;
 pub mod health;
+mod kept;
 pub mod plan;
 mod runner;
 mod slots;

@@ -1,18 +1,19 @@
 //! What a workflow is: a constant list of steps, each a condition with a way to reach it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use skep_ledger::{ReadError, Stored, View};
-use skep_model::CLUSTER;
-use skep_model::environment::{self, Environment};
+use skep_model::environment::Environment;
 use skep_model::host::{self, Host};
-use skep_model::operation::{Active, Operation, Planned, Rest};
+use skep_model::operation::{Operation, Planned, Rest};
 use skep_model::registry::{self, RegistryLogin};
 use skep_model::resource::CloudResource;
-use skep_model::stack::{self, Stack};
+use skep_model::stack::Stack;
 
 use crate::Effect;
+use crate::around::Around;
 
 /// The steps that bring one thing about.
 pub struct Workflow {
@@ -124,47 +125,29 @@ pub struct At {
     /// Its environment, unless that is gone.
     pub environment: Option<Environment>,
     /// All hosts of the environment, in the order of their creation.
-    pub hosts: Vec<Host>,
+    pub hosts: Arc<Vec<Host>>,
     /// All stacks of the environment.
-    pub stacks: Vec<Stack>,
+    pub stacks: Arc<Vec<Stack>>,
     /// The registries to which the environment logs in.
-    pub logins: Vec<Stored<RegistryLogin>>,
+    pub logins: Arc<Vec<Stored<RegistryLogin>>>,
     /// The cloud ledger's row of the host that the operation is about.
     pub machine: Option<CloudResource>,
-    /// Which of these are in the hands of an operation: the swarm, the hosts and the stacks.
-    pub busy: BTreeSet<String>,
-    /// How the last operation on one of these ended, if that was badly.
-    pub rests: Vec<Rest>,
+    /// What is in the hands of an operation, in the whole cluster.
+    pub busy: Arc<Busy>,
+    /// How the last operation on something ended, if that was badly, in the whole cluster.
+    pub rests: Arc<Rests>,
 }
+
+/// The subjects that operations have in their hands, as they are indexed.
+pub(crate) type Busy = BTreeSet<String>;
+
+/// By subject, as they are indexed.
+pub(crate) type Rests = BTreeMap<String, Rest>;
 
 impl At {
     /// Looks.
     pub fn look(view: &View, operation: Operation) -> Result<At, ReadError> {
-        let id = operation.environment.as_ref().map(|(id, _)| id.as_str()).unwrap_or_default();
-        let mut hosts: Vec<Host> = view.list::<Host>(id)?.into_iter().map(|stored| stored.record).collect();
-        hosts.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
-        let stacks: Vec<Stack> = view.list::<Stack>(id)?.into_iter().map(|stored| stored.record).collect();
-        let environment = view.get::<Environment>(CLUSTER, id)?.map(|stored| stored.record);
-        let swarm = environment.iter().map(environment::swarm);
-        let subjects = swarm.chain(hosts.iter().map(host::subject)).chain(stacks.iter().map(stack::subject));
-        // By their keys: the cluster may have many more.
-        let (mut busy, mut rests) = (BTreeSet::new(), vec![]);
-        for subject in subjects.map(|subject| subject.index()) {
-            rests.extend(view.get::<Rest>(CLUSTER, &subject)?.map(|rest| rest.record));
-            if view.get::<Active>(CLUSTER, &subject)?.is_some() {
-                busy.insert(subject);
-            }
-        }
-        Ok(At {
-            environment,
-            hosts,
-            stacks,
-            logins: view.list::<RegistryLogin>(id)?,
-            machine: view.get::<CloudResource>(CLUSTER, &operation.subject.id)?.map(|stored| stored.record),
-            busy,
-            rests,
-            operation,
-        })
+        Around::default().at(view, operation)
     }
 
     /// The host that the operation is about, unless it is gone.
@@ -194,13 +177,11 @@ impl At {
 
     /// What an operation on the host has failed for since this one began, or was let go on.
     pub fn failure_of(&self, host: &Host) -> Option<&Rest> {
-        let subject = host::subject(host).index();
         let recent = |rest: &&Rest| match self.operation.resumed_at {
-            _ if rest.subject != subject => false,
             Some(resumed) => rest.since > resumed,
             None => rest.since >= self.operation.created_at,
         };
-        self.rests.iter().find(recent)
+        self.rests.get(&host::subject(host).index()).filter(recent)
     }
 
     /// Is the environment on its way out, or gone?

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use http::{Method, StatusCode};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
@@ -33,8 +34,8 @@ const RECONNECT_MAX_S: f64 = 30.0;
 /// Hosts of each environment: operations of one environment look at all of its hosts, and that is not what is measured.
 const HOSTS_PER_ENVIRONMENT: usize = 20;
 
-/// Environments in which a machine registers at the same time.
-const REGISTERING_AT_ONCE: usize = 16;
+/// Machines that register at the same time.
+pub(crate) const REGISTERING_AT_ONCE: usize = 16;
 
 /// Clients that write while the agents reconnect.
 const WRITERS: usize = 4;
@@ -139,7 +140,7 @@ async fn register(clients: &Skep, member: usize, manager: &str, count: usize) ->
         while working.len() < REGISTERING_AT_ONCE && next < environments {
             let rest = clients.connect_rest(member).await?;
             let hosts = HOSTS_PER_ENVIRONMENT.min(count - next * HOSTS_PER_ENVIRONMENT);
-            working.spawn(register_environment(rest, next, hosts, manager.to_owned()));
+            working.spawn(register_environment(rest, next, hosts, 1, manager.to_owned()));
             next += 1;
         }
         let done = working.join_next().await.context("nobody registers any more")?;
@@ -152,6 +153,7 @@ pub(crate) async fn register_environment(
     mut rest: Rest,
     number: usize,
     hosts: usize,
+    at_once: usize,
     manager: String,
 ) -> Result<Vec<LightAgent>> {
     let name = format!("agents-{number}");
@@ -160,11 +162,14 @@ pub(crate) async fn register_environment(
     let path = format!("/v1/environments/{name}/registration-tokens");
     let token = answered(&mut rest, Method::POST, &path, &json!({ "uses": hosts })).await?;
     let token = token["join"]["token"].as_str().context("no token was answered")?.to_owned();
-    let mut agents = vec![];
-    for host in 0..hosts {
-        let address = format!("10.{}.{}.{}", number, host / 250, host % 250 + 1);
-        agents.push(LightAgent::register(&token, &format!("h{host}"), &address, &manager).await?);
-    }
+    let agents = stream::iter(0..hosts)
+        .map(async |host| {
+            let address = format!("10.{}.{}.{}", number, host / 250, host % 250 + 1);
+            LightAgent::register(&token, &format!("h{host}"), &address, &manager).await
+        })
+        .buffer_unordered(at_once)
+        .try_collect()
+        .await?;
     is_left_alone(&mut rest, &name).await?;
     Ok(agents)
 }

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::agents::{answered, register_environment};
+use super::agents::{REGISTERING_AT_ONCE, answered, register_environment};
 use super::{Effort, MEMBERS, WARM_UP};
 use crate::etcd::Etcd;
 use crate::load::{Client, Fleet, KEYS, KeyClient, Work, fill};
@@ -77,7 +77,7 @@ pub(crate) async fn reads(
     let filling = etcd.clients.connect(their_leader).await?;
     fill(&vec![filling; 64], KEYS, &Bytes::from(vec![b'a'; 256])).await?;
     let rest = skep.clients.connect_rest(leader).await?;
-    register_environment(rest, 0, HOSTS, skep.clients.peer_address(leader)).await?;
+    register_environment(rest, 0, HOSTS, REGISTERING_AT_ONCE, skep.clients.peer_address(leader)).await?;
 
     let mut ratios = vec![];
     let mut roles = vec![];

@@ -5,7 +5,7 @@ use std::iter;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use skep_ledger::{ReadError, Record, Revision, View};
+use skep_ledger::{ReadError, Stored, View};
 use skep_model::CLUSTER;
 use skep_model::environment::Environment;
 use skep_model::host::Host;
@@ -13,6 +13,8 @@ use skep_model::ids::{EnvironmentId, OperationId};
 use skep_model::operation::{Active, Rest, Subject};
 use skep_model::resource::CloudResource;
 use skep_model::stack::Stack;
+
+use crate::kept::{Kept, records};
 
 /// After a failed operation nobody asked for, the next one is not started before; doubled each time where nothing has
 /// changed since.
@@ -35,8 +37,7 @@ pub struct Picture {
     known: Known,
 }
 
-/// What a picture has read, kept for the next one: reading thousands of records is most of what a pass takes, and mostly nothing
-/// has changed in most environments. Only spares reading; what is read is never older than the view.
+/// What a picture has read, kept for the next one.
 #[derive(Debug, Default, Clone)]
 pub struct Known {
     environments: Kept<Vec<Environment>>,
@@ -56,7 +57,8 @@ struct Open {
 }
 
 impl Open {
-    fn of(all: Vec<Active>) -> Open {
+    fn of(all: Vec<Stored<Active>>) -> Open {
+        let all = records(all);
         Open {
             subjects: all.iter().map(|active| active.subject.clone()).collect(),
             operations: all
@@ -74,52 +76,25 @@ struct Inside {
     stacks: Kept<Vec<Stack>>,
 }
 
-/// What was made of the records of one kind in one partition, and at which revision they had changed last.
-#[derive(Debug, Default, Clone)]
-struct Kept<V> {
-    changed: Option<Revision>,
-    value: Arc<V>,
-}
-
-impl<V> Kept<V> {
-    /// The same of what the view shows.
-    fn read<T: Record>(
-        &self,
-        view: &View,
-        partition: &str,
-        make: impl FnOnce(Vec<T>) -> V,
-    ) -> Result<Kept<V>, ReadError> {
-        let changed = Some(view.changed_at::<T>(partition)?);
-        let value = match self.changed == changed {
-            true => self.value.clone(),
-            false => {
-                let stored = view.list::<T>(partition)?;
-                Arc::new(make(stored.into_iter().map(|stored| stored.record).collect()))
-            }
-        };
-        Ok(Kept { changed, value })
-    }
-}
-
 impl Known {
     fn read(&self, view: &View) -> Result<Known, ReadError> {
-        let environments = self.environments.read(view, CLUSTER, |all| all)?;
+        let environments = self.environments.read(view, CLUSTER, records)?;
         let unknown = Inside::default();
         let inside = |environment: &Environment| {
             let id = &environment.id;
             let known = self.inside.get(id).unwrap_or(&unknown);
-            let hosts = known.hosts.read(view, id.as_str(), |all| all)?;
-            let stacks = known.stacks.read(view, id.as_str(), |all| all)?;
+            let hosts = known.hosts.read(view, id.as_str(), records)?;
+            let stacks = known.stacks.read(view, id.as_str(), records)?;
             Ok((id.clone(), Inside { hosts, stacks }))
         };
         Ok(Known {
             inside: environments.value.iter().map(inside).collect::<Result<_, ReadError>>()?,
             environments,
             open: self.open.read(view, CLUSTER, Open::of)?,
-            rests: self.rests.read(view, CLUSTER, |all: Vec<Rest>| {
-                all.into_iter().map(|rest| (rest.subject.clone(), rest)).collect()
+            rests: self.rests.read(view, CLUSTER, |all| {
+                records::<Rest>(all).into_iter().map(|rest| (rest.subject.clone(), rest)).collect()
             })?,
-            resources: self.resources.read(view, CLUSTER, |all| all)?,
+            resources: self.resources.read(view, CLUSTER, records)?,
         })
     }
 
