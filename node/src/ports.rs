@@ -3,13 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::http::Request;
 use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use skep_api::{ClientAddress, Seat, Seats, TooBusy};
@@ -25,9 +25,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig as TlsConfig;
 use tokio_util::task::TaskTracker;
-use tower::Layer as _;
-use tower::util::MapRequestLayer;
+use tower::ServiceExt as _;
 
+use crate::busy::Busy;
 use crate::members::Members;
 use crate::proxies::Proxies;
 use crate::{events, opening};
@@ -49,8 +49,9 @@ const API_REFUSALS_MAX: usize = 64;
 /// again while their old links are still open.
 const PEER_CONNECTIONS_MAX: usize = 20_000;
 
-/// A client of HTTP/1 that has not sent the headers of its next request by then is closed. Longer than clients and load
-/// balancers keep a connection that they do not use, so that it is they who close it.
+/// A client that has not sent the headers of its next request by then is closed; one that uses its connection for nothing,
+/// within twice that time. Longer than clients and load balancers keep a connection that they do not use, so that it is
+/// they who close it.
 const HEADERS_MAX: Duration = Duration::from_secs(100);
 
 /// The line and the headers of a request; a token has a hundred bytes, a browser's cookies have a few thousand.
@@ -307,15 +308,14 @@ impl Door {
             Some(b"h2") => http(bounds).http2_only(),
             _ => http(bounds).http1_only(),
         };
-        let (proxies, asked) = (proxies.clone(), Arc::new(AtomicBool::new(false)));
-        let asks = asked.clone();
-        let named = MapRequestLayer::new(move |mut request: Request<Incoming>| {
-            asks.store(true, Ordering::Relaxed);
+        let busy = Busy::default();
+        let service = service_fn(|mut request: Request<Incoming>| {
+            let open = busy.begin();
             let client = ClientAddress(proxies.client(client, request.headers()));
             request.extensions_mut().insert(client);
-            request
+            let answered = router.clone().oneshot(request);
+            async move { answered.await.map(|answer| open.until_given(answer)) }
         });
-        let service = TowerToHyperService::new(named.layer(router.clone()));
         let mut connection = pin!(server.serve_connection_with_upgrades(TokioIo::new(io), service));
         let mut closing = self.closed.clone();
         let served = tokio::select! {
@@ -324,21 +324,16 @@ impl Door {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
-            () = nothing_asked(bounds.headers_max, &asked) => {
+            // Nobody waits for anything, so nobody is told; a request that is on its way is repeated elsewhere.
+            () = busy.idle(bounds.headers_max) => {
+                connection.as_mut().graceful_shutdown();
+                let _ = timeout(CLOSE_MAX, connection).await;
                 return tracing::debug!(%client, "a client has asked nothing");
             }
         };
         if let Err(error) = served {
             tracing::debug!(error, "a client's connection ended badly");
         }
-    }
-}
-
-/// Resolves if nothing was asked in time. The timer for headers begins with their first byte.
-async fn nothing_asked(max: Duration, asked: &AtomicBool) {
-    tokio::time::sleep(max).await;
-    if asked.load(Ordering::Relaxed) {
-        std::future::pending().await
     }
 }
 

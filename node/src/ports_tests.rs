@@ -40,13 +40,17 @@ struct Port {
 
 impl Port {
     async fn open(receiving: Receiving) -> Port {
+        let who =
+            |Extension(ClientAddress(address)): Extension<ClientAddress>| async move { address.to_string() };
+        Port::serving(Router::new().fallback(who), receiving).await
+    }
+
+    async fn serving(router: Router, receiving: Receiving) -> Port {
         let identity = Identity::create("c1", 1, &["127.0.0.1".into()]).expect("is made");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("has one");
-        let who =
-            |Extension(ClientAddress(address)): Extension<ClientAddress>| async move { address.to_string() };
         let live = LiveIdentity::new(identity.clone()).expect("is one");
-        let port = serve_api(listener, &live, Router::new().fallback(who), receiving).expect("serves");
+        let port = serve_api(listener, &live, router, receiving).expect("serves");
         Port { address, identity, _port: port }
     }
 
@@ -234,6 +238,26 @@ async fn whoever_is_slow_on_purpose_is_closed() {
         let mut tls = port.secured(port.plain().await).await.expect("is spoken");
         assert_eq!(answer(&mut tls, request.as_bytes()).await, "", "after {request:?}");
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_not_used_any_more_is_closed() {
+    let bounds = Bounds { headers_max: SOON, ..BOUNDS };
+    let port = Port::open(Receiving { bounds, ..receiving() }).await;
+    let mut tls = port.secured(port.plain().await).await.expect("is spoken");
+    says(&Some(answer(&mut tls, b"GET / HTTP/1.1\r\nHost: skep\r\n\r\n").await), "200", "127.0.0.1");
+
+    let tls = port.secured_with(port.plain().await, &TLS13, ALPN_GRPC).await.expect("is spoken");
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(tls))
+            .await
+            .expect("is spoken");
+    let connection = tokio::spawn(connection);
+    let request = hyper::Request::get("https://skep/").body(axum::body::Body::empty()).expect("is one");
+    let answer =
+        timeout(DEADLINE, sender.send_request(request)).await.expect("in time").expect("is answered");
+    assert_eq!(answer.status().as_u16(), 200);
+    timeout(DEADLINE, connection).await.expect("is closed").expect("ends").expect("is told before");
 }
 
 #[tokio::test]
