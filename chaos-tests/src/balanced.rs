@@ -5,24 +5,21 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::TcpListener;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reqwest::header::{AUTHORIZATION, HeaderMap};
-use reqwest::{Certificate, Client, Method};
+use reqwest::{Certificate, Client, ClientBuilder, Method};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
+use crate::balancer::Balancer;
 use crate::managers::Managers;
-use crate::process::Process;
 
 /// Every so many requests of a client one is a change.
 const CHANGE_EVERY: usize = 10;
@@ -46,9 +43,7 @@ pub struct Balanced {
     seen: Arc<Seen>,
     clients: Runtime,
     running: Vec<JoinHandle<Result<()>>>,
-    balancer: Process,
-    folder: TempDir,
-    listen: String,
+    balancer: Balancer,
 }
 
 /// What the clients have seen.
@@ -73,41 +68,17 @@ impl Balanced {
     /// Starts everything, and waits until clients are answered. Each client makes at most `changes` changes.
     pub fn start(clients: usize, changes: usize) -> Result<Balanced> {
         let managers = Managers::found_with_notice(3, NOTICE_SECONDS)?;
-        let folder = tempfile::tempdir().context("making a folder")?;
-        let listen =
-            TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).context("finding a port")?;
-        let (listen, ca) = (listen.to_string(), managers.data_dir(1).join("identity/ca.pem"));
-        let ca_path = ca.to_str().context("the path of the authority is not text")?;
-        let config = folder.path().join("haproxy.cfg");
-        let printed = managers.succeed(&[
-            "lb-config",
-            "haproxy",
-            "--listen",
-            &listen,
-            "--balancer-ca-file",
-            ca_path,
-        ])?;
-        fs::write(&config, printed).context("writing haproxy.cfg")?;
-        succeeds(Command::new("/usr/sbin/haproxy").arg("-c").arg("-f").arg(&config))?;
-        let mut haproxy = Command::new("/usr/sbin/haproxy");
-        haproxy.arg("-db").arg("-f").arg(&config);
-        let balancer = Process::start(haproxy, &folder.path().join("haproxy.log"))?;
-        let token =
-            fs::read_to_string(managers.data_dir(1).join("../admin-token")).context("reading the token")?;
-        let authority = fs::read(&ca).context("reading the authority")?;
+        let balancer = Balancer::haproxy(&managers, &[])?;
         let mut balanced = Balanced {
             managers,
             seen: Arc::default(),
             clients: Runtime::new().context("starting the clients")?,
             running: vec![],
             balancer,
-            folder,
-            listen,
         };
         for number in 0..clients {
-            let client = client(&authority, token.trim())?;
-            let load =
-                load(number, changes, client, format!("https://{}", balanced.listen), balanced.seen.clone());
+            let client = client(&balanced.managers)?.build().context("making a client")?;
+            let load = load(number, changes, client, balanced.balancer.url(), balanced.seen.clone());
             balanced.running.push(balanced.clients.spawn(load));
         }
         balanced.phase()?;
@@ -157,19 +128,7 @@ impl Balanced {
         }
         let made = held(&self.seen.made).clone();
         each_was_made_once(&self.managers, &made)?;
-        self.balancer.kill()?;
         Ok(Told { answered: self.seen.answered.load(Ordering::Relaxed), changes: made.len() })
-    }
-
-    /// nginx takes what is printed for it.
-    pub fn nginx_takes_its_configuration(&self) -> Result<()> {
-        let config = self.managers.succeed(&["lb-config", "nginx", "--listen", &self.listen])?;
-        let (folder, file) = (self.folder.path(), self.folder.path().join("nginx.conf"));
-        let module = "load_module /usr/lib/nginx/modules/ngx_stream_module.so;";
-        let pid = format!("pid {}/nginx.pid;", folder.display());
-        fs::write(&file, format!("{module}\n{pid}\nerror_log stderr;\nevents {{}}\n{config}"))
-            .context("writing nginx.conf")?;
-        succeeds(Command::new("/usr/sbin/nginx").arg("-t").arg("-c").arg(&file))
     }
 
     fn answered(&self) -> usize {
@@ -181,12 +140,15 @@ fn held<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
     what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn client(authority: &[u8], token: &str) -> Result<Client> {
-    let bearer = format!("Bearer {token}").parse().context("the token is no header")?;
+/// A client of the administrator's, that knows the managers' authority.
+pub fn client(managers: &Managers) -> Result<ClientBuilder> {
+    let token = fs::read_to_string(managers.admin_token()).context("reading the token")?;
+    let authority = fs::read(managers.authority()).context("reading the authority")?;
+    let bearer = format!("Bearer {}", token.trim()).parse().context("the token is no header")?;
     let headers = HeaderMap::from_iter([(AUTHORIZATION, bearer)]);
-    let authority = Certificate::from_pem(authority).context("reading the authority")?;
+    let authority = Certificate::from_pem(&authority).context("reading the authority")?;
     let client = Client::builder().tls_certs_only([authority]).default_headers(headers).no_proxy();
-    client.timeout(ANSWER_MAX).build().context("making a client")
+    Ok(client.timeout(ANSWER_MAX))
 }
 
 /// Asks until there is an answer that is one; the same change has the same key each time.
@@ -227,14 +189,6 @@ async fn load(number: usize, most: usize, client: Client, url: String, seen: Arc
         } else {
             ask(&client, &seen, Method::GET, &format!("{url}/v1/roles/member"), None).await;
         }
-    }
-    Ok(())
-}
-
-fn succeeds(command: &mut Command) -> Result<()> {
-    let ran = command.output().with_context(|| format!("{command:?}: deploy/setup.sh installs it"))?;
-    if !ran.status.success() {
-        bail!("{command:?}: {}", String::from_utf8_lossy(&ran.stderr));
     }
     Ok(())
 }

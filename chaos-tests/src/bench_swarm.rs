@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use nix::unistd::Uid;
 use serde_json::{Value, json};
-use skep_chaos_tests::lab::{Lab, Wish};
+use skep_chaos_tests::lab::{LOGGED, Lab, Wish};
 use skep_chaos_tests::speed::{self, Took};
 use skep_chaos_tests::{steps, summary};
 
@@ -42,7 +42,7 @@ fn run(out: &Path) -> Result<()> {
     }
     println!("{HOSTS} hosts, three of them swarm managers, and one host more: {ROUNDS} rounds\n");
     println!("{:<8} {:>18} {:>18} {:>22}", "round", "swarm", "one more", "(script: engines)");
-    let lab = Lab::start(&Wish::new(LAB, 3, PORT)?)?;
+    let lab = Lab::start(&Wish { log: LOGGED, ..Wish::new(LAB, 3, PORT)? })?;
     let measured = rounds(&lab);
     let ended = lab.stop();
     let finding = measured?;

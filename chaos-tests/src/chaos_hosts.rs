@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 use nix::unistd::Uid;
-use skep_chaos_tests::lab::{Lab, Wish};
+use skep_chaos_tests::lab::{LOGGED, Lab, Wish};
 use skep_chaos_tests::life::{Life, STAGES, Stage};
 use skep_chaos_tests::steps::{self, Kill, Place};
 use skep_scheduler::workflows::WORKFLOWS;
@@ -39,7 +39,7 @@ fn run() -> Result<()> {
     let mut matrix = Matrix { stages: chosen(&words)?, ..Matrix::default() };
     println!("The leader is killed at every step: three managers, five hosts, three swarm managers.\n");
     let since = Instant::now();
-    let lab = Lab::start(&Wish::new(LAB, 3, PORT)?)?;
+    let lab = Lab::start(&Wish { log: LOGGED, ..Wish::new(LAB, 3, PORT)? })?;
     let outcome = matrix.fill(&lab);
     matrix.tell();
     let ended = lab.stop();

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::machine_part::{Part, Running};
-use crate::process;
+use crate::{process, secrets};
 
 /// From nothing to managers that answer; an earlier cluster of the name may be busy removing itself meanwhile.
 const START_MAX: Duration = Duration::from_secs(90);
@@ -53,12 +53,21 @@ pub struct Wish<'a> {
     pub binary: PathBuf,
     /// Run as this user instead of root.
     pub user: Option<u32>,
+    /// What managers log, as `SKEP_LOG` says it.
+    pub log: &'a str,
 }
+
+/// What is tested logs much, because no secret may be in it.
+const LOGGED_IN_TESTS: &str = "debug,openraft=error,h2=info";
+
+/// What a user's managers log.
+pub const LOGGED: &str = "info,openraft=error";
 
 impl Wish<'_> {
     /// The wish that most have: run by root, kept where `skep dev` keeps it.
     pub fn new(name: &str, managers: usize, port: u16) -> Result<Wish<'_>> {
-        Ok(Wish { name, managers, port, root: "/var/lib/skep-dev".into(), binary: skep()?, user: None })
+        let root = "/var/lib/skep-dev".into();
+        Ok(Wish { name, managers, port, root, binary: skep()?, user: None, log: LOGGED_IN_TESTS })
     }
 
     fn command(&self) -> Command {
@@ -67,7 +76,8 @@ impl Wish<'_> {
             .args(["dev", "--hosts", "0", "--until-stdin-closes", "--name", self.name])
             .arg("--dir")
             .arg(&self.root)
-            .args(["--managers", &self.managers.to_string(), "--port", &self.port.to_string()]);
+            .args(["--managers", &self.managers.to_string(), "--port", &self.port.to_string()])
+            .env("SKEP_LOG", self.log);
         if let Some(user) = self.user {
             command.uid(user).gid(user);
         }
@@ -366,8 +376,9 @@ impl Lab {
         &self.name
     }
 
-    /// Stops everything; says what could not be removed.
+    /// Stops everything; says what could not be removed, and whether a secret was logged.
     pub fn stop(mut self) -> Result<()> {
+        secrets::none_logged_below(&self.dir)?;
         self.end()?;
         match self.engines() {
             0 if !self.dir.exists() => Ok(()),
@@ -404,14 +415,16 @@ pub fn skep() -> Result<PathBuf> {
     })
 }
 
-/// Runs a command to its end.
+/// Runs a command to its end. Complaints are seen by many: a secret in one is an error.
 pub fn ran(mut command: Command) -> Result<Ran> {
-    let output = command.stdin(Stdio::null()).output();
-    let output = output.with_context(|| format!("running {}", Path::new(command.get_program()).display()))?;
+    let program = Path::new(command.get_program()).display().to_string();
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("running {program}"))?;
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    secrets::none_in(&format!("what {program} complained about"), &stderr)?;
     Ok(Ran {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        stderr,
     })
 }
 

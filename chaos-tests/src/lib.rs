@@ -6,6 +6,7 @@
 
 pub mod alter;
 pub mod balanced;
+pub mod balancer;
 pub mod lab;
 pub mod life;
 pub mod machine;
@@ -14,6 +15,7 @@ pub mod managers;
 pub mod membership;
 pub mod process;
 pub mod registry;
+pub mod secrets;
 pub mod speed;
 pub mod steps;
 pub mod story;

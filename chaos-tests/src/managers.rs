@@ -105,6 +105,28 @@ impl Managers {
         self.dir.path().join("founders").join(format!("m{number}"))
     }
 
+    /// Where a manager's API is.
+    pub fn api_address(&self, number: usize) -> String {
+        format!("{}:{}", self.addresses[number - 1], PORTS[0])
+    }
+
+    /// The certificate of the cluster's authority.
+    pub fn authority(&self) -> PathBuf {
+        self.data_dir(1).join("identity/ca.pem")
+    }
+
+    /// The administrator's token.
+    pub fn admin_token(&self) -> PathBuf {
+        self.dir.path().join("founders/admin-token")
+    }
+
+    /// Adds lines to the configuration of a manager, which must not run.
+    pub fn configure(&self, number: usize, lines: &str) -> Result<()> {
+        let path = self.data_dir(number).join("server.toml");
+        let text = fs::read_to_string(&path).context("reading a configuration")?;
+        fs::write(&path, format!("{lines}\n{text}")).context("writing a configuration")
+    }
+
     /// Runs a command whose last argument is a manager's data folder.
     pub fn skep_at(&self, number: usize, arguments: &[&str]) -> Result<Ran> {
         let mut command = Command::new(&self.binary);
@@ -114,13 +136,12 @@ impl Managers {
 
     /// Runs a client command that may ask any manager.
     pub fn skep(&self, arguments: &[&str]) -> Result<Ran> {
-        let founders = self.dir.path().join("founders");
         let url = |address: &String| format!("https://{address}:{}", PORTS[0]);
         Access {
             binary: self.binary.clone(),
             urls: self.addresses.iter().map(url).collect(),
-            ca: founders.join("m1/identity/ca.pem"),
-            token: founders.join("admin-token"),
+            ca: self.authority(),
+            token: self.admin_token(),
         }
         .run(arguments)
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::lab::{Ran, ran};
+use crate::secrets;
 
 /// Whatever is waited for comes within this time or not at all; elections, snapshots and slow machines included.
 pub const WAIT_MAX: Duration = Duration::from_secs(90);
@@ -18,9 +19,10 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Of each log, in the message of a failed test.
 const LINES_TOLD: usize = 15;
 
-/// A running manager. Dropping it ends it.
+/// A running manager. Dropping it ends it, and fails the test if it has logged a secret.
 pub struct Process {
     child: Child,
+    log: PathBuf,
 }
 
 impl Process {
@@ -28,7 +30,7 @@ impl Process {
     pub fn start(mut command: Command, log: &Path) -> Result<Process> {
         let file = File::options().create(true).append(true).open(log).context("opening a log")?;
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn();
-        Ok(Process { child: child.context("starting a manager")? })
+        Ok(Process { child: child.context("starting a manager")?, log: log.to_owned() })
     }
 
     /// Its number on this machine.
@@ -53,6 +55,10 @@ impl Drop for Process {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if !std::thread::panicking() {
+            let told = secrets::none_logged_in(&self.log);
+            assert!(told.is_ok(), "{told:?}");
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::lab::{Lab, Wish, ran};
+use crate::lab::{LOGGED, Lab, Wish, ran};
 use crate::speed::{self, Took};
 
 /// The environment that the story is about.
@@ -76,7 +76,7 @@ impl Story {
     /// Starts the cluster that the story is told with.
     pub fn begin(name: &str, port: u16) -> Result<Story> {
         let files = tempfile::tempdir().context("making a folder")?;
-        Ok(Story { lab: Lab::start(&Wish::new(name, 3, port)?)?, files, writes: 0 })
+        Ok(Story { lab: Lab::start(&Wish { log: LOGGED, ..Wish::new(name, 3, port)? })?, files, writes: 0 })
     }
 
     /// The cluster.
