@@ -55,6 +55,8 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("POST", "/v1/cluster/actions/transfer-leader", Cluster(ManageCluster)),
     ("GET", "/v1/cluster/autopilot", Cluster(ViewCluster)),
     ("PUT", "/v1/cluster/autopilot", Cluster(ManageCluster)),
+    ("GET", "/v1/cluster/sans", Cluster(ViewCluster)),
+    ("PUT", "/v1/cluster/sans", Cluster(ManageCluster)),
     ("GET", "/v1/cluster/join-tokens", Cluster(ManageCluster)),
     ("POST", "/v1/cluster/join-tokens", Cluster(ManageCluster)),
     ("DELETE", "/v1/cluster/join-tokens/{token}", Cluster(ManageCluster)),

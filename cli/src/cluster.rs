@@ -128,6 +128,25 @@ pub enum Verb {
         after_long_help = exit::help(exit::WRITES)
     )]
     Autopilot(Verbs<manager::AutopilotVerb>),
+    /// Show under which names clients know the cluster, beside the managers' own addresses
+    #[command(before_long_help = "Examples:\n  skep cluster sans", after_long_help = exit::help(exit::READS))]
+    Sans,
+    /// Set under which names clients know the cluster, such as a load balancer's; managers need no restart
+    #[command(
+        long_about = "Set under which names clients know the cluster, such as a load balancer's; managers need no \
+                      restart\n\nAll of them at once: what is not named any more goes. Every manager renews its certificate \
+                      within seconds, and managers that join later have the names as well.",
+        before_long_help = "Examples:\n  skep cluster set-sans skep.example.com\n  skep cluster set-sans skep.example.com 10.0.0.100\n  skep cluster set-sans --none",
+        after_long_help = exit::help(exit::WRITES)
+    )]
+    SetSans {
+        /// DNS names and IP addresses, without a scheme or a port
+        #[arg(value_name = "NAME", required_unless_present = "none", conflicts_with = "none")]
+        names: Vec<String>,
+        /// Leave only the managers' own addresses
+        #[arg(long)]
+        none: bool,
+    },
     /// On a survivor's machine: go on from it alone when the majority of the managers is lost for good
     ///
     /// Compare all survivors first and take the one with the highest term of the newest entry, and among those the
@@ -174,6 +193,8 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
         Verb::Autopilot(command) => {
             manager::autopilot(command.verb.unwrap_or(manager::AutopilotVerb::Get), session).await
         }
+        Verb::Sans => manager::sans(session).await,
+        Verb::SetSans { names, .. } => manager::set_sans(&names, session).await,
         Verb::Recover(_) => Err(Failure::usage(
             "recovery works on the data folder of a manager, and this program is the client alone",
             "run it on the manager's machine, with the program that the manager is run with",

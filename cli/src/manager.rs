@@ -32,6 +32,9 @@ pub(crate) const JOIN_TOKEN: Noun = Noun {
     when_none: "No join tokens. Make one: skep cluster join-command",
 };
 
+/// The names under which clients know the cluster.
+const SANS: [&str; 3] = ["v1", "cluster", "sans"];
+
 /// What a new manager is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Role {
@@ -173,6 +176,33 @@ pub(crate) async fn autopilot(verb: AutopilotVerb, session: &Session) -> Result<
         _ => session.screen.result(&format!("{}\n", about_autopilot(&autopilot))),
     }
     Ok(())
+}
+
+/// Shows under which names clients know the cluster.
+pub(crate) async fn sans(session: &Session) -> Result<(), Failure> {
+    let sans = session.client()?.get(&SANS, &[]).await?;
+    print_sans(session, &sans);
+    Ok(())
+}
+
+/// Sets under which names clients know the cluster.
+pub(crate) async fn set_sans(names: &[String], session: &Session) -> Result<(), Failure> {
+    let body = json!({ "names": names });
+    let sans = session.client()?.write(Method::PUT, &SANS, &[], Payload::Json(&body)).await?;
+    print_sans(session, &sans);
+    Ok(())
+}
+
+fn print_sans(session: &Session, sans: &Value) {
+    match session.output(Output::Table) {
+        Output::Json => session.print_json(sans),
+        _ => {
+            let names: Vec<_> = items_of(sans, "/names").collect();
+            let said =
+                if names.is_empty() { "none but the managers' own".to_owned() } else { names.join(", ") };
+            session.screen.result(&format!("Names  {said}\n"));
+        }
+    }
 }
 
 async fn act(name: &str, action: &str, session: &Session) -> Result<Value, Failure> {

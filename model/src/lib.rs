@@ -30,6 +30,7 @@ pub mod recipe;
 pub mod refusal;
 pub mod registry;
 pub mod resource;
+pub mod sans;
 pub mod sealed;
 pub mod snapshot;
 pub mod stack;

@@ -165,7 +165,7 @@ impl Members {
         let identity = self.identity.now();
         let api = node.api_url.trim_start_matches("https://").to_owned();
         let mut addresses = vec![node.peer_address.clone(), api];
-        addresses.extend(identity.shared_names()?);
+        addresses.extend(self.shared_names()?);
         Ok(Joined {
             node: number,
             name: node.name.clone(),

@@ -13,6 +13,7 @@ use skep_hub::Hub;
 use skep_ledger::{Request, transact};
 use skep_model::host;
 use skep_model::manager::{self, Manager, ManagerRole, Standing};
+use skep_model::sans;
 use skep_raft::ChangeError;
 use skep_wire::SILENCE_MAX;
 use skep_wire::proto::peer::Empty;
@@ -116,6 +117,9 @@ impl Caretaker {
         let members = self.members.clone();
         let Ok(_one_at_a_time) = members.changing.try_lock() else { return };
         let mut done = self.note_founders(&rows).await;
+        if done.is_ok() && slow {
+            done = self.note_sans().await;
+        }
         if done.is_ok() {
             done = members.replica.settle().await;
         }
@@ -172,7 +176,9 @@ impl Caretaker {
     }
 
     async fn renew(&self) -> Result<()> {
-        match self.members.identity.renewal_is_due(jiff::Timestamp::now().as_second())? {
+        let due = self.members.identity.renewal_is_due(jiff::Timestamp::now().as_second())?;
+        let (present, wanted) = self.members.certified_names()?;
+        match due || present != wanted {
             true => self.members.rotate_certificate().await,
             false => Ok(()),
         }
@@ -221,6 +227,16 @@ impl Caretaker {
         }
         let noted =
             transact(&*self.members.ledger, Request::new(), |tx| manager::note_members(tx, &unknown)).await;
+        noted.map(drop).map_err(|error| ChangeError::Unknown(error.to_string()))
+    }
+
+    /// What clients know the cluster by is written down, so that managers that join later have it as well.
+    async fn note_sans(&self) -> Result<(), ChangeError> {
+        let names = self.members.shared_names().map_err(|error| ChangeError::Unknown(error.to_string()))?;
+        if names.is_empty() || sans::get(&self.members.ledger.view()).is_ok_and(|set| set.is_some()) {
+            return Ok(());
+        }
+        let noted = transact(&*self.members.ledger, Request::new(), |tx| sans::note(tx, &names)).await;
         noted.map(drop).map_err(|error| ChangeError::Unknown(error.to_string()))
     }
 

@@ -18,9 +18,9 @@ use skep_api::{
 };
 use skep_ledger::{Ledger, Request, transact};
 use skep_model::manager::{self, ManagerRole, Standing};
-use skep_raft::{ChangeError, Replica};
+use skep_raft::{ChangeError, ManagerNode, Replica};
 use skep_wire::channels::{PeerChannels, Purpose};
-use skep_wire::pki::{self, JoinToken, Joiner, LiveIdentity};
+use skep_wire::pki::{self, JoinToken, Joiner, LiveIdentity, PkiError};
 use skep_wire::proto::peer::members_client::MembersClient;
 use skep_wire::proto::peer::{self, ActRequest, Empty, MemberAction as Wire};
 use tokio::sync::{Mutex, watch};
@@ -28,6 +28,7 @@ use tokio::time::{Instant, timeout};
 use tonic::transport::Channel;
 
 use crate::config::ServerConfig;
+use crate::sans;
 
 /// How long a wish waits for a leader and for the change itself; clients give up after 15 s.
 const ACT_MAX: Duration = Duration::from_secs(12);
@@ -121,11 +122,34 @@ impl Members {
         let _ = self.expelled.subscribe().wait_for(|expelled| *expelled).await;
     }
 
+    /// The names in this manager's certificate that are not its own: those under which clients know the cluster.
+    pub(crate) fn shared_names(&self) -> Result<Vec<String>, PkiError> {
+        let present = self.identity.now().addresses()?;
+        Ok(self.own_node().map(|own| sans::shared(&present, &own)).unwrap_or_default())
+    }
+
+    /// What the certificate has, and what it should have.
+    pub(crate) fn certified_names(&self) -> Result<(Vec<String>, Vec<String>)> {
+        let present = self.identity.now().addresses().context("reading the certificate")?;
+        let set = skep_model::sans::get(&self.ledger.view()).context("reading the cluster's names")?;
+        let wanted = match (set, self.own_node()) {
+            (Some(set), Some(own)) => sans::addresses(&present, &own, &set.names),
+            _ => present.clone(),
+        };
+        Ok((present, wanted))
+    }
+
+    /// As the membership knows this manager; nothing before it has one.
+    fn own_node(&self) -> Option<ManagerNode> {
+        self.replica.members_now().remove(&self.config.node).map(|member| member.node)
+    }
+
     /// A new key and certificate: on disk first, then in use.
     pub(crate) async fn rotate_certificate(&self) -> Result<()> {
         let (identity, data) = (self.identity.clone(), self.data.clone());
+        let (_, addresses) = self.certified_names()?;
         let renewing = tokio::task::spawn_blocking(move || {
-            let renewed = identity.renewed()?;
+            let renewed = identity.renewed(&addresses)?;
             renewed.save(&data)?;
             identity.replace(renewed)
         });

@@ -301,7 +301,7 @@ mod tests {
             live.manager_client_config().expect("a configuration"),
         );
         let before = shown(server.clone(), client.clone()).await;
-        live.replace(live.renewed().expect("renewed")).expect("replaced");
+        live.replace(live.renewed(&[]).expect("renewed")).expect("replaced");
         let after = shown(server, client).await;
         assert_ne!(before, after);
     }

@@ -9,6 +9,7 @@ use http::{StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use skep_model::manager::{self, ManagerRole, TokenWish};
+use skep_model::sans;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -28,6 +29,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(tokens, create_token))
         .routes(routes!(revoke_token))
         .routes(routes!(autopilot, set_autopilot))
+        .routes(routes!(sans, set_sans))
         .routes(routes!(transfer_leader))
         .routes(routes!(rotate_certificates))
         .routes(routes!(drain))
@@ -80,6 +82,22 @@ struct Autopilot {
     remove_dead_after_seconds: Option<u64>,
 }
 
+/// The names under which clients know the cluster, beside the managers' own addresses.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Sans {
+    /// DNS names and IP addresses, of a load balancer for instance; managers have them in their certificates within
+    /// seconds.
+    #[schema(max_items = 32)]
+    names: Vec<SanName>,
+}
+
+/// A DNS name or an IP address, without a scheme or a port.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(transparent)]
+#[schema(example = "skep.example.com", min_length = 1, max_length = 253, pattern = "^[0-9A-Za-z.:-]+$")]
+struct SanName(String);
+
 /// Who shall lead.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -115,6 +133,12 @@ impl JoinToken {
 impl From<manager::Autopilot> for Autopilot {
     fn from(autopilot: manager::Autopilot) -> Autopilot {
         Autopilot { remove_dead_after_seconds: autopilot.remove_dead_after_seconds }
+    }
+}
+
+impl From<sans::Sans> for Sans {
+    fn from(sans: sans::Sans) -> Sans {
+        Sans { names: sans.names.into_iter().map(SanName).collect() }
     }
 }
 
@@ -196,6 +220,30 @@ async fn set_autopilot(State(api): State<Api>, asked: Asked<Autopilot>) -> Reply
     }
     let committed = api.commit(&asked.change, rule).await?;
     Ok(answered(&committed, Json(Autopilot::from(committed.answer.clone()))))
+}
+
+/// Shows under which names clients know the cluster.
+#[utoipa::path(get, path = "/v1/cluster/sans", operation_id = "show_sans",
+    params(Reading), responses((status = 200, body = Sans, description = "As they are"), Refused))]
+async fn sans(Read(view): Read) -> Reply<At<Json<Sans>>> {
+    Ok(At(view.revision(), Json(sans::get(&view)?.unwrap_or_default().into())))
+}
+
+/// Sets under which names clients know the cluster, all of them at once.
+///
+/// Each manager renews its certificate within seconds; nothing is interrupted.
+#[utoipa::path(put, path = "/v1/cluster/sans", operation_id = "set_sans",
+    params(Changing, Keyed), request_body = Sans,
+    responses((status = 200, body = Sans, description = "Set, or with a dry run as it would be"), Refused))]
+async fn set_sans(State(api): State<Api>, asked: Asked<Sans>) -> Reply<Response> {
+    let wish: Vec<String> = asked.wish.names.into_iter().map(|name| name.0).collect();
+    let rule = |tx: &mut skep_ledger::Tx<'_>| sans::set(tx, &wish);
+    if asked.change.is_dry_run() {
+        let rehearsed = api.rehearse(&asked.change, rule).await?;
+        return Ok(At(rehearsed.revision, Json(Sans::from(rehearsed.answer))).into_response());
+    }
+    let committed = api.commit(&asked.change, rule).await?;
+    Ok(answered(&committed, Json(Sans::from(committed.answer.clone()))))
 }
 
 /// Lets another manager lead.

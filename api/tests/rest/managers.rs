@@ -65,3 +65,17 @@ async fn the_autopilot_is_off_until_it_is_set_and_refuses_haste() {
     assert_eq!(set.status, 200, "{set:?}");
     assert_eq!(door.get(path).await.body["remove_dead_after_seconds"], 600);
 }
+
+#[tokio::test]
+async fn the_clusters_names_are_set_all_at_once_and_must_be_names() {
+    let door = Door::new().await;
+    let path = "/v1/cluster/sans";
+    assert_eq!(door.get(path).await.body["names"], json!([]));
+    let refused = door.send(&put(path, json!({"names": ["skep.example.com", "https://lb"]}))).await;
+    refused.is_problem(422, "SKP-1202");
+    assert!(refused.body["detail"].as_str().unwrap().contains("https://lb"), "{refused:?}");
+    door.send(&put(path, json!({"names": "lb"}))).await.is_problem(422, "SKP-1006");
+    let set = door.send(&put(path, json!({"names": ["LB.example.com", "10.0.0.9"]}))).await;
+    assert_eq!(set.status, 200, "{set:?}");
+    assert_eq!(door.get(path).await.body["names"], json!(["lb.example.com", "10.0.0.9"]));
+}

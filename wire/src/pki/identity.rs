@@ -45,10 +45,9 @@ impl Identity {
         Ok(Identity::new(&authority, manager, crate::random::bytes()))
     }
 
-    /// The names under which clients reach this manager and others: those of a load balancer, for instance.
-    pub fn shared_names(&self) -> Result<Vec<String>, PkiError> {
-        let own = |name: &String| name == "localhost" || name.parse::<std::net::IpAddr>().is_ok();
-        Ok(addresses(&self.manager_pem)?.into_iter().filter(|name| !own(name)).collect())
+    /// The names and IP addresses in this manager's certificate, without its names inside the cluster.
+    pub fn addresses(&self) -> Result<Vec<String>, PkiError> {
+        addresses(&self.manager_pem)
     }
 
     /// Another manager of the same cluster.

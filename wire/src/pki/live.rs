@@ -69,11 +69,10 @@ impl LiveIdentity {
         Ok(())
     }
 
-    /// The same manager with a new key and certificate, for the addresses of the present one. Not in use yet: it
-    /// should be on disk first.
-    pub fn renewed(&self) -> Result<Identity, PkiError> {
+    /// The same manager with a new key and certificate for these addresses. Not in use yet: it should be on disk first.
+    pub fn renewed(&self, addresses: &[String]) -> Result<Identity, PkiError> {
         let now = self.now();
-        now.for_manager(now.node()?, &addresses(&now.manager_pem)?)
+        now.for_manager(now.node()?, addresses)
     }
 
     /// Whether two thirds of the present certificate's life are over: early enough that a manager that is away for a
@@ -177,7 +176,7 @@ mod tests {
         let identity =
             Identity::create("c1", 3, &["10.90.0.3".into(), "m3.example".into()]).expect("created");
         let live = LiveIdentity::new(identity.clone()).expect("loaded");
-        let renewed = live.renewed().expect("renewed");
+        let renewed = live.renewed(&identity.addresses().expect("readable")).expect("renewed");
         assert_ne!(renewed.manager_key_pem, identity.manager_key_pem);
         assert_eq!(renewed.node().expect("a manager"), 3);
         assert_eq!(
