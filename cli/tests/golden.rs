@@ -43,6 +43,11 @@ const HELP: &[Case] = &[
     Case("usage-unconfirmed", "host rm web-1", nothing),
     Case("usage-no-reference", "inspect web-1", nothing),
 ];
+    Case("explain-host", "explain host", nothing),
+    Case("explain-env", "explain envs", nothing),
+    Case("explain-field", "explain env.spec.nfs", nothing),
+    Case("explain-unknown-type", "explain hots", nothing),
+    Case("explain-unknown-field", "explain host.spec.lables", nothing),
 
 const LISTS: &[Case] = &[
     Case("hosts-table", "host ls", world),
