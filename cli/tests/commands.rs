@@ -76,6 +76,19 @@ async fn hosts_that_are_counted_get_the_names_that_are_free() {
 }
 
 #[tokio::test]
+async fn a_filter_that_fails_is_no_wrong_usage_once_something_was_sent() {
+    let manager = Manager::start(|_, _| Reply::Json(201, json!({"metadata": {"name": "dev"}}))).await;
+    for line in ["group create dev --jq .metadata.name.x", "group inspect dev --jq .metadata.name[]"] {
+        let outcome = skep(&[manager.url()], line).await;
+        assert_eq!((outcome.code, outcome.out.as_str()), (1, ""), "{line}: {outcome:?}");
+        assert!(outcome.err.contains("only printing has failed"), "{}", outcome.err);
+    }
+    let sent = manager.seen().len();
+    assert_eq!(skep(&[manager.url()], "group create dev --jq .[").await.code, 2);
+    assert_eq!(manager.seen().len(), sent, "nothing was sent");
+}
+
+#[tokio::test]
 async fn a_failed_operation_is_exit_code_7() {
     let manager = accepting(vec![failed()]).await;
     let outcome = skep(&[manager.url()], "host create web-1 --driver local --progress none").await;
