@@ -3,7 +3,7 @@
 //! Three parts, one after the other: all documents are read and checked (`manifest`, `kind`), then it is asked of each
 //! thing what is so already (`plan`), and only then something is sent. Nothing is sent if any document is wrong.
 
-mod kind;
+pub(crate) mod kind;
 mod manifest;
 mod plan;
 

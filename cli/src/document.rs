@@ -81,8 +81,10 @@ impl Form {
 
 /// YAML, as it is read again by everything that reads YAML 1.2.
 pub(crate) fn yaml(document: &Value) -> Result<String, Failure> {
-    let text = serde_saphyr::to_string(document)
-        .map_err(|error| Failure::usage(format!("this is not to be said in YAML: {error}"), "use -o json"))?;
+    let text = serde_saphyr::to_string(document).map_err(|error| Failure::Unprinted {
+        what: format!("this is not to be said in YAML: {error}"),
+        fix: "use -o json",
+    })?;
     Ok(format!("{}\n", text.trim_end_matches('\n')))
 }
 
@@ -168,12 +170,36 @@ mod tests {
         ] {
             assert_eq!(text(None, None, Some(filter)), printed, "{filter}");
         }
-        for wrong in [".items[", "nosuchfunction", "$unset"] {
+        for wrong in [".items[", "nosuchfunction", "$unset", "halt", "halt_error", "halt(1)"] {
             let failure = Form::of(None, None, None, Some(wrong)).expect_err(wrong);
             assert!(failure.text().contains(wrong) && failure.exit() as u8 == 2, "{}", failure.text());
         }
         let failure = Form::of(None, None, None, Some(".items.x")).and_then(|form| form.text(&list()));
-        assert!(failure.is_err_and(|failure| failure.text().contains(".items.x")));
+        // The answer is there, and only printing it has failed.
+        assert!(
+            failure.is_err_and(|failure| failure.text().contains(".items.x") && failure.exit() as u8 == 1)
+        );
+    }
+
+    #[test]
+    fn a_list_becomes_a_row() {
+        for (filter, printed) in [
+            (
+                ".items[] | [.metadata.name, .status.state] | @csv",
+                "\"web-1\",\"active\"\n\"edge\",\"joining\"\n",
+            ),
+            (".items[] | [.metadata.name, .status.message] | @tsv", "web-1\t\nedge\ton\\nits way\n"),
+            ("[1, 2.5, true, false, null, \"a\\\"b,c\"] | @csv", "1,2.5,true,false,,\"a\"\"b,c\"\n"),
+            ("[1, \"a\\tb\\\\c\\rd\"] | @tsv", "1\ta\\tb\\\\c\\rd\n"),
+            ("@csv \"names: \\([.items[].metadata.name])\"", "names: \"web-1\",\"edge\"\n"),
+            ("[] | @csv", "\n"),
+        ] {
+            assert_eq!(text(None, None, Some(filter)), printed, "{filter}");
+        }
+        for (wrong, why) in [(".items | @csv", "cannot stand in a row"), (".revision | @tsv", "is no list")] {
+            let failure = Form::of(None, None, None, Some(wrong)).and_then(|form| form.text(&list()));
+            assert!(failure.is_err_and(|failure| failure.text().contains(why)), "{wrong}");
+        }
     }
 
     #[test]

@@ -45,6 +45,9 @@ pub(crate) enum Failure {
     /// The answer is not what the API promises.
     #[error("cannot read the answer to {request}: {detail}")]
     Unreadable { request: String, detail: String },
+    /// The answer is there and cannot be printed as it was asked for; what the command did is done.
+    #[error("{what}")]
+    Unprinted { what: String, fix: &'static str },
     /// The operation ended badly.
     #[error("{}", operation_sentence(.0))]
     OperationFailed(Box<Value>),
@@ -117,9 +120,11 @@ impl Failure {
             Failure::Refused(refusal) => refusal.exit(),
             Failure::Unreachable { .. } => Exit::Unreachable,
             Failure::OutcomeUnknown { .. } => Exit::Unknown,
-            Failure::Unreadable { .. } | Failure::Unwell { .. } | Failure::Ended(_) | Failure::Declined => {
-                Exit::Failed
-            }
+            Failure::Unreadable { .. }
+            | Failure::Unprinted { .. }
+            | Failure::Unwell { .. }
+            | Failure::Ended(_)
+            | Failure::Declined => Exit::Failed,
             Failure::OperationFailed(_) => Exit::OperationFailed,
             Failure::WentWrong { .. } => Exit::OperationFailed,
             Failure::WaitedTooLong { .. } | Failure::NotYet { .. } => Exit::WaitedTooLong,
@@ -139,6 +144,7 @@ impl Failure {
             | Failure::BadFile { .. }
             | Failure::OutcomeUnknown { .. }
             | Failure::Unreadable { .. }
+            | Failure::Unprinted { .. }
             | Failure::OperationFailed(_)
             | Failure::WaitedTooLong { .. }
             | Failure::NotYet { .. }
@@ -232,6 +238,10 @@ impl Failure {
                 report.state = Some("it is not known whether anything was changed".into());
             }
             Failure::Unreadable { .. } => report.fix = Some("compare the versions: skep version".into()),
+            Failure::Unprinted { fix, .. } => {
+                report.fix = Some((*fix).into());
+                report.state = Some("only printing has failed; what the command does is done".into());
+            }
             Failure::OperationFailed(operation) => fill_operation(&mut report, operation),
             Failure::WaitedTooLong { operations, .. } => {
                 report.fix = Some(resume(operations));

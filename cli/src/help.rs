@@ -126,7 +126,7 @@ Results go to standard output; progress, hints and warnings to standard error.
   -q           names alone
 
   --format 'table {{.Name}}\\t{{.State}}'    a template of Docker's kind
-  --jq '.items[].metadata.name'             a filter of jq's kind, no jq needed
+  --jq '.items[].metadata.name'             a filter of jq's kind, no jq needed; also @csv and @tsv, not halt_error
 
 Times are RFC 3339 in UTC where they are not shown as an age. Columns of tables may change; the JSON follows the API.
 ";

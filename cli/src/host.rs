@@ -1,6 +1,6 @@
 //! `skep host`: the machines of an environment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
@@ -18,7 +18,7 @@ use crate::table::{Column, Show};
 use crate::targets;
 use crate::terminal::{self, Exec, Logs, Ssh};
 use crate::upgrade::{self, EngineWish};
-use crate::value::{pairs, text_at};
+use crate::value::{items, pairs, text_at};
 
 pub(crate) const HOST: Noun = Noun {
     word: "host",
@@ -61,7 +61,8 @@ pub enum Verb {
     Ls,
     /// Create hosts and wait until they are part of the swarm
     #[command(
-        before_long_help = "Examples:\n  skep host create web-1 web-2 --driver local\n  skep host create web-3 --driver local --detach",
+        override_usage = "skep host create [OPTIONS] --driver <DRIVER> <NAME>...\n       skep host create [OPTIONS] --driver <DRIVER> --count <N> --name-prefix <PREFIX>",
+        before_long_help = "Examples:\n  skep host create web-1 web-2 --driver local\n  skep host create web-3 --driver local --label rack=b --detach\n  skep host create --count 3 --name-prefix web- --driver local",
         after_long_help = exit::help(exit::WAITS_FOR_SEVERAL)
     )]
     Create(Create),
@@ -264,6 +265,9 @@ pub enum Verb {
     },
 }
 
+/// As many as an environment may have.
+const COUNT_MAX: i64 = 1_000;
+
 /// Which hosts.
 #[derive(Debug, Args)]
 pub struct Names {
@@ -276,11 +280,21 @@ pub struct Names {
 #[derive(Debug, Args)]
 pub struct Create {
     /// Their names
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(value_name = "NAME", required_unless_present_any = ["count", "name_prefix"], conflicts_with_all = ["count", "name_prefix"])]
     names: Vec<String>,
+    /// How many, instead of their names: they are called PREFIX1, PREFIX2, …, without the names that are taken
+    #[arg(long, value_name = "N", requires = "name_prefix", value_parser = clap::value_parser!(u16).range(1..=COUNT_MAX))]
+    count: Option<u16>,
+    /// What their names begin with, with --count
+    #[arg(long, value_name = "PREFIX", requires = "count")]
+    name_prefix: Option<String>,
     /// Where they come from (see: skep driver ls)
-    #[arg(long, value_name = "DRIVER")]
-    driver: String,
+    // With --detach it is asked for later, by an error that knows what `-d` means elsewhere.
+    #[arg(long, value_name = "DRIVER", required_unless_present = "detach")]
+    driver: Option<String>,
+    /// A label of their nodes, for placement constraints; repeatable
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = options::pair)]
+    labels: Vec<(String, String)>,
     /// An option of the driver; repeatable
     #[arg(long = "option", value_name = "KEY=VALUE", value_parser = options::pair)]
     options: Vec<(String, String)>,
@@ -341,17 +355,47 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
 async fn create(wish: Create, session: &Session) -> Result<(), Failure> {
     let client = session.client()?;
     let path = HOST.at(&[], session)?;
+    let driver = wish.driver.as_deref().ok_or_else(no_driver)?;
+    let names = match (&wish.name_prefix, wish.count) {
+        (Some(prefix), Some(count)) => free_names(prefix, count.into(), session).await?,
+        _ => wish.names,
+    };
     let options = options::object(&wish.options);
-    let started = targets::start(&wish.names, async |name| {
-        let mut body = json!({"name": name, "driver": wish.driver, "options": options});
+    let started = targets::start(&names, async |name| {
+        let mut body = json!({"name": name, "driver": driver, "options": options});
+        // Earlier managers know neither.
         if wish.skip_preflight {
-            // Earlier managers do not know it.
             body["skip_preflight"] = true.into();
+        }
+        if !wish.labels.is_empty() {
+            body["labels"] = options::object(&wish.labels);
         }
         client.write(Method::POST, &path, &[], Payload::Json(&body)).await
     })
     .await?;
     session.finish(&HOST, "created", started).await
+}
+
+/// Rancher and docker-machine take the driver with `-d`.
+fn no_driver() -> Failure {
+    Failure::usage(
+        "no driver is chosen: -d is --detach, which does not wait for the hosts",
+        "choose the driver with --driver DRIVER; see them with: skep driver ls",
+    )
+}
+
+/// The next names with this beginning that no host of the environment has.
+async fn free_names(prefix: &str, count: usize, session: &Session) -> Result<Vec<String>, Failure> {
+    if session.settings.idempotency_key.is_some() {
+        return Err(Failure::usage(
+            "--idempotency-key repeats what was asked for, and --count would choose other names",
+            "give the names of the hosts that were to be created, instead of --count and --name-prefix",
+        ));
+    }
+    let hosts = session.client()?.list(&HOST.at(&[], session)?, &[]).await?;
+    let taken: BTreeSet<String> = items(&hosts).iter().map(|host| HOST.name_of(host)).collect();
+    let names = (1_u32..).map(|number| format!("{prefix}{number}"));
+    Ok(names.filter(|name| !taken.contains(name)).take(count).collect())
 }
 
 async fn check(wish: Check, session: &Session) -> Result<(), Failure> {

@@ -238,9 +238,13 @@ pub enum Command {
         after_long_help = exit::help(exit::READS)
     )]
     LbConfig(lb_config::LbConfig),
-    /// Explain an error or a finding: what it means and what helps; works without a server
+    /// Explain a type and its fields, an error or a finding; works without a server
     #[command(
-        before_long_help = "Examples:\n  skep explain SKP-1203\n  skep explain SKF-104",
+        long_about = "Explain a type and its fields, an error or a finding; works without a server\n\nOf a type: what stands in its \
+                      objects, as the API shows them and files for skep apply say them, with the type of each field, what \
+                      has to be said (required), what nobody can say (read-only), and what it means. Of an error or a \
+                      finding: what it means and what helps.",
+        before_long_help = "Examples:\n  skep explain host\n  skep explain env.spec.nfs\n  skep explain SKP-1203\n  skep explain SKF-104",
         after_long_help = exit::help(&[Exit::Done, Exit::Usage])
     )]
     Explain(explain::Explain),

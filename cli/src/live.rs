@@ -19,6 +19,7 @@ use clap_complete::env::Shells;
 use crate::cluster::MANAGER;
 use crate::driver::DRIVER;
 use crate::env::ENV;
+use crate::explain;
 use crate::flags::GlobalFlags;
 use crate::host::HOST;
 use crate::noun::{NOUNS, Noun};
@@ -69,6 +70,8 @@ enum Wanted {
     Context,
     /// `TYPE/NAME`.
     Any,
+    /// What can be explained; nobody is asked.
+    Explained,
 }
 
 /// Answers a shell that asks what can follow, and ends the process; returns if none asks.
@@ -141,6 +144,7 @@ fn wanted(argument: &Arg, noun: Option<&'static Noun>, is_new: bool) -> Option<W
         ("env", _) if argument.is_global_set() => Some(Wanted::Of(&ENV)),
         ("context", _) => Some(Wanted::Context),
         (_, Some("TYPE/NAME")) => Some(Wanted::Any),
+        (_, Some("TYPE[.FIELD]|CODE")) => Some(Wanted::Explained),
         (id, _) if argument.is_positional() && NAMES.contains(&id) && !is_new => noun.map(Wanted::Of),
         (_, Some(value)) => {
             BY_VALUE.iter().find(|(name, _)| *name == value).map(|(_, noun)| Wanted::Of(noun))
@@ -155,6 +159,7 @@ impl Source {
         let found = match (wanted, typed.split_once('/')) {
             (Wanted::Of(noun), _) => self.names(noun),
             (Wanted::Context, _) => self.contexts(),
+            (Wanted::Explained, _) => explain::candidates(typed),
             (Wanted::Any, None) => SHOWN.iter().map(|word| format!("{word}/")).collect(),
             (Wanted::Any, Some((word, _))) => match thing(&format!("{word}/any")) {
                 Ok((noun, _)) => self.names(noun).iter().map(|name| format!("{word}/{name}")).collect(),
@@ -327,6 +332,8 @@ mod tests {
         }
         assert!(completed("skep inspect sta", home.path(), &url).contains(&"stack/".to_owned()));
         assert!(completed("skep host cor", home.path(), &url).contains(&"cordon".to_owned()));
+        assert_eq!(completed("skep explain env", home.path(), &url), ["env"]);
+        assert_eq!(completed("skep explain host.spec.r", home.path(), &url), ["host.spec.role"]);
     }
 
     #[test]

@@ -79,7 +79,9 @@ fn options<'a>(page: &mut String, arguments: impl Iterator<Item = &'a Arg>) {
     page.push_str("| option | meaning |\n|---|---|\n");
     for argument in arguments {
         let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-        let _ = writeln!(page, "| `{}` | {} |", spelling(argument), help.replace('|', "\\|"));
+        // A bar would begin another cell, also between backquotes.
+        let cell = |text: String| text.replace('|', "\\|");
+        let _ = writeln!(page, "| `{}` | {} |", cell(spelling(argument)), cell(help));
     }
 }
 
@@ -101,5 +103,6 @@ fn spelling(argument: &Arg) -> String {
 fn usage(command: &Command, words: &[String]) -> String {
     let usage = command.clone().render_usage().to_string();
     let rest = usage.split_once(command.get_name()).map_or("", |(_, rest)| rest);
-    format!("{}{rest}", words.join(" "))
+    // Where there are several, the others are indented as under "Usage:".
+    format!("{}{}", words.join(" "), rest.replace("\n       ", "\n"))
 }

@@ -51,6 +51,44 @@ async fn a_change_is_followed_to_its_success() {
 }
 
 #[tokio::test]
+async fn hosts_that_are_counted_get_the_names_that_are_free() {
+    let manager = Manager::start(|_, seen| match seen.method.as_str() {
+        "GET" => {
+            Reply::Json(200, json!({"items": [{"metadata": {"name": "web2"}}, {"metadata": {"name": "db"}}]}))
+        }
+        _ => Reply::Json(202, operation("op_1", "host/web", "queued", "pending", 5)),
+    })
+    .await;
+    let line = "host create --count 3 --name-prefix web --driver local --label rack=b --label zone=eu-1 -d";
+    let outcome = skep(&[manager.url()], line).await;
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let seen = manager.seen();
+    let bodies: Vec<Value> =
+        seen.iter().skip(1).map(|seen| serde_json::from_slice(&seen.body).unwrap()).collect();
+    let wish = |name: &str| json!({"name": name, "driver": "local", "options": {}, "labels": {"rack": "b", "zone": "eu-1"}});
+    assert_eq!(bodies, [wish("web1"), wish("web3"), wish("web4")]);
+
+    let again = "host create --count 3 --name-prefix web --driver local \
+                 --idempotency-key 0198f2c1-0000-7000-8000-000000000001";
+    let outcome = skep(&[manager.url()], again).await;
+    assert_eq!(outcome.code, 2, "{outcome:?}");
+    assert_eq!(manager.seen().len(), seen.len(), "nothing was sent");
+}
+
+#[tokio::test]
+async fn a_filter_that_fails_is_no_wrong_usage_once_something_was_sent() {
+    let manager = Manager::start(|_, _| Reply::Json(201, json!({"metadata": {"name": "dev"}}))).await;
+    for line in ["group create dev --jq .metadata.name.x", "group inspect dev --jq .metadata.name[]"] {
+        let outcome = skep(&[manager.url()], line).await;
+        assert_eq!((outcome.code, outcome.out.as_str()), (1, ""), "{line}: {outcome:?}");
+        assert!(outcome.err.contains("only printing has failed"), "{}", outcome.err);
+    }
+    let sent = manager.seen().len();
+    assert_eq!(skep(&[manager.url()], "group create dev --jq .[").await.code, 2);
+    assert_eq!(manager.seen().len(), sent, "nothing was sent");
+}
+
+#[tokio::test]
 async fn a_failed_operation_is_exit_code_7() {
     let manager = accepting(vec![failed()]).await;
     let outcome = skep(&[manager.url()], "host create web-1 --driver local --progress none").await;

@@ -39,9 +39,15 @@ const HELP: &[Case] = &[
     Case("usage-unknown-verb", "host crate web-1", nothing),
     Case("usage-unknown-flag", "up --stak shop", nothing),
     Case("usage-missing-argument", "host create web-1", nothing),
+    Case("usage-driver-with-d", "host create -d local web-1", nothing),
     Case("usage-bad-value", "host ls -o tabel", nothing),
     Case("usage-unconfirmed", "host rm web-1", nothing),
     Case("usage-no-reference", "inspect web-1", nothing),
+    Case("explain-host", "explain host", nothing),
+    Case("explain-env", "explain envs", nothing),
+    Case("explain-field", "explain env.spec.nfs", nothing),
+    Case("explain-unknown-type", "explain hots", nothing),
+    Case("explain-unknown-field", "explain host.spec.lables", nothing),
 ];
 
 const LISTS: &[Case] = &[

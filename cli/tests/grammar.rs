@@ -73,6 +73,25 @@ fn hosts_of_a_new_environment_need_a_driver() {
 }
 
 #[test]
+fn hosts_are_named_or_counted() {
+    assert!(parse("skep host create web-1 --driver local --label rack=b --label zone=1").is_ok());
+    assert!(parse("skep host create --count 3 --name-prefix web- --driver local").is_ok());
+    for wrong in [
+        "web-1 --count 3 --name-prefix web-",
+        "web-1 --name-prefix web-",
+        "web-1 --count 3",
+        "--count 3",
+        "--name-prefix web-",
+        "--count 0 --name-prefix web-",
+        "--count 1001 --name-prefix web-",
+        "web-1 --label rack",
+    ] {
+        let error = parse(&format!("skep host create --driver local {wrong}")).expect_err(wrong);
+        assert_eq!(error.exit_code(), 2, "{wrong}");
+    }
+}
+
+#[test]
 fn every_command_has_examples_and_exit_codes() {
     fn check(command: &Command, words: &str) {
         let verbs: Vec<&Command> =

@@ -161,6 +161,32 @@ async fn the_version_is_told_with_or_without_a_server() {
             .await;
     let outcome = skep(&[manager.url()], "version").await;
     assert!(outcome.out.contains("server  0.1.0 (cluster c1, manager m2)"), "{}", outcome.out);
+    let version = env!("CARGO_PKG_VERSION");
+    let outcome = skep(&[manager.url()], "version -o csv").await;
+    assert_eq!(
+        outcome.out,
+        format!("CLIENT,SERVER,CLUSTER,MANAGER,REVISION,MESSAGE\n{version},0.1.0,c1,m2,,\n")
+    );
+    let outcome = skep(&[dead_url()], "version -o csv").await;
+    assert!(outcome.out.ends_with(&format!("{version},,,,,no manager answers\n")), "{}", outcome.out);
+}
+
+#[tokio::test]
+async fn who_one_is_can_be_a_table() {
+    let whoami = json!({"principal": "ann", "groups": ["dev", "ops"], "permissions": [], "environments": {},
+                        "token": {"id": "t1", "kind": "key", "expires_at": null}});
+    let manager = Manager::start(move |_, _| Reply::Json(200, whoami.clone())).await;
+    for (line, printed) in [
+        ("whoami", "ann\n"),
+        ("whoami -o csv", "PRINCIPAL,GROUPS,PERMISSIONS,TOKEN,ID,ENDS\nann,dev ops,,key,t1,\n"),
+        (
+            "whoami -o wide",
+            "PRINCIPAL   GROUPS    PERMISSIONS   TOKEN   ID   ENDS\nann         dev ops   -             key     t1\n",
+        ),
+    ] {
+        let outcome = skep(&[manager.url()], line).await;
+        assert_eq!((outcome.code, outcome.out.as_str()), (0, printed), "{line}");
+    }
 }
 
 #[tokio::test]

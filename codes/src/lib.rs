@@ -3,14 +3,18 @@
 //! Why a crate of its own: rules refuse, doors answer, backups are found damaged, and the client explains, none of which
 //! may know the others. All they share is the catalogue, so it depends on nothing.
 //!
+//! `nearest` is what refusals of words have in common: which known word may be meant.
+//!
 //! What varies (a name, a bound) belongs to whoever refuses: `Refusal` of the model, `Problem` of the API.
 
 mod catalogue;
+mod nearest;
 mod page;
 
 use std::fmt;
 
 pub use catalogue::Code;
+pub use nearest::nearest;
 pub use page::page;
 
 impl Code {

@@ -219,6 +219,7 @@ pub fn wish(tx: &mut Tx<'_>, wish: &EnvironmentWish) -> Ruling<Operation> {
             driver: wish.driver.clone(),
             options: wish.options.clone(),
             skip_preflight: false,
+            labels: Default::default(),
         };
         host::wish(tx, &environment, &wish, Some(started.id.clone()))?;
     }

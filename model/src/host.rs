@@ -294,6 +294,8 @@ pub struct HostWish {
     pub options: BTreeMap<String, String>,
     /// It joins the swarm whatever is found about its network.
     pub skip_preflight: bool,
+    /// The labels that its node gets.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Asks for a host.
@@ -307,6 +309,7 @@ pub fn wish(
     let host = Host {
         options: wish.options.clone(),
         skip_preflight: wish.skip_preflight,
+        placement: registration::labelled(&wish.labels)?,
         ..new_host(tx, environment, wish.id.clone(), &wish.name, Some(wish.driver.clone()))?
     };
     start(tx, environment, &host, wish.operation.clone(), parent)

@@ -230,6 +230,9 @@ struct HostWish {
     /// It joins the swarm whatever is found about the network between them.
     #[serde(default)]
     skip_preflight: bool,
+    /// The labels that its node gets in the swarm.
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
 }
 
 /// A check of the network between a host and its swarm.
@@ -365,17 +368,12 @@ async fn create(
     Place(environment): Place<Reference>,
     Asked { change, wish }: Asked<HostWish>,
 ) -> Reply<Response> {
-    let driver = driver::check(&api, &wish.driver, &wish.options);
-    let wish = host::HostWish {
-        id: HostId::new(Uuid::now_v7()),
-        operation: OperationId::new(Uuid::now_v7()),
-        name: wish.name,
-        driver: wish.driver,
-        options: wish.options,
-        skip_preflight: wish.skip_preflight,
-    };
+    let checked = driver::check(&api, &wish.driver, &wish.options);
+    let (id, operation) = (HostId::new(Uuid::now_v7()), OperationId::new(Uuid::now_v7()));
+    let HostWish { name, driver, options, skip_preflight, labels } = wish;
+    let wish = host::HostWish { id, operation, name, driver, options, skip_preflight, labels };
     api.start(&change, |tx| {
-        driver.clone()?;
+        checked.clone()?;
         let environment = environment::usable(tx, &environment)?;
         Ok(host::wish(tx, &environment, &wish, None)?.into())
     })

@@ -178,6 +178,7 @@ impl Door {
             driver: "local".into(),
             options: BTreeMap::new(),
             skip_preflight: false,
+            labels: BTreeMap::new(),
         };
         rule(&*self.ledger, |tx| {
             let environment = environment::usable(tx, environment)?;

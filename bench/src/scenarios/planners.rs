@@ -130,6 +130,7 @@ async fn write_environment(ledger: &MemoryLedger, number: usize, hosts: usize) -
                     driver: "local".into(),
                     options: Default::default(),
                     skip_preflight: false,
+                    labels: Default::default(),
                 };
                 host::wish(tx, &environment, &wish, None)?;
                 let address = format!("10.{number}.{}.{}", host / 250, host % 250 + 1);

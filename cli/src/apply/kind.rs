@@ -26,7 +26,7 @@ pub(crate) struct Kind {
 pub(crate) struct Field {
     pub(crate) name: &'static str,
     takes: Takes,
-    needed: bool,
+    pub(crate) is_needed: bool,
 }
 
 /// What a field takes.
@@ -113,11 +113,11 @@ const ENVIRONMENT_FIELDS: &[Field] = &[
 const NFS_FIELDS: &[&str] = &["server", "path", "options"];
 
 const fn may(name: &'static str, takes: Takes) -> Field {
-    Field { name, takes, needed: false }
+    Field { name, takes, is_needed: false }
 }
 
 const fn must(name: &'static str, takes: Takes) -> Field {
-    Field { name, takes, needed: true }
+    Field { name, takes, is_needed: true }
 }
 
 impl fmt::Debug for Kind {
@@ -143,37 +143,56 @@ impl Kind {
                 Some(field) => faults.extend(field.fault(value)),
             }
         }
-        for field in self.fields.iter().filter(|field| field.needed && !spec.contains_key(field.name)) {
+        for field in self.fields.iter().filter(|field| field.is_needed && !spec.contains_key(field.name)) {
             faults.push(format!("spec.{} is missing", field.name));
         }
         faults
     }
 
     fn listed(&self) -> String {
-        let said = self.fields.iter().filter(|field| !matches!(field.takes, Takes::Shown));
+        let said = self.fields.iter().filter(|field| !field.is_shown());
         said.map(|field| field.name).collect::<Vec<_>>().join(", ")
     }
 
     /// Whether the field only shows something.
     pub(crate) fn only_shows(&self, name: &str) -> bool {
-        self.fields.iter().any(|field| field.name == name && matches!(field.takes, Takes::Shown))
+        self.fields.iter().any(|field| field.name == name && field.is_shown())
     }
 }
 
 impl Field {
     fn fault(&self, value: &Value) -> Option<String> {
         let texts = |value: &Value| value.as_array().is_some_and(|items| items.iter().all(Value::is_string));
-        let (fits, wanted) = match self.takes {
-            Takes::Text => (value.is_string(), "a text; a number or a truth value goes in quotes"),
-            Takes::TextOrNothing => (value.is_string() || value.is_null(), "a text or null"),
-            Takes::Texts => (texts(value), "a list of texts"),
-            Takes::Number => (value.is_u64(), "a whole number"),
-            Takes::NumberOrNothing => (value.is_u64() || value.is_null(), "a whole number or null"),
-            Takes::Truth => (value.is_boolean(), "true or false"),
+        let fits = match self.takes {
+            Takes::Text => value.is_string(),
+            Takes::TextOrNothing => value.is_string() || value.is_null(),
+            Takes::Texts => texts(value),
+            Takes::Number => value.is_u64(),
+            Takes::NumberOrNothing => value.is_u64() || value.is_null(),
+            Takes::Truth => value.is_boolean(),
             Takes::Object(fields) => return self.object_fault(value, fields),
-            Takes::Shown => (true, ""),
+            Takes::Shown => true,
         };
-        (!fits).then(|| format!("spec.{} takes {wanted}", self.name))
+        (!fits).then(|| format!("spec.{} takes {}", self.name, self.wanted()))
+    }
+
+    /// What it takes, in words.
+    pub(crate) fn wanted(&self) -> &'static str {
+        match self.takes {
+            Takes::Text => "a text; a number or a truth value goes in quotes",
+            Takes::TextOrNothing => "a text or null",
+            Takes::Texts => "a list of texts",
+            Takes::Number => "a whole number",
+            Takes::NumberOrNothing => "a whole number or null",
+            Takes::Truth => "true or false",
+            Takes::Object(_) => "an object or null",
+            Takes::Shown => "anything: it is only shown",
+        }
+    }
+
+    /// Whether nobody says it: it may stand there because the API shows it.
+    pub(crate) fn is_shown(&self) -> bool {
+        matches!(self.takes, Takes::Shown)
     }
 
     fn object_fault(&self, value: &Value, fields: &[&str]) -> Option<String> {

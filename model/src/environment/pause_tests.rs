@@ -57,6 +57,7 @@ async fn nothing_is_changed_in_an_environment_that_rests_and_the_refusal_says_wh
         driver: "local".into(),
         options: Default::default(),
         skip_preflight: false,
+        labels: Default::default(),
     };
     let active = Change::Availability(Availability::Active);
     let refusals = [

@@ -152,3 +152,30 @@ async fn a_token_ends_is_revoked_and_goes_with_its_environment() {
         assert_eq!(refused.await.expect_err("is refused").code(), code);
     }
 }
+
+/// A wished host has labels in the same way.
+#[tokio::test]
+async fn a_wished_host_has_its_labels_from_the_start() {
+    let ledger = environment_for(1).await;
+    let wished = async |labels: &[(&str, &str)]| {
+        let wish = host::HostWish {
+            id: HostId::new(Uuid::now_v7()),
+            operation: OperationId::new(Uuid::now_v7()),
+            name: "web-1".into(),
+            driver: "local".into(),
+            options: BTreeMap::new(),
+            skip_preflight: false,
+            labels: labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+        };
+        let made = change(&ledger, |tx| {
+            let environment = environment::usable(tx, "prod")?;
+            host::wish(tx, &environment, &wish, None)
+        });
+        made.await.map(|_| found(&ledger, &wish.id).placement)
+    };
+    let refused = wished(&[("com.docker.x", "")]).await.expect_err("is Docker's own");
+    assert_eq!(refused.code(), "SKP-1202");
+    let placement = wished(&[("rack", "b")]).await.expect("is wished");
+    assert_eq!(placement.labels["rack"], "b");
+    assert!(placement.outstanding(), "its node gets the labels when it has joined");
+}

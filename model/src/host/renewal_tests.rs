@@ -170,6 +170,7 @@ async fn a_name_without_a_number_is_followed_by_the_second() {
             driver: "local".into(),
             options: Default::default(),
             skip_preflight: false,
+            labels: Default::default(),
         };
         host::wish(tx, &place, &host, None)?;
         let old = host::named(tx, &place, "database-main")?;

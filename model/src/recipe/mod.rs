@@ -15,7 +15,6 @@ mod healthcheck;
 mod interpolate;
 mod levels;
 mod names;
-mod nearest;
 mod network;
 pub(crate) mod node;
 mod port;
@@ -29,6 +28,7 @@ mod volume;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use skep_codes::nearest;
 
 pub use deploy::{
     Amounts, EndpointMode, FailureAction, Mode, Order, Placement, Ratio, Resources, RestartCondition,
@@ -195,7 +195,7 @@ impl Draft {
                     default_wanted = true;
                 } else if !declared.contains(name) && !cx.is_full() {
                     let message = format!("the network '{name}' is not declared");
-                    let hint = match nearest::nearest(name, declared.iter().map(String::as_str)) {
+                    let hint = match nearest(name, declared.iter().map(String::as_str)) {
                         Some(near) => format!("did you mean '{near}'?"),
                         None => format!("add '{name}:' under the top level 'networks:'"),
                     };
@@ -215,7 +215,7 @@ impl Draft {
             if declared.contains(mount.volume.as_str()) || cx.is_full() {
                 continue;
             }
-            let hint = match nearest::nearest(&mount.volume, declared.iter().copied()) {
+            let hint = match nearest(&mount.volume, declared.iter().copied()) {
                 Some(near) => format!("did you mean '{near}'?"),
                 None => format!("add '{}:' under the top level 'volumes:'", mount.volume),
             };

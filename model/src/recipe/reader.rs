@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use skep_codes::nearest;
+
 use super::error::RecipeError;
 use super::interpolate::interpolate;
 use super::levels;
 use super::names;
-use super::nearest::nearest;
 use super::node::{Name, Node, Value};
 use super::quantity::Misfit;
 

@@ -425,6 +425,7 @@ impl Story {
             driver: "local".into(),
             options: Default::default(),
             skip_preflight: false,
+            labels: Default::default(),
         }
     }
 

@@ -7,7 +7,7 @@ const WORD_CHARS_MAX: usize = 40;
 const CANDIDATES_MAX: usize = 200;
 
 /// The candidate that is closest to `word`, if it is close enough to be meant. The first wins a tie.
-pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let length = word.chars().count();
     if length > WORD_CHARS_MAX {
         return None;
