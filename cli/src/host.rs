@@ -353,9 +353,9 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
 }
 
 async fn create(wish: Create, session: &Session) -> Result<(), Failure> {
+    let driver = wish.driver.as_deref().ok_or_else(no_driver)?;
     let client = session.client()?;
     let path = HOST.at(&[], session)?;
-    let driver = wish.driver.as_deref().ok_or_else(no_driver)?;
     let names = match (&wish.name_prefix, wish.count) {
         (Some(prefix), Some(count)) => free_names(prefix, count.into(), session).await?,
         _ => wish.names,
