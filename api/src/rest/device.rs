@@ -238,7 +238,11 @@ async fn deny(State(api): State<Api>, Place(code): Place<Reference>, change: Cha
 /// `ACCESS_DENIED` or `EXPIRED`.
 #[utoipa::path(post, path = "/v1/device-codes/actions/exchange", operation_id = "exchange_device_code",
     params(Changing, Keyed), request_body = DeviceComing,
-    responses((status = 201, body = ApiKey, description = "Signed in; the token is shown this once"), Refused))]
+    responses(
+    (status = 201, body = ApiKey, description = "Signed in; the token is shown this once"),
+    (status = 200, body = ApiKey, description = "Dry run: what would be made, without the token"),
+    Refused,
+))]
 async fn exchange(
     State(api): State<Api>,
     Knocked { change, wish }: Knocked<DeviceComing>,
