@@ -157,7 +157,7 @@ impl Arena<'_> {
                 let mut ours = vec![];
                 for client in 0..workload.clients {
                     let rest = self.skep.clients.connect_rest(workload.place.member(leader, client)).await?;
-                    ours.push(TemplateWriter::new(rest, workload.value_bytes));
+                    ours.push(TemplateWriter::new(rest));
                 }
                 self.alternate(ours, theirs).await?
             }
