@@ -214,12 +214,8 @@ async fn autopilot(Read(view): Read) -> Reply<At<Json<Autopilot>>> {
 async fn set_autopilot(State(api): State<Api>, asked: Asked<Autopilot>) -> Reply<Response> {
     let wish = manager::Autopilot { remove_dead_after_seconds: asked.wish.remove_dead_after_seconds };
     let rule = |tx: &mut skep_ledger::Tx<'_>| manager::set_autopilot(tx, &wish);
-    if asked.change.is_dry_run() {
-        let rehearsed = api.rehearse(&asked.change, rule).await?;
-        return Ok(At(rehearsed.revision, Json(Autopilot::from(rehearsed.answer))).into_response());
-    }
-    let committed = api.commit(&asked.change, rule).await?;
-    Ok(answered(&committed, Json(Autopilot::from(committed.answer.clone()))))
+    let shown = |set: &manager::Autopilot, _| (StatusCode::OK, Autopilot::from(set.clone()));
+    api.done(&asked.change, rule, shown).await
 }
 
 /// Shows under which names clients know the cluster.
@@ -238,12 +234,8 @@ async fn sans(Read(view): Read) -> Reply<At<Json<Sans>>> {
 async fn set_sans(State(api): State<Api>, asked: Asked<Sans>) -> Reply<Response> {
     let wish: Vec<String> = asked.wish.names.into_iter().map(|name| name.0).collect();
     let rule = |tx: &mut skep_ledger::Tx<'_>| sans::set(tx, &wish);
-    if asked.change.is_dry_run() {
-        let rehearsed = api.rehearse(&asked.change, rule).await?;
-        return Ok(At(rehearsed.revision, Json(Sans::from(rehearsed.answer))).into_response());
-    }
-    let committed = api.commit(&asked.change, rule).await?;
-    Ok(answered(&committed, Json(Sans::from(committed.answer.clone()))))
+    let shown = |set: &sans::Sans, _| (StatusCode::OK, Sans::from(set.clone()));
+    api.done(&asked.change, rule, shown).await
 }
 
 /// Lets another manager lead.
