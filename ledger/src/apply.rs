@@ -10,6 +10,7 @@
 
 use prost::Message as _;
 
+use crate::oldest::{Age, OldestRequest};
 use crate::txn::Remembered;
 use crate::{Outcome, ReadError, Revision, Rows, Term, Txn, row};
 
@@ -47,8 +48,14 @@ pub struct Applied {
     pub changes: Vec<RowChange>,
 }
 
-/// Decides an agreed transaction on the rows as they are just before it.
-pub fn apply(rows: &dyn Rows, txn: &Txn, position: Position) -> Result<Applied, ReadError> {
+/// Decides an agreed transaction on the rows as they are just before it. What it answers does not depend on what is known
+/// of the `oldest` request, only how long it takes.
+pub fn apply(
+    rows: &dyn Rows,
+    txn: &Txn,
+    position: Position,
+    oldest: &mut OldestRequest,
+) -> Result<Applied, ReadError> {
     if let Some(replayed) = answered_before(rows, txn)? {
         return Ok(refused(replayed));
     }
@@ -62,11 +69,13 @@ pub fn apply(rows: &dyn Rows, txn: &Txn, position: Position) -> Result<Applied, 
         }
     }
     let mut changes = written(txn, position.revision);
-    if !txn.request.is_empty() {
-        remember(txn, position.revision, &mut changes);
-    }
+    let remembered = (!txn.request.is_empty()).then(|| remember(txn, position.revision, &mut changes));
     if position.revision.is_multiple_of(REQUESTS_FORGOTTEN_EVERY_REVISIONS) {
-        forget(rows, txn, position.revision, &mut changes)?;
+        forget(rows, txn, position.revision, oldest, &mut changes)?;
+    }
+    // Only now: what is forgotten is looked for among the rows before this transaction.
+    if let Some(age_row) = remembered {
+        oldest.remembered(age_row, Age { at_ms: txn.at_ms, revision: position.revision });
     }
     Ok(Applied { outcome: Outcome::Committed(position.revision), changes })
 }
@@ -112,10 +121,13 @@ fn answered_before(rows: &dyn Rows, txn: &Txn) -> Result<Option<Outcome>, ReadEr
     Ok(Some(Outcome::Replayed(revision, remembered.answer)))
 }
 
-fn remember(txn: &Txn, revision: Revision, changes: &mut Vec<RowChange>) {
+/// Answers the row that orders it by age.
+fn remember(txn: &Txn, revision: Revision, changes: &mut Vec<RowChange>) -> Vec<u8> {
     let remembered = Remembered { at_ms: txn.at_ms, answer: txn.answer.clone() };
+    let age_row = row::request_age(txn.at_ms, &txn.request);
     changes.push((row::request(&txn.request), Some(row::stamp(revision, &remembered.encode_to_vec()))));
-    changes.push((row::request_age(txn.at_ms, &txn.request), Some(row::stamp(revision, &[]))));
+    changes.push((age_row.clone(), Some(row::stamp(revision, &[]))));
+    age_row
 }
 
 /// Forgets the oldest requests, if they are too old or too many have come since.
@@ -123,18 +135,25 @@ fn forget(
     rows: &dyn Rows,
     txn: &Txn,
     revision: Revision,
+    oldest: &mut OldestRequest,
     changes: &mut Vec<RowChange>,
 ) -> Result<(), ReadError> {
     let oldest_kept_ms = txn.at_ms - REQUESTS_KEPT_FOR_HOURS * 3_600_000;
     let oldest_kept = revision.saturating_sub(REQUESTS_KEPT_FOR_REVISIONS);
-    for (age_row, stored) in rows.scan(row::REQUEST_AGES, REQUESTS_FORGOTTEN_MAX)? {
+    let kept = |age: &Age| age.at_ms >= oldest_kept_ms && age.revision >= oldest_kept;
+    if oldest.age().as_ref().is_some_and(kept) {
+        return Ok(());
+    }
+    for (age_row, stored) in rows.scan_from(row::REQUEST_AGES, oldest.from(), REQUESTS_FORGOTTEN_MAX)? {
         let Some((at_ms, id)) = row::parse_request_age(&age_row) else {
             return Err(ReadError::malformed("request age row"));
         };
-        let written = row::unstamp(&stored).map_or(revision, |(written, _)| written);
-        if at_ms >= oldest_kept_ms && written >= oldest_kept {
+        let age = Age { at_ms, revision: row::unstamp(&stored).map_or(revision, |(written, _)| written) };
+        if kept(&age) {
+            oldest.found(age_row, age);
             break;
         }
+        oldest.forgotten(&age_row);
         changes.push((row::request(id), None));
         changes.push((age_row, None));
     }

@@ -14,6 +14,7 @@ mod bytes;
 mod feed;
 mod limits;
 mod memory;
+mod oldest;
 mod row;
 mod topic;
 mod transact;
@@ -34,6 +35,7 @@ pub use crate::feed::{
 };
 pub use crate::limits::{OBJECT_BYTES_MAX, TXN_BYTES_MAX, TXN_ROWS_MAX};
 pub use crate::memory::MemoryLedger;
+pub use crate::oldest::OldestRequest;
 pub use crate::row::{Key, table_of};
 pub use crate::topic::{Filter, Topic};
 pub use crate::transact::{Committed, Request, TRANSACT_ATTEMPTS_MAX, TransactError, decide, transact};

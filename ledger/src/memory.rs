@@ -11,7 +11,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::{
-    Feed, Key, Ledger, Outcome, Position, ReadError, Revision, Row, Rows, Term, Txn, Unavailable, View, apply,
+    Feed, Key, Ledger, OldestRequest, Outcome, Position, ReadError, Revision, Row, RowChange, Rows, Term,
+    Txn, Unavailable, View, apply,
 };
 
 /// All state in memory, one replica, always the leader.
@@ -25,12 +26,13 @@ pub struct MemoryLedger {
 #[derive(Debug, Clone, Default)]
 struct State {
     rows: Arc<SortedRows>,
+    oldest: OldestRequest,
     revision: Revision,
     now: Timestamp,
 }
 
 #[derive(Debug, Clone, Default)]
-struct SortedRows(BTreeMap<Vec<u8>, Vec<u8>>);
+pub(crate) struct SortedRows(BTreeMap<Vec<u8>, Vec<u8>>);
 
 impl MemoryLedger {
     /// An empty ledger in term 1, at the beginning of time.
@@ -71,18 +73,12 @@ impl MemoryLedger {
 impl Ledger for MemoryLedger {
     async fn propose(&self, txn: Txn) -> Result<Outcome, Unavailable> {
         txn.within_limits()?;
-        let mut state = self.lock();
+        let state = &mut *self.lock();
         let position = Position { revision: state.revision + 1, term: self.term() };
-        let applied = apply(&*state.rows, &txn, position)
+        let applied = apply(&*state.rows, &txn, position, &mut state.oldest)
             .map_err(|error| Unavailable::NotStarted(error.to_string()))?;
         state.revision = position.revision;
-        let rows = &mut Arc::make_mut(&mut state.rows).0;
-        for (row, value) in applied.changes {
-            match value {
-                Some(value) => rows.insert(row, value),
-                None => rows.remove(&row),
-            };
-        }
+        Arc::make_mut(&mut state.rows).change(applied.changes);
         match applied.outcome {
             Outcome::Committed(revision) => self.feed.publish(revision, &txn),
             _ => self.feed.advance(position.revision),
@@ -108,13 +104,25 @@ impl Ledger for MemoryLedger {
     }
 }
 
+impl SortedRows {
+    pub(crate) fn change(&mut self, changes: Vec<RowChange>) {
+        for (row, value) in changes {
+            match value {
+                Some(value) => self.0.insert(row, value),
+                None => self.0.remove(&row),
+            };
+        }
+    }
+}
+
 impl Rows for SortedRows {
     fn get(&self, row: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
         Ok(self.0.get(row).cloned())
     }
 
-    fn scan(&self, prefix: &[u8], limit: usize) -> Result<Vec<Row>, ReadError> {
-        let matching = self.0.range(prefix.to_vec()..).take_while(|(row, _)| row.starts_with(prefix));
+    fn scan_from(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Vec<Row>, ReadError> {
+        let from = prefix.max(from).to_vec();
+        let matching = self.0.range(from..).take_while(|(row, _)| row.starts_with(prefix));
         Ok(matching.take(limit).map(|(row, value)| (row.clone(), value.clone())).collect())
     }
 }

@@ -21,8 +21,13 @@ pub trait Rows: Send + Sync {
     /// The row's bytes, if it exists.
     fn get(&self, row: &[u8]) -> Result<Option<Vec<u8>>, ReadError>;
 
+    /// The first `limit` rows that start with `prefix` and do not lie before `from`, in order.
+    fn scan_from(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Vec<Row>, ReadError>;
+
     /// The first `limit` rows that start with `prefix`, in order.
-    fn scan(&self, prefix: &[u8], limit: usize) -> Result<Vec<Row>, ReadError>;
+    fn scan(&self, prefix: &[u8], limit: usize) -> Result<Vec<Row>, ReadError> {
+        self.scan_from(prefix, prefix, limit)
+    }
 }
 
 /// The state could not be read. Nobody can do anything about it but stop this replica and heal it.

@@ -19,7 +19,8 @@ use std::path::Path;
 
 use openraft::Membership as OpenMembership;
 use skep_ledger::{
-    Ledger as _, Outcome, Position, ReadError, Revision, Row, Term, Txn, Unavailable, View, apply,
+    Ledger as _, OldestRequest, Outcome, Position, ReadError, Revision, Row, Term, Txn, Unavailable, View,
+    apply,
 };
 use skep_storage::{Identity, RowChange, Staging, StateView, StorageError, Store};
 
@@ -163,7 +164,8 @@ fn write_change(
     point: &RestorePoint,
 ) -> Result<(), RestoreError> {
     let at = Position { revision: last.index(), term: point.term };
-    let applied = apply(&StoredRows(store.view()), txn, at).map_err(io::Error::other)?;
+    let applied = apply(&StoredRows(store.view()), txn, at, &mut OldestRequest::default());
+    let applied = applied.map_err(io::Error::other)?;
     if !matches!(applied.outcome, Outcome::Committed(_)) {
         return Err(RestoreError::Change(applied.outcome));
     }

@@ -41,13 +41,14 @@ impl<R: Rows> Rows for PendingRows<R> {
         }
     }
 
-    fn scan(&self, prefix: &[u8], limit: usize) -> Result<Vec<Row>, ReadError> {
-        let changed = self.changes.range(prefix.to_vec()..).take_while(|(row, _)| row.starts_with(prefix));
-        let changed: BTreeMap<_, _> = changed.collect();
-        // Every changed row may hide a stored one, so that many more are read than asked for.
-        let stored = self.stored.scan(prefix, limit.saturating_add(changed.len()))?;
+    fn scan_from(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Vec<Row>, ReadError> {
+        let from = prefix.max(from);
+        let changed = || self.changes.range(from.to_vec()..).take_while(|(row, _)| row.starts_with(prefix));
+        // Every removed row may hide a stored one, so that many more are read than asked for.
+        let removed = changed().filter(|(_, value)| value.is_none()).count();
+        let stored = self.stored.scan_from(prefix, from, limit.saturating_add(removed))?;
         let mut rows: BTreeMap<Vec<u8>, Vec<u8>> = stored.into_iter().collect();
-        for (row, value) in changed {
+        for (row, value) in changed() {
             match value {
                 Some(value) => rows.insert(row.clone(), value.clone()),
                 None => rows.remove(row),
@@ -68,8 +69,8 @@ mod tests {
             Ok(self.0.get(row).cloned())
         }
 
-        fn scan(&self, prefix: &[u8], limit: usize) -> Result<Vec<Row>, ReadError> {
-            let rows = self.0.iter().filter(|(row, _)| row.starts_with(prefix)).take(limit);
+        fn scan_from(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Vec<Row>, ReadError> {
+            let rows = self.0.range(from.to_vec()..).filter(|(row, _)| row.starts_with(prefix)).take(limit);
             Ok(rows.map(|(row, value)| (row.clone(), value.clone())).collect())
         }
     }
@@ -88,6 +89,7 @@ mod tests {
         let all = [("a0", "new"), ("a2", "old"), ("a3", "new")].map(|(name, value)| (row(name), row(value)));
         assert_eq!(rows.scan(b"a", 9), Ok(all.to_vec()));
         assert_eq!(rows.scan(b"a", 2), Ok(all[..2].to_vec()));
+        assert_eq!(rows.scan_from(b"a", b"a2", 9), Ok(all[1..].to_vec()));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
-use skep_ledger::{Feed, Outcome, Position, ReadError, Revision, Row, Rows, Txn, View, apply};
+use skep_ledger::{Feed, OldestRequest, Outcome, Position, ReadError, Revision, Row, Rows, Txn, View, apply};
 use skep_storage::{Checkpoint, Staging, StateView, Store};
 
 use crate::codec::{self, AppliedPosition};
@@ -56,6 +56,7 @@ pub(crate) struct StateMachine {
     digests: Arc<Digests>,
     applied_term: Arc<AtomicU64>,
     position: AppliedPosition,
+    oldest: OldestRequest,
     /// `position.membership` as it is stored.
     membership: Bytes,
 }
@@ -82,7 +83,8 @@ impl StateMachine {
         }
         let term = position.log_id.as_ref().map_or(0, |log_id| log_id.committed_leader_id().term);
         let applied_term = Arc::new(AtomicU64::new(term));
-        Ok(StateMachine { store, feed, digests, applied_term, position, membership })
+        let oldest = OldestRequest::default();
+        Ok(StateMachine { store, feed, digests, applied_term, position, oldest, membership })
     }
 
     #[cfg(test)]
@@ -148,7 +150,7 @@ impl StateMachine {
             EntryPayload::Normal(command) => {
                 let txn = Txn::decode(&command.0).map_err(io::Error::other)?;
                 let at = Position { revision, term: log_id.committed_leader_id().term };
-                let applied = apply(rows, &txn, at).map_err(io::Error::other)?;
+                let applied = apply(rows, &txn, at, &mut self.oldest).map_err(io::Error::other)?;
                 applied.changes.iter().for_each(|change| digest.add(change));
                 rows.change(applied.changes);
                 let changed = matches!(applied.outcome, Outcome::Committed(_)).then_some(txn);
@@ -201,6 +203,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             .map_err(io::Error::other)??;
         self.position =
             AppliedPosition { log_id: meta.last_log_id, digest, membership: meta.last_membership.clone() };
+        self.oldest = OldestRequest::default();
         self.membership = membership;
         self.digests.note(index(&self.position), digest);
         self.feed.reset(index(&self.position));
@@ -289,7 +292,7 @@ impl Rows for Unreadable {
         Err(self.0.clone())
     }
 
-    fn scan(&self, _: &[u8], _: usize) -> Result<Vec<Row>, ReadError> {
+    fn scan_from(&self, _: &[u8], _: &[u8], _: usize) -> Result<Vec<Row>, ReadError> {
         Err(self.0.clone())
     }
 }
@@ -301,8 +304,8 @@ impl Rows for StoredRows {
         self.0.get(row).map_err(ReadError::new)
     }
 
-    fn scan(&self, prefix: &[u8], limit: usize) -> Result<Vec<Row>, ReadError> {
-        self.0.scan_prefix(prefix).take(limit).collect::<Result<_, _>>().map_err(ReadError::new)
+    fn scan_from(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Vec<Row>, ReadError> {
+        self.0.scan_prefix_from(prefix, from).take(limit).collect::<Result<_, _>>().map_err(ReadError::new)
     }
 }
 

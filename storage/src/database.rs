@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, LogLevel,
-    Options,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBRecoveryMode, LogLevel, LruCacheOptions, Options,
 };
 
 use crate::error::{Result, StorageError};
@@ -27,6 +27,12 @@ const TABLES: &[&str] = &["default", META, LOG, STATE_A, STATE_B];
 
 /// Shared by all tables and open checkpoints: the working set of a cluster is a few MiB.
 const BLOCK_CACHE_BYTES: usize = 16 << 20;
+/// Two to the power of this are the parts of the cache, each with a lock of its own. By default there are 32 of them, and
+/// what is larger than one is read from its file every time.
+const BLOCK_CACHE_SHARD_BITS: i32 = 1;
+/// Indexes and filters are cached in pieces of about this size: one of a large file, cached as a whole, would drive out
+/// everything else.
+const INDEX_BLOCK_BYTES: usize = 4 << 10;
 /// The log takes most of the writes, so its buffer is the largest.
 const LOG_WRITE_BUFFER_BYTES: usize = 8 << 20;
 /// Large enough that a flush is worth its sync, small enough to have two of them per table.
@@ -56,7 +62,10 @@ const BLOOM_BITS_PER_KEY: f64 = 10.0;
 
 /// The block cache of one store.
 pub(crate) fn cache() -> Cache {
-    Cache::new_lru_cache(BLOCK_CACHE_BYTES)
+    let mut options = LruCacheOptions::default();
+    options.set_capacity(BLOCK_CACHE_BYTES);
+    options.set_num_shard_bits(BLOCK_CACHE_SHARD_BITS);
+    Cache::new_lru_cache_opts(&options)
 }
 
 /// Opens or creates the database in `folder`.
@@ -130,6 +139,10 @@ fn table_options(name: &str, cache: &Cache) -> Options {
     blocks.set_block_cache(cache);
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    blocks.set_partition_filters(true);
+    blocks.set_metadata_block_size(INDEX_BLOCK_BYTES);
+    blocks.set_pin_top_level_index_and_filter(true);
     if name == STATE_A || name == STATE_B {
         blocks.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
     }

@@ -107,7 +107,12 @@ impl StateView {
 
     /// The rows whose keys begin with `prefix`, in the order of their keys. An error ends them.
     pub fn scan_prefix(&self, prefix: &[u8]) -> Rows<'_> {
-        match self.rows_from(prefix) {
+        self.scan_prefix_from(prefix, prefix)
+    }
+
+    /// Those of [`StateView::scan_prefix`] that do not lie before `from`. What was deleted before it costs nothing.
+    pub fn scan_prefix_from(&self, prefix: &[u8], from: &[u8]) -> Rows<'_> {
+        match self.rows_from(prefix, prefix.max(from)) {
             Ok(rows) => Rows { failed: None, rows: Some(rows) },
             Err(error) => Rows { failed: Some(error), rows: None },
         }
@@ -122,11 +127,11 @@ impl StateView {
         self.pinned.meta(key, "read the position of the state")
     }
 
-    fn rows_from(&self, prefix: &[u8]) -> Result<DBIterator<'_>> {
+    fn rows_from(&self, prefix: &[u8], from: &[u8]) -> Result<DBIterator<'_>> {
         let table = self.pinned.borrow_owner().table(self.active.clone()?.name())?;
         let mut range = ReadOptions::default();
         range.set_iterate_range(rocksdb::PrefixRange(prefix));
-        Ok(self.pinned.borrow_dependent().iterator_cf_opt(table, range, forward(prefix)))
+        Ok(self.pinned.borrow_dependent().iterator_cf_opt(table, range, forward(from)))
     }
 }
 

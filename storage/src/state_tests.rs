@@ -1,5 +1,7 @@
 //! What views and applied batches promise to readers.
 
+use rocksdb::perf::{PerfContext, PerfMetric, PerfStatsLevel};
+
 use super::*;
 use crate::testing::{open, put, row, rows};
 
@@ -73,4 +75,56 @@ fn scans_end_where_the_prefix_ends() {
         assert_eq!(keys(&view, prefix), expected, "prefix {prefix:?}");
     }
     assert_eq!(keys(&view, b"a\xff\xff\xff\xff"), Vec::<Vec<u8>>::new());
+}
+
+/// What one call has cost this thread, as the database counts it.
+fn counted<T>(what: PerfMetric, call: impl FnOnce() -> T) -> u64 {
+    rocksdb::perf::set_perf_stats(PerfStatsLevel::EnableCount);
+    let mut context = PerfContext::default();
+    context.reset();
+    call();
+    context.metric(what)
+}
+
+/// As many rows as a busy day leaves: their filter is larger than the parts a cache is divided into by default.
+#[test]
+fn a_row_that_is_not_there_is_known_not_to_be_without_the_disk() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(dir.path());
+    for thousand in 0..600_u64 {
+        let rows = (0..1_000).map(|row| RowChange::Put(key_of(thousand * 1_000 + row), vec![0; 8])).collect();
+        store.apply(rows, b"p").expect("applied");
+    }
+    let disk = &store.inner.disk;
+    let table = disk.table(store.inner.active_table().name()).expect("a table");
+    disk.db().compact_range_cf(table, None::<&[u8]>, None::<&[u8]>);
+    let absent = || store.view().get(&key_of(300_000)[..7]).expect("is read");
+    assert_eq!(absent(), None, "now its part of the filter is cached");
+    assert_eq!(counted(PerfMetric::BlockReadByte, absent), 0);
+}
+
+#[test]
+fn rows_deleted_before_the_place_where_a_scan_begins_cost_it_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(dir.path());
+    store.apply((0..1_001).map(|row| RowChange::Put(key_of(row), vec![])).collect(), b"p").expect("applied");
+    store.apply((0..1_000).map(|row| RowChange::Delete(key_of(row))).collect(), b"p").expect("applied");
+    let view = store.view();
+    let first = |from: &[u8]| view.scan_prefix_from(b"", from).next().expect("one").expect("is read").0;
+    assert_eq!((first(b""), first(&key_of(990))), (key_of(1_000), key_of(1_000)));
+    let skipped = |from: Vec<u8>| counted(PerfMetric::InternalDeleteSkippedCount, || first(&from));
+    assert_eq!((skipped(vec![]), skipped(key_of(990))), (1_000, 10));
+}
+
+#[test]
+fn a_scan_of_a_prefix_never_begins_before_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(dir.path());
+    store.apply(vec![put("a", "1"), put("b", "2"), put("c", "3")], b"p").expect("applied");
+    let found = |from: &[u8]| store.view().scan_prefix_from(b"b", from).count();
+    assert_eq!((found(b"a"), found(b"b"), found(b"c")), (1, 1, 0));
+}
+
+fn key_of(number: u64) -> Vec<u8> {
+    number.to_be_bytes().to_vec()
 }

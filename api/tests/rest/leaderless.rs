@@ -99,7 +99,7 @@ impl Rows for Unreadable {
     fn get(&self, _: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
         Err(ReadError::new("a block has the wrong checksum"))
     }
-    fn scan(&self, _: &[u8], _: usize) -> Result<Vec<Row>, ReadError> {
+    fn scan_from(&self, _: &[u8], _: &[u8], _: usize) -> Result<Vec<Row>, ReadError> {
         Err(ReadError::new("a block has the wrong checksum"))
     }
 }
