@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::codec;
 use crate::digest::Digest;
+use crate::growth::Growth;
 use crate::log_store::LogStore;
 use crate::pacing::Pacing;
 use crate::state_machine::StateMachine;
@@ -26,7 +27,7 @@ fn empty() -> (TempDir, LogStore, StateMachine) {
     let identity = Identity { cluster: "c1".into(), node: 0 };
     let store = Store::open(dir.path(), &identity).expect("opened");
     let state_machine = StateMachine::open(store.clone()).expect("opened");
-    (dir, LogStore::open(store, Pacing::new()).expect("opened"), state_machine)
+    (dir, LogStore::open(store, Pacing::new(), Growth::watched().0).expect("opened"), state_machine)
 }
 
 #[tokio::test(flavor = "multi_thread")]

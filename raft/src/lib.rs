@@ -18,6 +18,7 @@ mod digest;
 mod digests;
 mod epoch;
 mod founding;
+mod growth;
 mod leadership;
 mod log_store;
 mod members;

@@ -13,6 +13,7 @@ use skep_storage::{StorageError, Store};
 
 use crate::ballot::Ballot;
 use crate::codec;
+use crate::growth::Growth;
 use crate::pacing::Pacing;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 
@@ -32,11 +33,13 @@ pub(crate) struct LogStore {
     tail: Arc<Mutex<Tail>>,
     ballot: Ballot,
     pacing: Pacing,
+    growth: Arc<Growth>,
 }
 
 impl LogStore {
-    pub(crate) fn open(store: Store, pacing: Pacing) -> io::Result<LogStore> {
-        let log = LogStore { store, tail: Arc::default(), ballot: Ballot::default(), pacing };
+    pub(crate) fn open(store: Store, pacing: Pacing, growth: Growth) -> io::Result<LogStore> {
+        let (tail, ballot) = (Arc::default(), Ballot::default());
+        let log = LogStore { store, tail, ballot, pacing, growth: Arc::new(growth) };
         log.ballot.cast(log.vote()?);
         Ok(log)
     }
@@ -108,6 +111,10 @@ impl Tail {
         };
         let newest = self.entries.range(skipped..).enumerate().take_while(within);
         Some(newest.map(|(_, (entry, _))| entry.clone()).collect())
+    }
+
+    fn begins(&self) -> Option<LogId> {
+        self.entries.front().map(|(entry, _)| entry.log_id())
     }
 
     fn drop_first(&mut self) {
@@ -193,8 +200,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.store.append(encoded, durable).map_err(failed)?;
         let last = entries.last().map(RaftEntry::index);
         let mut tail = self.tail();
+        let bytes = sizes.iter().sum();
         entries.into_iter().zip(sizes).for_each(|(entry, bytes)| tail.append(entry, bytes));
+        let begins = tail.begins();
         drop(tail);
+        // Who needs entries from before the tail is far behind anyway.
+        self.growth.appended(bytes, begins);
         last.into_iter().for_each(|last| self.pacing.appended(last));
         Ok(())
     }

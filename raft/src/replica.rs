@@ -19,6 +19,7 @@ use crate::codec;
 use crate::digests::{Alarms, Digests};
 use crate::epoch::Epoch;
 use crate::founding;
+use crate::growth::Growth;
 use crate::leadership::Leadership;
 use crate::log_store::LogStore;
 use crate::network::Network;
@@ -27,7 +28,7 @@ use crate::recovery;
 use crate::snapshots::Arrivals;
 use crate::state_machine::StateMachine;
 use crate::status::{About, ClusterStatus, MemberStatus, resident_bytes, role};
-use crate::types::{ManagerNode, Raft};
+use crate::types::{LogId, ManagerNode, Raft};
 use crate::vitals::Heard;
 
 /// A manager that does not describe itself by then is shown as unreachable.
@@ -37,8 +38,9 @@ pub(crate) const STATUS_MAX: Duration = Duration::from_millis(500);
 /// seconds; whoever waits longer waits for a disk that is in trouble.
 const SNAPSHOT_NOW_MAX: Duration = Duration::from_secs(60);
 
-/// Entries after which a snapshot is taken and the log behind it can go.
-const SNAPSHOT_EVERY_ENTRIES: u64 = 10_000;
+/// Entries after which a snapshot is taken and the log behind it can go. Each one interrupts the applying for some
+/// milliseconds; how large the log may become until then is limited by `growth.rs`.
+const SNAPSHOT_EVERY_ENTRIES: u64 = 50_000;
 
 /// Entries kept behind a snapshot, so that a replica that was away for a moment needs no snapshot.
 const LOG_MARGIN_ENTRIES: u64 = 2_000;
@@ -172,7 +174,8 @@ impl Replica {
         let state_machine = StateMachine::open(store.clone()).map_err(raft_error)?;
         let feed = state_machine.feed().clone();
         let digests = state_machine.digests().clone();
-        let log = LogStore::open(store.clone(), network.pacing.clone()).map_err(raft_error)?;
+        let (growth, grown) = Growth::watched();
+        let log = LogStore::open(store.clone(), network.pacing.clone(), growth).map_err(raft_error)?;
         let standing = Standing {
             ballot: log.ballot().clone(),
             applied_term: state_machine.applied_term().clone(),
@@ -217,6 +220,7 @@ impl Replica {
             heard: Heard::default(),
         }));
         replica.watch_for_divergence();
+        replica.keep_log_small(grown);
         Ok(replica)
     }
 
@@ -242,12 +246,20 @@ impl Replica {
     }
 
     /// Takes a snapshot of all that is applied here and lets the log behind it go, for operators who want the space
-    /// back now: without this call it happens every 10 000 entries, and the last 2 000 stay. Answers up to which
+    /// back now: without this call it happens every 50 000 entries or 64 MiB, and the newest stay. Answers up to which
     /// revision the log is gone. A replica that is behind by then is sent the whole state.
     pub async fn snapshot_now(&self) -> Result<Revision, SnapshotError> {
+        let applied = self.0.raft.metrics().borrow_watched().last_applied;
+        match applied {
+            Some(applied) => self.let_go(applied).await,
+            None => Ok(0),
+        }
+    }
+
+    /// Lets the log up to `wanted` go, once there is a snapshot that reaches so far.
+    pub(crate) async fn let_go(&self, wanted: LogId) -> Result<Revision, SnapshotError> {
         let stopped = |error: &dyn std::fmt::Display| SnapshotError::Stopped(error.to_string());
         let mut metrics = self.0.raft.metrics();
-        let Some(wanted) = metrics.borrow_watched().last_applied else { return Ok(0) };
         let deadline = Instant::now() + SNAPSHOT_NOW_MAX;
         loop {
             let (taken, purged) = {
@@ -258,7 +270,7 @@ impl Replica {
             // being sent stays until it has arrived or failed to.
             match taken {
                 Some(_) if purged >= Some(wanted) => return Ok(wanted.index()),
-                Some(taken) if taken >= wanted => self.0.raft.trigger().purge_log(taken.index()).await,
+                Some(taken) if taken >= wanted => self.0.raft.trigger().purge_log(wanted.index()).await,
                 _ => self.0.raft.trigger().snapshot().await,
             }
             .map_err(|error| stopped(&error))?;

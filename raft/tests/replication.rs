@@ -265,6 +265,29 @@ async fn a_replica_that_was_away_for_too_long_is_sent_the_whole_state() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_of_few_but_large_entries_is_let_go_as_well() {
+    let cluster = Cluster::founded().await;
+    let (leader, _) = cluster.leader().await;
+    let written = 90;
+    for number in 0..written {
+        let large = Counter { ballast: "x".repeat(900 * 1024), ..Counter::new("large", number) };
+        let put = move |tx: &mut skep_ledger::Tx<'_>| {
+            tx.put(&large);
+            Ok(())
+        };
+        cluster.transact(leader, Request::new(), put).await.unwrap();
+    }
+    for node in 1..=3 {
+        eventually("the log is small again", || async {
+            let sizes = cluster.on(node, |replica| async move { replica.storage_sizes().unwrap() }).await;
+            if sizes.log_entries < written / 2 { Ok(()) } else { Err(sizes) }
+        })
+        .await;
+    }
+    assert_eq!(value(&cluster.fresh(leader).await, "large"), Some(written - 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_minority_says_that_it_cannot_decide_and_still_shows_what_it_has() {
     let mut cluster = Cluster::founded().await;
     let (leader, _) = cluster.leader().await;
