@@ -131,6 +131,7 @@ pub fn router(api: Api) -> Router {
     let rest: Router = routes
         .fallback(rest::unknown_route)
         .method_not_allowed_fallback(rest::unknown_method)
+        .layer(from_fn_with_state(api.clone(), rest::event::follow_lists))
         .layer(from_fn(strict::require))
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
         .layer(from_fn_with_state(api.clone(), freshness::require))

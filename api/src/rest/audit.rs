@@ -163,7 +163,8 @@ pub(crate) fn document(view: &View, key: &Key) -> Ruling<Option<(Revision, Value
 
 /// Lists who has done what, oldest first, some at a time. Entries are kept for 90 days.
 #[utoipa::path(get, path = "/v1/audit", operation_id = "list_audit",
-    params(Searching), responses((status = 200, body = List<AuditEntry>, description = "Some of them"), Refused))]
+    params(Searching), responses((status = 200, description = "Some of them",
+        content((List<AuditEntry> = "application/json"), (String = "text/event-stream"))), Refused))]
 async fn list(State(api): State<Api>, Params(searching): Params<Searching>) -> Reply<Listed<AuditEntry>> {
     for (what, day) in [("since", &searching.since), ("until", &searching.until)] {
         insist_on_a_day(what, day.as_deref())?;

@@ -332,7 +332,8 @@ pub(crate) fn document(view: &View, key: &Key) -> Ruling<Option<(Revision, Value
 /// Lists the environments.
 #[utoipa::path(get, path = "/v1/environments", operation_id = "list_environments",
     params(Reading, Paging),
-    responses((status = 200, body = List<Environment>, description = "All that the caller may see"), Refused))]
+    responses((status = 200, description = "All that the caller may see",
+        content((List<Environment> = "application/json"), (String = "text/event-stream"))), Refused))]
 async fn list(Extension(caller): Extension<Caller>, ReadList(view, listing): ReadList) -> Reply<Page> {
     let mut all = view.list::<environment::Environment>(CLUSTER)?;
     all.retain(|stored| caller.grants.has(Permission::ViewEnvironment, &Scope::from(&stored.record)));

@@ -9,6 +9,8 @@
 //!                         └────► Reset ─► "list again, go on from here"
 //! ```
 
+mod list;
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
@@ -66,6 +68,8 @@ pub(crate) const WAIT_MAX: Duration = Duration::from_secs(300);
 pub(crate) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Asks proxies not to hold events back.
 pub(crate) const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+pub(crate) use list::follow_lists;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(follow))

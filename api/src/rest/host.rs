@@ -338,7 +338,8 @@ pub(crate) fn document(view: &View, key: &Key) -> Ruling<Option<(Revision, Value
 /// Lists the hosts of an environment.
 #[utoipa::path(get, path = "/v1/environments/{environment}/hosts", operation_id = "list_hosts",
     params(Reading, Paging, Within),
-    responses((status = 200, body = List<Host>, description = "All of them"), Refused))]
+    responses((status = 200, description = "All of them",
+        content((List<Host> = "application/json"), (String = "text/event-stream"))), Refused))]
 async fn list(Place(reference): Place<Reference>, ReadList(view, listing): ReadList) -> Reply<Page> {
     let environment = environment::find(&view, &reference)?;
     let all = view.list::<host::Host>(environment.id.as_str())?;

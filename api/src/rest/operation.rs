@@ -298,7 +298,8 @@ pub(crate) fn document(view: &View, key: &Key) -> Ruling<Option<(Revision, Value
 
 /// Lists the operations, oldest first, some at a time.
 #[utoipa::path(get, path = "/v1/operations", operation_id = "list_operations",
-    params(Reading, Paging), responses((status = 200, body = List<Operation>, description = "All that the caller may see"), Refused))]
+    params(Reading, Paging), responses((status = 200, description = "All that the caller may see",
+        content((List<Operation> = "application/json"), (String = "text/event-stream"))), Refused))]
 async fn list(Extension(caller): Extension<Caller>, ReadList(view, listing): ReadList) -> Reply<Page> {
     listing.check_values::<OperationState>("state")?;
     let all = view.list::<operation::Operation>(CLUSTER)?;

@@ -190,7 +190,8 @@ pub(crate) fn document(view: &View, key: &Key) -> Ruling<Option<(Revision, Value
 /// Lists the stacks of an environment.
 #[utoipa::path(get, path = "/v1/environments/{environment}/stacks", operation_id = "list_stacks",
     params(Reading, Paging, Within),
-    responses((status = 200, body = List<Stack>, description = "All of them"), Refused))]
+    responses((status = 200, description = "All of them",
+        content((List<Stack> = "application/json"), (String = "text/event-stream"))), Refused))]
 async fn list(Place(reference): Place<Reference>, ReadList(view, listing): ReadList) -> Reply<Page> {
     let environment = environment::find(&view, &reference)?;
     let all = view.list::<stack::Stack>(environment.id.as_str())?;

@@ -119,7 +119,8 @@ pub(crate) fn document(view: &View, key: &Key) -> Ruling<Option<(Revision, Value
 
 /// Lists the templates, built in and imported.
 #[utoipa::path(get, path = "/v1/templates", operation_id = "list_templates",
-    params(Reading, Paging), responses((status = 200, body = List<Template>, description = "All of them"), Refused))]
+    params(Reading, Paging), responses((status = 200, description = "All of them",
+        content((List<Template> = "application/json"), (String = "text/event-stream"))), Refused))]
 async fn list(ReadList(view, listing): ReadList) -> Reply<Page> {
     let items: Vec<_> = template::list(&view)?
         .iter()

@@ -43,6 +43,42 @@ async fn a_stream_tells_what_its_topics_name_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_list_asked_for_as_a_stream_is_followed() {
+    let door = Door::new().await;
+    door.environment("prod").await;
+    door.environment("dev").await;
+    let mut hosts = Events::open(&door, "/v1/environments/prod/hosts", None).await;
+    let mut environments = Events::open(&door, "/v1/environments", None).await;
+    for events in [&mut hosts, &mut environments] {
+        assert_eq!(events.next().await.unwrap().name, "bookmark");
+    }
+    door.host("dev", "other").await;
+    door.host("prod", "web-1").await;
+    door.environment("test").await;
+    let event = hosts.next().await.unwrap();
+    assert_eq!(about(&event.data), ("Host", "web-1"));
+    let cursor = event.id;
+    assert_eq!(about(&environments.next().await.unwrap().data), ("Environment", "test"));
+    door.host("prod", "web-2").await;
+    let mut again = Events::open(&door, "/v1/environments/prod/hosts", cursor).await;
+    assert_eq!(about(&again.next().await.unwrap().data), ("Host", "web-2"), "it goes on where it was cut off");
+}
+
+#[tokio::test]
+async fn a_list_is_followed_as_a_whole_or_not_at_all() {
+    let door = Door::new().await;
+    door.environment("prod").await;
+    let ask = |path: &str| Ask::new(Method::GET, path).with("accept", "text/event-stream");
+    let refused = door.send(&ask("/v1/environments/prod/hosts?state=active")).await;
+    refused.is_problem(400, "SKP-1001");
+    assert!(refused.body["hint"].as_str().unwrap().contains("/v1/events?topics=host:"), "{}", refused.body);
+    assert_eq!(door.send(&ask("/v1/environments/none/hosts")).await.status, 404);
+    // What cannot be followed is answered as it always is.
+    let roles = door.send(&ask("/v1/roles")).await;
+    assert_eq!((roles.status.as_u16(), roles.body["items"].is_array()), (200, true));
+}
+
+#[tokio::test]
 async fn whoever_comes_back_is_told_what_they_missed_in_order_and_once() {
     let door = Door::new().await;
     let since = door.ledger.view().revision();

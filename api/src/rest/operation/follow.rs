@@ -104,7 +104,8 @@ pub(crate) async fn ended(
     tokio::time::timeout(wait, waiting).await.ok().transpose()
 }
 
-pub(super) fn wants_events(headers: &HeaderMap) -> bool {
+/// Does the answer have to be a stream of server-sent events?
+pub(crate) fn wants_events(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim().starts_with("text/event-stream"))
 }
