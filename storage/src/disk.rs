@@ -3,13 +3,13 @@
 //! Why one place: the rule that a failed write ends the store, the durability mark and the observer's calls
 //! hold for all of them or for none.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use rocksdb::{Cache, ColumnFamily, DB, Direction, IteratorMode, ReadOptions, WriteBatch};
 
-use crate::durable::DurableMark;
+use crate::durable::{DurableMark, FileList};
 use crate::error::{Result, StorageError};
 use crate::meters::Meters;
 use crate::observer::Observer;
@@ -39,7 +39,11 @@ impl Disk {
         let folder = dir.join("db");
         files::ensure_folder(&folder)?;
         let cache = database::cache();
+        refuse_short_list(&folder, mark.list())?;
         let db = database::open(&folder, &cache)?;
+        if let Some(list) = files::list_of(&folder) {
+            mark.advance_list(list);
+        }
         let meters = Arc::default();
         let (stopped, under_way) = (OnceLock::new(), RwLock::new(()));
         let disk = Disk { db, dir, cache, mark, observer, meters, stopped, under_way, _lock: lock };
@@ -151,6 +155,20 @@ impl Disk {
             _ => Ok(()),
         }
     }
+}
+
+/// Refuses if the database's list of its files is not what it was.
+fn refuse_short_list(folder: &Path, noted: Option<FileList>) -> Result<()> {
+    // If there is none, the database says so itself.
+    let (Some(noted), Some(found)) = (noted, files::list_of(folder)) else { return Ok(()) };
+    if found.number > noted.number || found.number == noted.number && found.bytes >= noted.bytes {
+        return Ok(());
+    }
+    let detail = format!(
+        "its list of files, number {}, has {} bytes, but number {} with {} bytes was there",
+        found.number, found.bytes, noted.number, noted.bytes
+    );
+    Err(StorageError::Corrupt { doing: "open the database", detail })
 }
 
 /// A table of a database by its name.

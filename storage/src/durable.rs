@@ -8,6 +8,9 @@
 //! Why votes are counted by themselves: a vote is written seldom, so it may lie in a table file of which only the database's list of
 //! files knows. If that list is cut between two of its records, the database opens with everything newer and an older vote.
 //!
+//! Why the length of that list is remembered: when the database is opened, each table is written to a file of its own and
+//! listed by itself, and the write-ahead log goes. With the last of these records cut off, one table would be as it was before.
+//!
 //! Why it costs no sync: the number is written only after the sync it speaks of. If a power cut takes the
 //! newest number, an older one remains, and that one is true as well.
 
@@ -22,12 +25,22 @@ use crate::error::{Result, StorageError};
 /// The number and its complement, so that a mark that was never completely written is recognised.
 const MARK_BYTES: usize = 16;
 
-/// The file with the number of the last durable write and the number of durable votes.
+/// How much of the database's list of its files there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileList {
+    /// The number in its name; a later list has a higher one.
+    pub(crate) number: u32,
+    pub(crate) bytes: u32,
+}
+
+/// The file with the number of the last durable write, the number of durable votes, and how long the list of files was.
 pub(crate) struct DurableMark {
     file: File,
     path: PathBuf,
     writes: Number,
     votes: Number,
+    /// See [`FileList`]: the number, then the bytes, so that it only grows.
+    list: Number,
 }
 
 /// One number in the file.
@@ -53,8 +66,8 @@ impl DurableMark {
             let last = file.read_exact_at(&mut bytes, offset).ok().and_then(|()| decode(bytes));
             Number { offset, last: Mutex::new(last) }
         };
-        let (writes, votes) = (number(0), number(MARK_BYTES as u64));
-        Ok(DurableMark { file, path, writes, votes })
+        let [writes, votes, list] = [0, 1, 2].map(|place| number(place * MARK_BYTES as u64));
+        Ok(DurableMark { file, path, writes, votes, list })
     }
 
     /// The last write that was acknowledged as durable, as far as is known.
@@ -75,6 +88,17 @@ impl DurableMark {
     /// Notes that so many votes are durable.
     pub(crate) fn advance_votes(&self, votes: u64) {
         self.note(&self.votes, votes);
+    }
+
+    /// How long the list of files was when the database was opened last.
+    pub(crate) fn list(&self) -> Option<FileList> {
+        let list = (*locked(&self.list.last))?;
+        Some(FileList { number: (list >> 32) as u32, bytes: list as u32 })
+    }
+
+    /// Notes how long the list of files is.
+    pub(crate) fn advance_list(&self, list: FileList) {
+        self.note(&self.list, u64::from(list.number) << 32 | u64::from(list.bytes));
     }
 
     fn note(&self, number: &Number, value: u64) {
@@ -115,8 +139,12 @@ mod tests {
         mark.advance(7);
         mark.advance(3);
         mark.advance_votes(2);
+        mark.advance_list(FileList { number: 9, bytes: 100 });
+        mark.advance_list(FileList { number: 10, bytes: 50 });
+        mark.advance_list(FileList { number: 10, bytes: 49 });
         let again = DurableMark::open(dir.path()).expect("the mark again");
         assert_eq!((again.last(), again.votes()), (Some(7), Some(2)));
+        assert_eq!(again.list(), Some(FileList { number: 10, bytes: 50 }));
     }
 
     #[test]

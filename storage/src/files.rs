@@ -4,6 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::Path;
 
+use crate::durable::FileList;
 use crate::error::{Result, StorageError};
 
 /// Creates a folder that may be there already, durably.
@@ -14,6 +15,14 @@ pub(crate) fn ensure_folder(path: &Path) -> Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => sync_one(parent),
         _ => Ok(()),
     }
+}
+
+/// How long the list is that RocksDB keeps of a database's files; none if there is no such list.
+pub(crate) fn list_of(database: &Path) -> Option<FileList> {
+    let name = fs::read_to_string(database.join("CURRENT")).ok()?;
+    let number = name.trim_end().strip_prefix("MANIFEST-")?.parse().ok()?;
+    let bytes = fs::metadata(database.join(name.trim_end())).ok()?.len();
+    Some(FileList { number, bytes: u32::try_from(bytes).ok()? })
 }
 
 /// Keeps two processes from opening one store.

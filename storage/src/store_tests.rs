@@ -58,6 +58,24 @@ fn a_newer_format_is_refused_whatever_follows_its_number() {
 }
 
 #[test]
+fn a_list_of_files_whose_end_is_gone_is_noticed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(dir.path());
+    store.apply(vec![put("a", "old")], b"1").expect("applied");
+    answer(&append(&store, vec![entry(1, "one")])).expect("durable");
+    drop(store);
+    // What was in the write-ahead log goes into files now, one for each table.
+    drop(open(dir.path()));
+    let database = dir.path().join("db");
+    let list = fs::read_to_string(database.join("CURRENT")).expect("names the list");
+    let list = database.join(list.trim_end());
+    let bytes = fs::metadata(&list).expect("the list").len();
+    fs::File::options().write(true).open(&list).expect("opened").set_len(bytes - 3).expect("cut");
+    let error = refusal(dir.path(), &identity()).in_full();
+    assert!(error.contains("its list of files"), "{error}");
+}
+
+#[test]
 fn a_view_keeps_the_store_locked() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = open(dir.path());

@@ -61,7 +61,11 @@ async fn a_list_asked_for_as_a_stream_is_followed() {
     assert_eq!(about(&environments.next().await.unwrap().data), ("Environment", "test"));
     door.host("prod", "web-2").await;
     let mut again = Events::open(&door, "/v1/environments/prod/hosts", cursor).await;
-    assert_eq!(about(&again.next().await.unwrap().data), ("Host", "web-2"), "it goes on where it was cut off");
+    assert_eq!(
+        about(&again.next().await.unwrap().data),
+        ("Host", "web-2"),
+        "it goes on where it was cut off"
+    );
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
 //! Lists as streams: a list that is asked for as server-sent events is followed, as `GET /v1/events` follows its topic.
 
+use axum::Extension;
 use axum::RequestPartsExt as _;
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use axum::Extension;
 use http::Method;
 use http::request::Parts;
 use skep_model::access::Caller;
@@ -26,11 +26,7 @@ const FOLLOWED: &[(&str, &str)] = &[
 ];
 
 /// Answers with a stream where one is asked for and there is one.
-pub(crate) async fn follow_lists(
-    State(api): State<Api>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn follow_lists(State(api): State<Api>, request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let followed = FOLLOWED.iter().find(|(list, _)| path == Some(list));
     match followed.filter(|_| request.method() == Method::GET && wants_events(request.headers())) {
