@@ -57,8 +57,6 @@ const DIARY_BYTES_MAX: usize = 1 << 20;
 const DIARIES_KEPT: usize = 2;
 /// Purged entries give their space back file by file, so files are about as large as a write buffer.
 const TABLE_FILE_BYTES: u64 = 8 << 20;
-/// Fresh files that are merged at a time with what was there before, which is then written anew as a whole.
-const FRESH_FILES_MERGED: i32 = 8;
 /// About one false positive in a hundred look-ups.
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 
@@ -154,7 +152,6 @@ fn table_options(name: &str, cache: &Cache) -> Options {
     options.set_write_buffer_size(write_buffer_bytes(name));
     options.set_arena_block_size(ARENA_BLOCK_BYTES);
     options.set_target_file_size_base(TABLE_FILE_BYTES);
-    options.set_level_zero_file_num_compaction_trigger(FRESH_FILES_MERGED);
     options
 }
 
