@@ -42,8 +42,12 @@ impl Provider for Local {
 
     async fn user(&self, api: &Api, name: &str, password: &str) -> Reply<Option<Name>> {
         let view = api.ledger().fresh_view().await?;
-        let user = match access::find_user(&view, name) {
-            Ok(user) => Some(user.record).filter(|user| user.provider == LOCAL && user.disabled_at.is_none()),
+        // What cannot be a name is nobody's, and must not get into a key.
+        let name = Name::parse("a user", name).ok();
+        let user = match name.map(|name| access::find_user(&view, name.as_str())).transpose() {
+            Ok(user) => user
+                .map(|user| user.record)
+                .filter(|user| user.provider == LOCAL && user.disabled_at.is_none()),
             Err(Refusal::NotFound { .. }) => None,
             Err(refusal) => return Err(refusal.into()),
         };

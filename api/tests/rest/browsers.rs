@@ -42,6 +42,17 @@ impl Browser {
 }
 
 #[tokio::test]
+async fn what_cannot_be_a_name_is_refused_like_a_wrong_one() {
+    let door = Door::new().await;
+    for name in ["", "a\0b", "Ann", "\u{d5}"] {
+        let refused = door
+            .send(&post("/v1/sessions", json!({"user": name, "password": PASSWORD})).without_token())
+            .await;
+        assert_eq!(refused.status, 401, "{name:?}: {refused:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_session_is_in_a_cookie_that_no_script_reads() {
     let door = door().await;
     let (browser, session) = signed_in(&door).await;
