@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use openraft::async_runtime::WatchReceiver as _;
 use tokio::sync::mpsc;
 
 use crate::replica::Replica;
@@ -48,6 +49,9 @@ impl Replica {
         tokio::spawn(async move {
             while let Some(dispensable) = grown.recv().await {
                 let Some(replica) = replica.upgrade() else { return };
+                // What is not applied is in no snapshot, and asking for one again and again would not help.
+                let applied = replica.raft().metrics().borrow_watched().last_applied;
+                let Some(dispensable) = applied.map(|applied| applied.min(dispensable)) else { continue };
                 if let Err(error) = replica.let_go(dispensable).await {
                     tracing::warn!(%error, "the log has grown and cannot be made smaller yet");
                 }
