@@ -12,6 +12,7 @@
 
 mod call;
 mod codec;
+mod deadline;
 mod event;
 mod health;
 mod kv;
@@ -21,7 +22,7 @@ mod status;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use futures::future::BoxFuture;
@@ -57,10 +58,11 @@ pub(crate) fn routes(api: Api, rest: &Router) -> Router {
         Err(error) => tracing::error!(%error, "the services of gRPC are served without their description"),
     }
     let own = own.into_axum_router().reset_fallback().layer(from_fn_with_state(api, require));
-    rpc::all().iter().fold(own, |router, rpc| {
+    let all = rpc::all().iter().fold(own, |router, rpc| {
         let door = Door { rest: rest.clone(), rpc };
         router.route(&rpc.path, post(move |request: Request| door.clone().serve(request)))
-    })
+    });
+    all.layer(from_fn(deadline::keep))
 }
 
 /// Lets a call of a service without routes pass, or says why not.

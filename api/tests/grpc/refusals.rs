@@ -166,3 +166,19 @@ async fn the_description_is_for_those_who_may_come_in() {
     let answer = answers.message().await.unwrap().unwrap().message_response;
     assert!(matches!(answer, Some(MessageResponse::FileDescriptorResponse(_))), "{answer:?}");
 }
+
+#[tokio::test]
+async fn whoever_has_no_time_left_is_told_so() {
+    let door = Door::new().await;
+    // What nobody has reached yet is waited for.
+    let client = Client::new(&door).with("skep-min-revision", "1000000");
+    let ask = |timeout| {
+        let client = client.with("grpc-timeout", timeout);
+        async move { client.call("EnvironmentService/ListEnvironments", json!({})).await.unwrap_err() }
+    };
+    let refused = ask("20m").await;
+    assert_eq!(refused.code(), Code::DeadlineExceeded, "{refused:?}");
+    let refused = ask("soon").await;
+    assert_eq!((refused.code(), info(&refused).metadata["code"].as_str()), (Code::InvalidArgument, "SKP-1001"));
+    assert!(refused.message().contains("soon"), "{refused:?}");
+}
