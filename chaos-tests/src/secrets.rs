@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 /// How secrets begin: API keys, device codes, tokens of hosts and managers, swarms' join tokens and unlock keys.
 const BEGINNINGS: &[&str] = &["skp_", "skd_", "skr_", "skj_", "skh_", "SWMTKN-1-", "SWMKEY-1-"];
@@ -30,9 +30,11 @@ pub fn none_in(place: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Fails if a log below this folder holds a secret.
+/// Fails if a log below this folder holds a secret, or if there is none: then it lies where nobody looks.
 pub fn none_logged_below(folder: &Path) -> Result<()> {
-    logs(folder)?.iter().try_for_each(|log| none_logged_in(log))
+    let logs = logs(folder)?;
+    ensure!(!logs.is_empty(), "there is no log below {}", folder.display());
+    logs.iter().try_for_each(|log| none_logged_in(log))
 }
 
 /// Fails if this log holds a secret.
@@ -105,5 +107,6 @@ mod tests {
         found.sort();
         assert_eq!(found, ["hosts/h1/agent.log", "m1/log"].map(|log| folder.path().join(log)));
         none_logged_below(folder.path()).expect_err("there is one");
+        none_logged_below(&folder.path().join("m1/raft")).expect_err("there is no log");
     }
 }
