@@ -327,8 +327,10 @@ fn key(parts: &Parts) -> Reply<Option<String>> {
     let Some(value) = parts.headers.get(IDEMPOTENCY_KEY) else {
         return Ok(None);
     };
+    // What counts as a string of HTTP may have tabs in it.
+    let is_visible = |key: &str| key.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     match value.to_str().map(str::trim) {
-        Ok(key) if (1..=KEY_BYTES_MAX).contains(&key.len()) => Ok(Some(key.to_owned())),
+        Ok(key) if (1..=KEY_BYTES_MAX).contains(&key.len()) && is_visible(key) => Ok(Some(key.to_owned())),
         _ => {
             let detail = format!("an Idempotency-Key has 1 to {KEY_BYTES_MAX} visible characters");
             Err(Problem::new(Code::MalformedRequest, detail))

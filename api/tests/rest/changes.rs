@@ -186,7 +186,7 @@ async fn a_key_belongs_to_one_request() {
     assert_eq!(door.send(&delete("/v1/environments/prod").with(KEY, "k")).await.status, 202);
     door.send(&environment("prod").with(KEY, "l")).await.is_problem(409, "SKP-1301");
     door.send(&environment("prod")).await.is_problem(409, "SKP-1301");
-    for key in ["", &"x".repeat(256), "ü"] {
+    for key in ["", &"x".repeat(256), "ü", "a\tb"] {
         door.send(&environment("new").with(KEY, key)).await.is_problem(400, "SKP-1001");
     }
     assert_eq!(environments(&door).await, 1);
