@@ -126,12 +126,13 @@ impl Arena<'_> {
         fill(&connected(&self.skep.clients, 64, |_| leader).await?, KEYS, &value).await
     }
 
-    /// Runs all workloads of a target. `more` goes into the detail of the finding.
-    pub(crate) async fn measure(&mut self, id: &'static str, report: &mut Report, more: Value) {
+    /// Runs the workloads of a target whose labels contain `named`. `more` goes into the detail of the finding.
+    pub(crate) async fn measure(&mut self, id: &'static str, named: &str, report: &mut Report, more: Value) {
         let mut compared = vec![];
         let every = self.effort.every_workload;
         let wanted = |workload: &&Workload| workload.target.is_some() || workload.work == MIXED || every;
-        for workload in WORKLOADS.iter().filter(|workload| workload.id == id).filter(wanted) {
+        let ours = |workload: &&Workload| workload.id == id && workload.label.contains(named);
+        for workload in WORKLOADS.iter().filter(ours).filter(wanted) {
             match self.compare(workload).await.with_context(|| workload.label.to_owned()) {
                 Ok(comparison) => compared.push(comparison),
                 Err(error) => return report.add(Finding::failed(id, &error)),
