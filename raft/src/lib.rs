@@ -1,7 +1,7 @@
 //! Fits openraft to our storage and network, and is the replicated [`Ledger`](skep_ledger::Ledger).
 //!
 //! ```text
-//!   Replica::propose ─► leader? ─yes─► openraft ─► Store (log)      ─► quorum ─► apply ─► Store (state), Feed
+//!   Replica::propose ─► leader? ─yes─► Gathering ─► openraft ─► Store (log) ─► quorum ─► apply ─► Store (state), Feed
 //!                          └─no──► gRPC Propose to the leader
 //!   Replica::fresh_view ─► read index from the leader ─► wait until applied here ─► RocksDB snapshot
 //! ```
@@ -18,6 +18,7 @@ mod digest;
 mod digests;
 mod epoch;
 mod founding;
+mod gathering;
 mod growth;
 mod leadership;
 mod log_store;

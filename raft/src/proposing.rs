@@ -105,8 +105,8 @@ impl Replica {
         bytes: Bytes,
         patience: Duration,
     ) -> Result<Outcome, Unavailable> {
-        match timeout(patience, self.raft().client_write(Command(bytes))).await {
-            Ok(Ok(response)) => Ok(response.data),
+        match timeout(patience, self.gathering().propose(Command(bytes))).await {
+            Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
                 Err(Unavailable::NotStarted(forward.to_string()))
             }

@@ -19,6 +19,7 @@ use crate::codec;
 use crate::digests::{Alarms, Digests};
 use crate::epoch::Epoch;
 use crate::founding;
+use crate::gathering::Gathering;
 use crate::growth::Growth;
 use crate::leadership::Leadership;
 use crate::log_store::LogStore;
@@ -145,6 +146,7 @@ struct Inner {
     feed: Arc<Feed>,
     network: Network,
     read_indexes: ReadIndexes,
+    gathering: Gathering,
     leadership: Leadership,
     standing: Standing,
     founders: BTreeMap<u64, ManagerNode>,
@@ -201,6 +203,7 @@ impl Replica {
         let takes_part = AtomicBool::new(takes_part);
         let read_indexes =
             ReadIndexes::start(raft.clone(), network.clone(), standing.clone(), config.lease_reads);
+        let gathering = Gathering::start(raft.clone());
         let leadership = Leadership::of(&raft);
         let (alarms, arrivals) = (Alarms::none(), Arrivals::default());
         let replica = Replica(Arc::new(Inner {
@@ -209,6 +212,7 @@ impl Replica {
             feed,
             network,
             read_indexes,
+            gathering,
             leadership,
             standing,
             founders,
@@ -305,6 +309,10 @@ impl Replica {
 
     pub(crate) fn read_indexes(&self) -> &ReadIndexes {
         &self.0.read_indexes
+    }
+
+    pub(crate) fn gathering(&self) -> &Gathering {
+        &self.0.gathering
     }
 
     pub(crate) fn standing(&self) -> &Standing {

@@ -102,6 +102,30 @@ async fn concurrent_increments_at_different_replicas_all_count() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn writes_that_come_together_are_appended_together() {
+    const WRITES: u64 = 256;
+    let cluster = Cluster::founded().await;
+    let (leader, _) = cluster.leader().await;
+    let appends = cluster
+        .on(leader, |replica| async move {
+            let appends = || replica.storage_meters().append.distribution().count;
+            let before = appends();
+            let write = |number| {
+                let replica = replica.clone();
+                async move {
+                    let name = format!("c{number}");
+                    transact(&replica, Request::new(), |tx| increment(tx, &name)).await.unwrap();
+                }
+            };
+            futures::future::join_all((0..WRITES).map(write)).await;
+            appends() - before
+        })
+        .await;
+    assert!(appends < WRITES / 4, "{WRITES} writes were {appends} appends");
+    assert_eq!(values(&cluster.fresh(leader).await).len() as u64, WRITES);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_largest_transaction_goes_through_and_a_larger_one_is_refused() {
     let cluster = Cluster::founded().await;
     let (leader, _) = cluster.leader().await;
