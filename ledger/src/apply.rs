@@ -100,10 +100,7 @@ fn written(txn: &Txn, revision: Revision) -> Vec<RowChange> {
     let mut stamps = std::collections::BTreeSet::new();
     for op in &txn.ops {
         changes.push((op.row.clone(), op.value.as_ref().map(|value| row::stamp(revision, value))));
-        if let Some(key) = op.key() {
-            stamps.insert(key.partition_row());
-            stamps.insert(key.table_row());
-        }
+        stamps.extend(row::stamps(&op.row).into_iter().flatten());
     }
     changes.extend(stamps.into_iter().map(|stamp| (stamp, Some(row::stamp(revision, &[])))));
     changes

@@ -31,21 +31,25 @@ impl Key {
         joined(b'd', &[&self.table, &self.partition, &self.id])
     }
 
-    pub(crate) fn partition_row(&self) -> Vec<u8> {
-        partition(&self.table, &self.partition)
-    }
-
-    pub(crate) fn table_row(&self) -> Vec<u8> {
-        table(&self.table)
-    }
-
     /// The key of an object's row, or `None` for bookkeeping rows.
     pub(crate) fn parse(row: &[u8]) -> Option<Key> {
-        let text = std::str::from_utf8(row.strip_prefix(b"d")?).ok()?;
-        let mut parts = text.split('\0');
-        let key = Key::new(parts.next()?, parts.next()?, parts.next()?);
-        parts.next().is_none().then_some(key)
+        let [table, partition, id] = parts(row)?;
+        Some(Key::new(table, partition, id))
     }
+}
+
+/// Table, partition and id of an object's row, or `None` for bookkeeping rows.
+fn parts(row: &[u8]) -> Option<[&str; 3]> {
+    let text = std::str::from_utf8(row.strip_prefix(b"d")?).ok()?;
+    let (table, rest) = text.split_once('\0')?;
+    let (partition, id) = rest.split_once('\0')?;
+    (!id.contains('\0')).then_some([table, partition, id])
+}
+
+/// The rows that a change of this one stamps: those of its partition and of its table; `None` for bookkeeping rows.
+pub(crate) fn stamps(row: &[u8]) -> Option<[Vec<u8>; 2]> {
+    let [of_table, of_partition, _] = parts(row)?;
+    Some([partition(of_table, of_partition), table(of_table)])
 }
 
 impl std::fmt::Display for Key {
@@ -111,8 +115,11 @@ pub(crate) fn unstamp(stored: &[u8]) -> Option<(Revision, &[u8])> {
 }
 
 fn joined(kind: u8, parts: &[&str]) -> Vec<u8> {
-    let mut row = vec![kind];
-    row.extend_from_slice(parts.join("\0").as_bytes());
+    let mut row = Vec::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
+    for (part, before) in parts.iter().zip([kind].into_iter().chain(std::iter::repeat(0))) {
+        row.push(before);
+        row.extend_from_slice(part.as_bytes());
+    }
     row
 }
 
@@ -125,8 +132,17 @@ mod tests {
         let key = Key::new("host", "env_1", "host_2");
         assert_eq!(Key::parse(&key.row()), Some(key));
         assert_eq!(Key::parse(&partition("host", "env_1")), None);
+        assert_eq!(Key::parse(b"dhost\0env_1\0host_2\0more"), None);
         assert_eq!(table_of(&Key::new("host", "env_1", "host_2").row()), Some("host"));
         assert_eq!(table_of(&partition("host", "env_1")), None);
+    }
+
+    #[test]
+    fn an_object_stamps_its_partition_and_its_table() {
+        let row = Key::new("host", "env_1", "host_2").row();
+        assert_eq!(row, b"dhost\0env_1\0host_2");
+        assert_eq!(stamps(&row), Some([b"phost\0env_1".to_vec(), b"thost".to_vec()]));
+        assert_eq!(stamps(&request(b"id")), None);
     }
 
     #[test]
