@@ -35,12 +35,16 @@ const BLOCK_CACHE_SHARD_BITS: i32 = 1;
 const INDEX_BLOCK_BYTES: usize = 4 << 10;
 /// The log takes most of the writes, so its buffer is the largest.
 const LOG_WRITE_BUFFER_BYTES: usize = 8 << 20;
-/// Large enough that a flush is worth its sync, small enough to have two of them per table.
-const STATE_WRITE_BUFFER_BYTES: usize = 4 << 20;
+/// Each flush makes a file that reaches over nearly all keys, so that merging rewrites most of the table for every few of
+/// them: they should be large.
+const STATE_WRITE_BUFFER_BYTES: usize = 8 << 20;
 /// `meta` rewrites a handful of keys over and over.
 const META_WRITE_BUFFER_BYTES: usize = 1 << 20;
 /// All write buffers together.
-const WRITE_BUFFERS_BYTES: usize = 20 << 20;
+const WRITE_BUFFERS_BYTES: usize = 28 << 20;
+/// Fresh files are merged when there are so many, for the same reason; each is looked into by whoever looks for a row that is
+/// not there, but only its filter.
+const FRESH_FILES_MAX: i32 = 8;
 /// Buffers grow in steps of this size; the default of an eighth of a buffer is a waste on idle tables.
 const ARENA_BLOCK_BYTES: usize = 64 << 10;
 /// Bounds the replay at start, and with it the time and memory that a start takes.
@@ -152,6 +156,7 @@ fn table_options(name: &str, cache: &Cache) -> Options {
     options.set_write_buffer_size(write_buffer_bytes(name));
     options.set_arena_block_size(ARENA_BLOCK_BYTES);
     options.set_target_file_size_base(TABLE_FILE_BYTES);
+    options.set_level_zero_file_num_compaction_trigger(FRESH_FILES_MAX);
     options
 }
 
