@@ -58,11 +58,11 @@ pub(crate) async fn browser(api: &Api, headers: &HeaderMap) -> Reply<Option<(Cal
 /// A token that this replica knows is enough, so that reads work without a leader. One that it does not know may have
 /// been made a moment ago elsewhere.
 async fn known(api: &Api, token: Option<String>) -> Reply<Caller> {
-    let token = token.filter(|token| access::parse(token).is_some());
     let token = token.ok_or_else(Problem::unauthenticated)?;
     let now = api.ledger().now();
-    let caller = match access::caller(&api.ledger().view(), &token, now)? {
+    let caller = match api.callers.find(&token, now, || api.ledger().view())? {
         Some(known) => known,
+        None if access::parse(&token).is_none() => return Err(Problem::unauthenticated()),
         None => {
             let fresh = api.ledger().fresh_view().await?;
             access::caller(&fresh, &token, now)?.ok_or_else(Problem::unauthenticated)?
@@ -74,7 +74,7 @@ async fn known(api: &Api, token: Option<String>) -> Reply<Caller> {
 
 /// Whoever asks, as far as this manager knows by itself: a probe waits for nobody.
 pub(crate) fn known_here(api: &Api, headers: &HeaderMap) -> Option<Caller> {
-    access::caller(&api.ledger().view(), &token(headers)?, api.ledger().now()).ok()?
+    api.callers.find(&token(headers)?, api.ledger().now(), || api.ledger().view()).ok()?
 }
 
 /// The same caller with what it may at another time.

@@ -16,6 +16,7 @@ mod access;
 mod attempts;
 mod audit;
 mod auth;
+mod callers;
 mod change;
 mod cluster;
 mod cookie;
@@ -90,6 +91,7 @@ pub struct Api {
     attempts: attempts::Attempts,
     polls: rest::device::Polls,
     limits: limits::Limits,
+    callers: Arc<callers::Callers>,
     collected: audit::Collected,
     notes: notes::Notes,
 }
@@ -98,6 +100,7 @@ impl Api {
     /// A door to these parts, with the limits that there are where nothing is said.
     pub fn new(parts: Parts) -> Api {
         Api {
+            callers: Arc::new(callers::Callers::following(parts.ledger.feed())),
             parts: Arc::new(parts),
             diagnoses: rest::diagnosis::Running::default(),
             attempts: attempts::Attempts::default(),

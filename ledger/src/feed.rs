@@ -340,11 +340,26 @@ impl Watch {
     /// The next changes that match; waits for them. Every change is told once, in order. May be given up at any time.
     pub async fn next(&mut self) -> WatchEvent {
         loop {
-            if let Some(event) = self.take() {
+            if let Some(event) = self.try_next() {
                 return event;
             }
             self.wake.notified().await;
         }
+    }
+
+    /// What [`Watch::next`] would answer at once; `None` if it would wait.
+    pub fn try_next(&mut self) -> Option<WatchEvent> {
+        let mut state = self.shared.lock();
+        let newest = state.newest;
+        let subscription = state.watches.get_mut(&self.id)?;
+        if let Some(loss) = subscription.lost.take() {
+            self.shared.resets[loss as usize].fetch_add(1, Ordering::Relaxed);
+            subscription.after = newest;
+            return Some(WatchEvent::Reset(newest));
+        }
+        let changes = std::mem::take(&mut subscription.pending);
+        subscription.after = changes.last()?.revision;
+        Some(WatchEvent::Changes(changes))
     }
 
     /// Which objects are followed.
@@ -360,20 +375,6 @@ impl Watch {
             Some(watch) => watch.after,
             None => 0,
         }
-    }
-
-    fn take(&mut self) -> Option<WatchEvent> {
-        let mut state = self.shared.lock();
-        let newest = state.newest;
-        let subscription = state.watches.get_mut(&self.id)?;
-        if let Some(loss) = subscription.lost.take() {
-            self.shared.resets[loss as usize].fetch_add(1, Ordering::Relaxed);
-            subscription.after = newest;
-            return Some(WatchEvent::Reset(newest));
-        }
-        let changes = std::mem::take(&mut subscription.pending);
-        subscription.after = changes.last()?.revision;
-        Some(WatchEvent::Changes(changes))
     }
 }
 

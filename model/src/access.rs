@@ -26,7 +26,7 @@ mod user;
 
 pub(crate) use binding::environment_gone;
 pub use binding::{Binding, Scope, Subject, bind, bindings_of, members, own, unbind};
-pub use caller::{Caller, again, caller};
+pub use caller::{Caller, again, caller, caller_depends_on};
 pub use device::{
     Approval, DEVICE_CODE_PREFIX, DEVICE_LOGIN_LIFE, DeviceLogin, DeviceWish, ask_for_device,
     decide_about_device, device_logins_are_over, exchange_device, find_device_login, parse_device_code,

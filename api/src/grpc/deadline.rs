@@ -48,7 +48,8 @@ fn read(header: &HeaderValue) -> Reply<Duration> {
     let text = String::from_utf8_lossy(header.as_bytes());
     parse(&text).ok_or_else(|| {
         let detail = format!("{HEADER} is {text:?}, which is no time");
-        let hint = format!("1 to {DIGITS_MAX} digits and a unit (H, M, S, m, u, n), like 500m for half a second");
+        let hint =
+            format!("1 to {DIGITS_MAX} digits and a unit (H, M, S, m, u, n), like 500m for half a second");
         Problem::new(Code::MalformedRequest, detail).hinting(hint)
     })
 }

@@ -179,6 +179,9 @@ async fn whoever_has_no_time_left_is_told_so() {
     let refused = ask("20m").await;
     assert_eq!(refused.code(), Code::DeadlineExceeded, "{refused:?}");
     let refused = ask("soon").await;
-    assert_eq!((refused.code(), info(&refused).metadata["code"].as_str()), (Code::InvalidArgument, "SKP-1001"));
+    assert_eq!(
+        (refused.code(), info(&refused).metadata["code"].as_str()),
+        (Code::InvalidArgument, "SKP-1001")
+    );
     assert!(refused.message().contains("soon"), "{refused:?}");
 }

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use jiff::Timestamp;
-use skep_ledger::View;
+use skep_ledger::{Record as _, Topic, View};
 
 use super::Permission::{self, *};
-use super::{ActsAs, Grants, Role, Scope, Subject, Token, TokenKind, User, bindings_of, find_role, parse};
+use super::{
+    ActsAs, Binding, Grants, Role, Scope, Subject, Token, TokenKind, User, bindings_of, find_role, parse,
+};
 use crate::name::Name;
 use crate::{CLUSTER, Refusal, Ruling};
 
@@ -61,6 +63,11 @@ impl Caller {
         }
     }
 
+    /// Is the token worth nothing any more?
+    pub fn has_ended(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
+    }
+
     /// Nobody gives away what they have not got themselves.
     pub fn may_give(&self, role: &Role, scope: &Scope) -> Ruling<()> {
         let lacks = |permission: &Permission| !self.grants.has(*permission, scope);
@@ -72,6 +79,12 @@ impl Caller {
             }),
         }
     }
+}
+
+/// All that the answer of [`caller`] is made of, beside its arguments: whoever remembers it forgets it when any of this
+/// changes.
+pub fn caller_depends_on() -> [Topic; 4] {
+    [Token::TABLE, User::TABLE, Binding::TABLE, Role::TABLE].map(Topic::table)
 }
 
 /// Whose token this is; `None` if it is not valid, for whatever reason. Takes as long for a wrong secret as for a right one.
