@@ -11,6 +11,7 @@
 
 mod address;
 mod backoff;
+mod checkup;
 mod engine;
 mod engine_change;
 mod entrance;
@@ -40,6 +41,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use address::AddressChoice;
 pub use backoff::Dialing;
+pub use checkup::{Checked, Verdict, check_up};
 pub use entrance::Entrance;
 pub use error::AgentError;
 pub use join::{JoinFile, Offering};

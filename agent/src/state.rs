@@ -18,6 +18,10 @@ use skep_wire::pki;
 use crate::files::{failed, read, replace};
 use crate::{AgentError, JoinFile};
 
+pub(crate) const KEY: &str = "agent.key";
+pub(crate) const LOCK: &str = "lock";
+const MEMBERSHIP: &str = "membership.json";
+
 /// The folder, locked for this process.
 pub(crate) struct StateDir {
     path: PathBuf,
@@ -47,7 +51,7 @@ impl StateDir {
     pub(crate) fn open(path: &Path) -> Result<StateDir, AgentError> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(failed("making", path))?;
-        let lock_path = path.join("lock");
+        let lock_path = path.join(LOCK);
         let lock = fs::File::create(&lock_path).map_err(failed("creating", &lock_path))?;
         match lock.try_lock() {
             Ok(()) => Ok(StateDir { path: path.to_owned(), _lock: lock }),
@@ -59,7 +63,7 @@ impl StateDir {
     /// The host's key; made if there is none. It is kept before it is shown to anybody, so that a
     /// registration whose answer was lost is repeated with the same key.
     pub(crate) fn key_pem(&self) -> Result<String, AgentError> {
-        let path = self.path.join("agent.key");
+        let path = self.path.join(KEY);
         if let Some(bytes) = read(&path)? {
             return String::from_utf8(bytes)
                 .map_err(|_| AgentError::Content { path, reason: "it is not a key".into() });
@@ -70,17 +74,11 @@ impl StateDir {
     }
 
     pub(crate) fn membership(&self) -> Result<Option<Membership>, AgentError> {
-        let path = self.path.join("membership.json");
-        let Some(bytes) = read(&path)? else {
-            return Ok(None);
-        };
-        let membership = serde_json::from_slice(&bytes)
-            .map_err(|error| AgentError::Content { path, reason: error.to_string() })?;
-        Ok(Some(membership))
+        Membership::of(&self.path)
     }
 
     pub(crate) fn save(&self, membership: &Membership) -> Result<(), AgentError> {
-        let path = self.path.join("membership.json");
+        let path = self.path.join(MEMBERSHIP);
         let bytes = serde_json::to_vec_pretty(membership)
             .map_err(|error| AgentError::Content { path: path.clone(), reason: error.to_string() })?;
         replace(&path, &bytes)
@@ -92,6 +90,17 @@ impl StateDir {
 }
 
 impl Membership {
+    /// The one that is kept in a state folder, whoever has it locked.
+    pub(crate) fn of(state_dir: &Path) -> Result<Option<Membership>, AgentError> {
+        let path = state_dir.join(MEMBERSHIP);
+        let Some(bytes) = read(&path)? else {
+            return Ok(None);
+        };
+        let membership = serde_json::from_slice(&bytes)
+            .map_err(|error| AgentError::Content { path, reason: error.to_string() })?;
+        Ok(Some(membership))
+    }
+
     pub(crate) fn check_same_host(&self, join: &JoinFile) -> Result<(), AgentError> {
         if (&self.cluster, &self.host_id) == (&join.cluster, &join.host_id) {
             return Ok(());

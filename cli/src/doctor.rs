@@ -3,11 +3,12 @@
 //! Of an environment: its hosts and the network between them, in two parts on the screen: who reaches whom, at a glance; then
 //! what is wrong, with cause and fix, the worst first.
 
-mod checks;
+pub(crate) mod checks;
 mod client;
 mod managers;
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
@@ -21,6 +22,7 @@ use crate::flags::{Output, ProgressStyle};
 use crate::session::Session;
 use crate::table::{self, Column, Look, Show, color_of};
 use crate::value::{clean, list_at, text_at};
+use checks::Check;
 
 /// The hosts that were asked.
 const HOSTS: &[Column] = &[
@@ -89,6 +91,45 @@ enum Verb {
         after_long_help = exit::help(EXITS)
     )]
     Client,
+    /// On a host: check what its agent has and needs: membership, certificate, key, process, managers, engine
+    #[command(
+        long_about = "On a host: check what its agent has and needs\n\nIs this machine a host and of which cluster, is its \
+                      certificate valid, does the agent run, which managers does it reach, and does the engine answer. Nothing is \
+                      changed, and the agent may run. Only root may read all of it; no context is needed. Warnings alone \
+                      are exit code 0, an error is 1.",
+        before_long_help = "Examples:\n  skep doctor agent\n  skep doctor agent --state-dir /srv/skep-agent -o json",
+        after_long_help = exit::help(EXITS)
+    )]
+    Agent(AgentPlaces),
+}
+
+/// Where the agent of this machine has its things.
+#[derive(Debug, Clone, Args)]
+pub struct AgentPlaces {
+    /// Where the agent keeps its key, its certificate and what it remembers
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/skep-agent", env = "SKEP_AGENT_STATE_DIR")]
+    pub state_dir: PathBuf,
+    /// The engine's socket
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/var/run/docker.sock",
+        env = "SKEP_AGENT_DOCKER_SOCKET"
+    )]
+    pub docker_socket: PathBuf,
+    /// What was found there.
+    #[arg(skip)]
+    pub found: Option<Vec<Check>>,
+}
+
+impl Doctor {
+    /// If it is the agent that is to be checked.
+    pub(crate) fn agent(&mut self) -> Option<&mut AgentPlaces> {
+        match &mut self.verb {
+            Verb::Agent(places) => Some(places),
+            _ => None,
+        }
+    }
 }
 
 pub(crate) async fn run(command: Doctor, session: &Session) -> Result<(), Failure> {
@@ -96,6 +137,13 @@ pub(crate) async fn run(command: Doctor, session: &Session) -> Result<(), Failur
         Verb::Env { name } => check(ENV.named(&name)?, session).await,
         Verb::Server => managers::check(session).await,
         Verb::Client => client::check(session).await,
+        Verb::Agent(AgentPlaces { found: Some(checks), .. }) => {
+            checks::tell(&checks, "skep doctor agent", session)
+        }
+        Verb::Agent(_) => Err(Failure::usage(
+            "this program has no agent",
+            "use the skep that the host's agent was started from",
+        )),
     }
 }
 

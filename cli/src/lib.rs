@@ -75,6 +75,8 @@ use std::path::Path;
 use clap::{CommandFactory, Parser, Subcommand};
 
 pub use cluster::Recover;
+pub use doctor::AgentPlaces;
+pub use doctor::checks::Check;
 pub use exit::{EXIT_CODES, Exit, Meaning, exit_codes_page};
 pub use flags::{Consistency, GlobalFlags, Output, ProgressStyle};
 pub use help::grouped;
@@ -314,6 +316,15 @@ impl Command {
     pub fn recover(&self) -> Option<&Recover> {
         match self {
             Command::Cluster(Verbs { verb: Some(cluster::Verb::Recover(recover)) }) => Some(recover),
+            _ => None,
+        }
+    }
+
+    /// The verb of `doctor` about the agent of this machine: a program that also contains the agent looks at it, and
+    /// says what it has found before it runs the command.
+    pub fn doctor_agent(&mut self) -> Option<&mut AgentPlaces> {
+        match self {
+            Command::Doctor(doctor) => doctor.agent(),
             _ => None,
         }
     }

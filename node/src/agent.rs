@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use skep_agent::{AddressChoice, AgentConfig, AgentError, Entrance, LogFiles, Offering};
+use skep_agent::{AddressChoice, AgentConfig, AgentError, Checked, Entrance, LogFiles, Offering, Verdict};
+use skep_cli::{AgentPlaces, Check};
 use tokio_util::sync::CancellationToken;
 
 /// The managers do not want this host, and asking again does not help: its unit does not start it again.
@@ -88,5 +89,20 @@ impl Agent {
             }
             Err(error) => crate::failed(&error.into()),
         }
+    }
+}
+
+/// Looks at the agent of this machine, for `skep doctor agent`.
+pub(crate) async fn look(places: &mut AgentPlaces) {
+    let checked = skep_agent::check_up(&places.state_dir, &places.docker_socket).await;
+    places.found = Some(checked.into_iter().map(told).collect());
+}
+
+fn told(Checked { check, verdict, message, fix }: Checked) -> Check {
+    let about = "agent";
+    match verdict {
+        Verdict::Ok => Check::ok(about, check, message),
+        Verdict::Warning => Check::warning(about, check, message, fix),
+        Verdict::Error => Check::error(about, check, message, fix),
     }
 }

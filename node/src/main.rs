@@ -86,7 +86,10 @@ fn main() -> ExitCode {
                 logging::to_stderr();
                 return agent.run().await;
             }
-            Command::Client(command) => {
+            Command::Client(mut command) => {
+                if let Some(places) = command.doctor_agent() {
+                    agent::look(places).await;
+                }
                 if let Some(told) = skep_cli::told_by_itself(&mut skep_cli::grouped(Cli::command()), &command)
                 {
                     return said(told);

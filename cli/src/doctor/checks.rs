@@ -16,7 +16,8 @@ const CHECKS: &[Column] = &[
 ];
 
 /// Something that was looked at.
-pub(crate) struct Check {
+#[derive(Debug, Clone)]
+pub struct Check {
     /// `manager/m1`, or `client`.
     about: String,
     check: &'static str,
@@ -25,7 +26,7 @@ pub(crate) struct Check {
     fix: String,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Ok,
     Warning,
@@ -33,7 +34,8 @@ enum Verdict {
 }
 
 impl Check {
-    pub(crate) fn ok(about: &str, check: &'static str, message: impl Into<String>) -> Check {
+    /// Good.
+    pub fn ok(about: &str, check: &'static str, message: impl Into<String>) -> Check {
         Check {
             about: about.to_owned(),
             check,
@@ -44,7 +46,7 @@ impl Check {
     }
 
     /// Works, and should not stay so.
-    pub(crate) fn warning(
+    pub fn warning(
         about: &str,
         check: &'static str,
         message: impl Into<String>,
@@ -54,7 +56,7 @@ impl Check {
     }
 
     /// Does not work.
-    pub(crate) fn error(
+    pub fn error(
         about: &str,
         check: &'static str,
         message: impl Into<String>,
