@@ -61,6 +61,9 @@ const DIARY_BYTES_MAX: usize = 1 << 20;
 const DIARIES_KEPT: usize = 2;
 /// Purged entries give their space back file by file, so files are about as large as a write buffer.
 const TABLE_FILE_BYTES: u64 = 8 << 20;
+/// Above it there is a level of older rows, which are then merged file by file, only where something new has come: requests
+/// are remembered in the order of time, so that most of what is old is never touched again.
+const YOUNG_LEVEL_BYTES: u64 = 32 << 20;
 /// About one false positive in a hundred look-ups.
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 
@@ -157,6 +160,7 @@ fn table_options(name: &str, cache: &Cache) -> Options {
     options.set_arena_block_size(ARENA_BLOCK_BYTES);
     options.set_target_file_size_base(TABLE_FILE_BYTES);
     options.set_level_zero_file_num_compaction_trigger(FRESH_FILES_MAX);
+    options.set_max_bytes_for_level_base(YOUNG_LEVEL_BYTES);
     options
 }
 
