@@ -162,6 +162,10 @@ pub(crate) fn json<T: DeserializeOwned>(headers: &HeaderMap, bytes: &Bytes) -> R
         return Err(Problem::new(Code::UnsupportedMediaType, detail)
             .hinting("send the header Content-Type: application/json"));
     }
+    // serde would take a list for an object, value by value in the order of the fields.
+    if bytes.trim_ascii_start().starts_with(b"[") && serde_json::from_slice::<IgnoredAny>(bytes).is_ok() {
+        return Err(Problem::new(Code::InvalidBody, "the body is a list; an object with names is expected"));
+    }
     serde_json::from_slice(bytes).map_err(|error: serde_json::Error| {
         let told = without_value(&error.to_string());
         let (code, words) = match error.classify() {

@@ -60,7 +60,8 @@ async fn gather(raft: Raft, mut proposals: mpsc::Receiver<Waiting>) {
         let (commands, answers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         let results = raft.client_write_many(commands).await;
         tokio::spawn(async move {
-            // Who waits for an answer that will not come learns of it when its sender is dropped.
+            // openraft answers for every entry, also for those that are cut off or lie before a snapshot; who waits for
+            // an answer that will not come, because it has stopped, learns of it when its sender is dropped.
             let Ok(mut results) = results else { return };
             for answer in answers {
                 let Some(result) = results.next().await else { return };

@@ -61,6 +61,7 @@ async fn the_autopilot_is_off_until_it_is_set_and_refuses_haste() {
     let path = "/v1/cluster/autopilot";
     assert!(door.get(path).await.body["remove_dead_after_seconds"].is_null());
     door.send(&put(path, json!({"remove_dead_after_seconds": 3}))).await.is_problem(422, "SKP-1202");
+    door.send(&put(path, json!([60]))).await.is_problem(422, "SKP-1006");
     let set = door.send(&put(path, json!({"remove_dead_after_seconds": 600}))).await;
     assert_eq!(set.status, 200, "{set:?}");
     assert_eq!(door.get(path).await.body["remove_dead_after_seconds"], 600);
