@@ -1,7 +1,7 @@
 //! How RocksDB is opened: its tables, its memory and its care for the write-ahead log.
 //!
-//! The sizes are for a manager that stays below 80 MiB resident with everything in it; the data is small
-//! and the disk is not the limit.
+//! The sizes are for a manager that shares its machine: the data is small and the disk is not the limit, so memory is spent
+//! where merging would otherwise take the processors.
 
 use std::path::Path;
 
@@ -61,8 +61,8 @@ const DIARY_BYTES_MAX: usize = 1 << 20;
 const DIARIES_KEPT: usize = 2;
 /// Purged entries give their space back file by file, so files are about as large as a write buffer.
 const TABLE_FILE_BYTES: u64 = 8 << 20;
-/// Above it there is a level of older rows, which are then merged file by file, only where something new has come: requests
-/// are remembered in the order of time, so that most of what is old is never touched again.
+/// What is older than this much lies in a level of its own, which is merged file by file, only where something new has
+/// come: requests are remembered in the order of time, so most of what is old is never touched again.
 const YOUNG_LEVEL_BYTES: u64 = 32 << 20;
 /// About one false positive in a hundred look-ups.
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
