@@ -9,13 +9,16 @@ use crate::{Ledger, Outcome, ReadError, RequestId, Revision, Term, Tx, Txn, Unav
 /// this many in a row means a hot spot that waiting would not cure.
 pub const TRANSACT_ATTEMPTS_MAX: u32 = 32;
 
-/// Who asks, and in which term.
-#[derive(Debug, Clone, Copy, Default)]
+/// Who asks, and in which term. For one call of [`transact`]: whoever may have to ask again keeps the id, and makes a
+/// [`Request::repeatable`] of it each time.
+#[derive(Debug, Default)]
 pub struct Request {
     /// Repeating a request with the same id changes things once.
-    pub id: RequestId,
+    id: RequestId,
     /// Refuse the change in any other term; set by the scheduler.
-    pub fence: Option<Term>,
+    fence: Option<Term>,
+    /// Could it have been answered before? Nobody else knows an id that is made here.
+    may_be_repeated: bool,
 }
 
 impl Request {
@@ -24,9 +27,14 @@ impl Request {
         Request::default()
     }
 
+    /// A request with an id that its sender may use again.
+    pub fn repeatable(id: RequestId) -> Request {
+        Request { id, fence: None, may_be_repeated: true }
+    }
+
     /// A new request that only the leader of `term` may bring through.
     pub fn fenced(term: Term) -> Request {
-        Request { id: RequestId::new(), fence: Some(term) }
+        Request { fence: Some(term), ..Request::new() }
     }
 }
 
@@ -81,7 +89,9 @@ where
     for attempt in 0..TRANSACT_ATTEMPTS_MAX {
         let view = if attempt == 0 { ledger.view() } else { ledger.fresh_view().await? };
         // A repeated request is answered before its rule is asked: what the first one did may make the rule refuse.
-        if let Some((revision, bytes)) = view.answered(request.id)? {
+        if request.may_be_repeated
+            && let Some((revision, bytes)) = view.answered(request.id)?
+        {
             return replayed(revision, &bytes);
         }
         let decided = {

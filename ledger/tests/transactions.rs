@@ -61,9 +61,11 @@ async fn a_refusal_changes_nothing() {
 #[tokio::test]
 async fn a_repeated_request_changes_things_once_and_gets_the_first_answer() {
     let ledger = MemoryLedger::new();
-    let request = Request { id: RequestId::new(), fence: None };
-    let first = transact(&*ledger, request, |tx| deposit(tx, "ann", 5)).await.expect("commits");
-    let again = transact(&*ledger, request, |tx| deposit(tx, "ann", 5)).await.expect("is answered");
+    let id = RequestId::new();
+    let first =
+        transact(&*ledger, Request::repeatable(id), |tx| deposit(tx, "ann", 5)).await.expect("commits");
+    let again =
+        transact(&*ledger, Request::repeatable(id), |tx| deposit(tx, "ann", 5)).await.expect("is answered");
     assert_eq!((again.answer, again.revision, again.replayed), (first.answer, first.revision, true));
     assert_eq!(ledger.view().get::<Account>("b", "ann").expect("reads").expect("exists").balance, 5);
 }
@@ -72,23 +74,25 @@ async fn a_repeated_request_changes_things_once_and_gets_the_first_answer() {
 async fn a_repeated_request_is_answered_even_if_its_rule_would_refuse_by_now() {
     let ledger = MemoryLedger::new();
     transact(&*ledger, Request::new(), |tx| deposit(tx, "ann", 5)).await.expect("commits");
-    let withdrawal = Request { id: RequestId::new(), fence: None };
-    let first = transact(&*ledger, withdrawal, |tx| deposit(tx, "ann", -5)).await.expect("commits");
-    let again = transact(&*ledger, withdrawal, |tx| deposit(tx, "ann", -5)).await.expect("is answered");
+    let id = RequestId::new();
+    let withdraw = || Request::repeatable(id);
+    let first = transact(&*ledger, withdraw(), |tx| deposit(tx, "ann", -5)).await.expect("commits");
+    let again = transact(&*ledger, withdraw(), |tx| deposit(tx, "ann", -5)).await.expect("is answered");
     assert_eq!((again.answer, again.replayed), (first.answer, true));
 }
 
 #[tokio::test]
 async fn requests_are_forgotten_after_a_day() {
     let ledger = MemoryLedger::new();
-    let request = Request { id: RequestId::new(), fence: None };
-    transact(&*ledger, request, |tx| deposit(tx, "ann", 5)).await.expect("commits");
+    let id = RequestId::new();
+    transact(&*ledger, Request::repeatable(id), |tx| deposit(tx, "ann", 5)).await.expect("commits");
     ledger.set_now(Timestamp::UNIX_EPOCH + SignedDuration::from_hours(25));
     // Expired requests are looked for now and then only.
     for _ in 0..20 {
         transact(&*ledger, Request::new(), |tx| deposit(tx, "bob", 1)).await.expect("commits");
     }
-    let again = transact(&*ledger, request, |tx| deposit(tx, "ann", 5)).await.expect("commits");
+    let again =
+        transact(&*ledger, Request::repeatable(id), |tx| deposit(tx, "ann", 5)).await.expect("commits");
     assert!(!again.replayed);
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use skep_ledger::{Ledger, Request, Tx, transact};
+use skep_ledger::{Ledger, Request, RequestId, Tx, transact};
 use skep_model::access::{self, SETUP, SetupState};
 use skep_model::audit::{self, Entry, Outcome};
 use skep_wire::random;
@@ -87,7 +87,7 @@ async fn state(ledger: &dyn Ledger) -> Option<SetupState> {
 }
 
 async fn make_count(ledger: &dyn Ledger, me: &Founder, hash: &[u8]) {
-    let request = Request::new();
+    let id = RequestId::new();
     let rule = |tx: &mut Tx<'_>| {
         let at = tx.now();
         audit::record(
@@ -112,7 +112,7 @@ async fn make_count(ledger: &dyn Ledger, me: &Founder, hash: &[u8]) {
         );
         access::renew_setup(tx, hash)
     };
-    while let Err(error) = transact(ledger, request, rule).await {
+    while let Err(error) = transact(ledger, Request::repeatable(id), rule).await {
         tracing::debug!(%error, "the new setup code does not count yet");
         tokio::time::sleep(RETRY).await;
     }

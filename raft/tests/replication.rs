@@ -58,18 +58,18 @@ async fn with_leases_too_every_replica_reads_what_was_written_before_and_after_a
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_request_changes_things_once() {
     let cluster = Cluster::founded().await;
-    let request = Request::new();
-    let first = cluster.transact(1, request, |tx| increment(tx, "c")).await.unwrap();
+    let id = RequestId::new();
+    let first = cluster.transact(1, Request::repeatable(id), |tx| increment(tx, "c")).await.unwrap();
     assert_eq!((first.answer, first.replayed), (1, false));
     for node in [1, 2, 3] {
-        let again = cluster.transact(node, request, |tx| increment(tx, "c")).await.unwrap();
+        let again = cluster.transact(node, Request::repeatable(id), |tx| increment(tx, "c")).await.unwrap();
         assert_eq!(
             (again.answer, again.revision, again.replayed),
             (1, first.revision, true),
             "at node {node}"
         );
     }
-    let other = Request { id: RequestId::new(), fence: None };
+    let other = Request::new();
     assert_eq!(cluster.transact(2, other, |tx| increment(tx, "c")).await.unwrap().answer, 2);
     assert_eq!(value(&cluster.fresh(3).await, "c"), Some(2));
 }

@@ -21,7 +21,7 @@ use contract::{Ledgers, agrees_with_the_model, steps};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
 use serde::{Deserialize, Serialize};
-use skep_ledger::{Ledger, Outcome, Request, Revision, TransactError, Tx, Txn, View, transact};
+use skep_ledger::{Ledger, Outcome, Request, RequestId, Revision, TransactError, Tx, Txn, View, transact};
 use skep_raft::Replica;
 
 /// Enough that every pair of kinds meets many times.
@@ -129,11 +129,11 @@ fn decide(tx: &mut Tx<'_>, number: u64) -> Result<Done, String> {
 async fn propose(replica: Replica, seed: u64, told: Arc<AtomicU64>, history: Arc<Mutex<Vec<Known>>>) {
     for step in 0..TRANSACTIONS_PER_PROPOSER {
         let number = seed.wrapping_mul(7_919).wrapping_add(step.wrapping_mul(104_729)) >> 1;
-        let request = Request::new();
+        let id = RequestId::new();
         let asked_after = told.load(Ordering::SeqCst);
         // As long as nobody knows what became of it, the same request is asked again.
         loop {
-            match transact(&replica, request, |tx| decide(tx, number)).await {
+            match transact(&replica, Request::repeatable(id), |tx| decide(tx, number)).await {
                 Ok(committed) => {
                     told.fetch_max(committed.revision, Ordering::SeqCst);
                     let known = Known { revision: committed.revision, asked_after, done: committed.answer };
