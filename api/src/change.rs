@@ -24,7 +24,6 @@ use skep_model::{CLUSTER, Refusal, Ruling, audit, operation};
 use skep_sealing::SealingKey;
 use tokio::time::timeout;
 use utoipa::{IntoParams, IntoResponses, ToSchema};
-use uuid::Uuid;
 
 use crate::Api;
 use crate::audit::Trail;
@@ -124,7 +123,8 @@ pub(crate) enum Known {
 
 /// One change as it was asked for.
 pub(crate) struct Change {
-    id: [u8; 16],
+    /// Made from its key. Without a key nobody could ask for the same again.
+    id: Option<RequestId>,
     dry_run: bool,
     body: BodyHash,
     by: Caller,
@@ -251,10 +251,8 @@ impl Change {
         let from = parts.extensions.get::<ClientAddress>().map(|ClientAddress(address)| *address);
         let precondition = Precondition::of(parts).await?;
         let trail = parts.extensions.get::<Arc<Trail>>().cloned();
-        let id = match key(parts)? {
-            Some(key) => request_id(&[&by.principal, parts.method.as_str(), parts.uri.path(), &key]),
-            None => Uuid::now_v7().into_bytes(),
-        };
+        let id = key(parts)?
+            .map(|key| request_id(&[&by.principal, parts.method.as_str(), parts.uri.path(), &key]));
         let wait = preferred_wait(&parts.headers)?;
         Ok(Change { id, dry_run, body: hash(body), by, from, trail, precondition, wait })
     }
@@ -339,7 +337,7 @@ fn key(parts: &Parts) -> Reply<Option<String>> {
 }
 
 /// The first half of a hash over all parts, each with its length, so that no two lists of parts look alike.
-fn request_id(parts: &[&str]) -> [u8; 16] {
+fn request_id(parts: &[&str]) -> RequestId {
     let mut bytes = vec![];
     for part in parts {
         bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
@@ -347,7 +345,7 @@ fn request_id(parts: &[&str]) -> [u8; 16] {
     }
     let mut id = [0; 16];
     id.copy_from_slice(&hash(&bytes)[..16]);
-    id
+    RequestId::from_bytes(id)
 }
 
 pub(crate) fn hash(bytes: &[u8]) -> BodyHash {
@@ -429,7 +427,7 @@ impl Api {
     where
         A: Serialize + DeserializeOwned + Send,
     {
-        let request = Request { id: RequestId::from_bytes(change.id), fence: None };
+        let request = change.id.map_or_else(Request::new, Request::repeatable);
         let decide = |tx: &mut Tx<'_>| -> Ruling<_> {
             change.insist(tx)?;
             let answer = rule(tx)?;
@@ -462,7 +460,7 @@ impl Api {
         A: Clone + Serialize + DeserializeOwned + Send + Sync,
     {
         let view = self.ledger().fresh_view().await?;
-        let done = view.answered(RequestId::from_bytes(change.id))?.is_some();
+        let done = change.id.map(|id| view.answered(id)).transpose()?.flatten().is_some();
         if !done {
             change.insist(&mut Tx::new(&view, self.ledger().now()))?;
             let answer = effect.await?;

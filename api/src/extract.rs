@@ -1,5 +1,7 @@
 //! How requests are read: strictly. What is not understood is named, never skipped.
 
+mod objects;
+
 use std::ops::Deref;
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use skep_ledger::View;
 use tokio::time::timeout;
 use utoipa::{IntoParams, ToSchema};
 
+use self::objects::Strict;
 use crate::problem::{Code, Problem, Reply};
 use crate::{Api, freshness};
 
@@ -162,11 +165,9 @@ pub(crate) fn json<T: DeserializeOwned>(headers: &HeaderMap, bytes: &Bytes) -> R
         return Err(Problem::new(Code::UnsupportedMediaType, detail)
             .hinting("send the header Content-Type: application/json"));
     }
-    // serde would take a list for an object, value by value in the order of the fields.
-    if bytes.trim_ascii_start().starts_with(b"[") && serde_json::from_slice::<IgnoredAny>(bytes).is_ok() {
-        return Err(Problem::new(Code::InvalidBody, "the body is a list; an object with names is expected"));
-    }
-    serde_json::from_slice(bytes).map_err(|error: serde_json::Error| {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let read = T::deserialize(Strict(&mut reader)).and_then(|wish| reader.end().map(|()| wish));
+    read.map_err(|error| {
         let told = without_value(&error.to_string());
         let (code, words) = match error.classify() {
             // A null where a word is expected counts as bad syntax there, too.

@@ -37,6 +37,7 @@ mod snapshots;
 mod strict;
 mod watches;
 
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -83,9 +84,13 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
 }
 
-/// What every handler gets to know. Clones share it.
+/// What every handler gets to know. Clones share it: each layer around the handlers has one for each request.
 #[derive(Clone)]
-pub struct Api {
+pub struct Api(Arc<Shared>);
+
+/// See [`Api`].
+#[derive(Clone)]
+pub struct Shared {
     parts: Arc<Parts>,
     diagnoses: rest::diagnosis::Running,
     attempts: attempts::Attempts,
@@ -99,7 +104,7 @@ pub struct Api {
 impl Api {
     /// A door to these parts, with the limits that there are where nothing is said.
     pub fn new(parts: Parts) -> Api {
-        Api {
+        Api(Arc::new(Shared {
             callers: Arc::new(callers::Callers::following(parts.ledger.feed())),
             parts: Arc::new(parts),
             diagnoses: rest::diagnosis::Running::default(),
@@ -108,13 +113,13 @@ impl Api {
             limits: limits::Limits::new(&LimitsConfig::default()),
             collected: audit::Collected::default(),
             notes: notes::Notes::default(),
-        }
+        }))
     }
 
     /// The same door with other limits.
     #[must_use]
     pub fn limited_to(self, config: &LimitsConfig) -> Api {
-        Api { limits: limits::Limits::new(config), ..self }
+        Api(Arc::new(Shared { limits: limits::Limits::new(config), ..Shared::clone(&self) }))
     }
 
     /// Writes down what is collected beside requests, as long as the process lives.
@@ -125,6 +130,14 @@ impl Api {
 
     fn ledger(&self) -> &dyn Ledger {
         &*self.parts.ledger
+    }
+}
+
+impl Deref for Api {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
     }
 }
 

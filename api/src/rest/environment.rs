@@ -409,7 +409,8 @@ async fn update(
 #[serde(deny_unknown_fields)]
 struct RescueWish {
     /// The name or id of a manager of the swarm that can be reached.
-    from: String,
+    #[schema(value_type = String)]
+    from: Reference,
 }
 
 /// Begins a swarm that has lost its quorum anew on one of its managers, with what that one knows, and takes the others in

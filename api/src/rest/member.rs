@@ -48,7 +48,8 @@ struct Member {
 #[serde(deny_unknown_fields)]
 struct MemberWish {
     /// The role's name.
-    role: String,
+    #[schema(value_type = String)]
+    role: Reference,
 }
 
 /// Where in a path somebody stands.

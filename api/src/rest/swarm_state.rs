@@ -66,7 +66,8 @@ struct Notes {
 #[into_params(parameter_in = Query)]
 struct Source {
     /// Name or id of a manager of the swarm; if nothing is said, one that does not lead
-    from: Option<String>,
+    #[param(value_type = Option<String>)]
+    from: Option<Reference>,
 }
 
 /// Backs up the state of an environment's swarm: services, networks, secrets, configs, nodes and keys, as one of its managers
@@ -215,7 +216,8 @@ async fn bring(
 #[serde(deny_unknown_fields)]
 struct Restoring {
     /// Name or id of the host to which the backup was brought; it becomes the swarm's first manager.
-    to: String,
+    #[schema(value_type = String)]
+    to: Reference,
     /// Also if managers of the swarm can be reached: they leave it, with everything that only they know.
     #[serde(default)]
     replace: bool,

@@ -473,6 +473,22 @@ async fn somebody_who_may_do_everything_is_always_left() {
     door.send(&disable).await.is_problem(409, "SKP-1310");
 }
 
+/// A zero byte separates the parts of a key.
+#[tokio::test]
+async fn what_could_not_be_a_name_is_not_looked_up() {
+    let door = Door::new().await;
+    door.environment("prod").await;
+    door.send(&post("/v1/users", json!({"name": "ops", "password": "correct horse battery"}))).await;
+    let odd = "a\0b";
+    for path in ["/v1/role-bindings/user/ops", "/v1/environments/prod/members/user/ops"] {
+        door.send(&put(path, json!({ "role": odd }))).await.is_problem(422, "SKP-1006");
+    }
+    let rescue = post("/v1/environments/prod/actions/rescue", json!({ "from": odd }));
+    door.send(&rescue).await.is_problem(422, "SKP-1006");
+    let state = Ask::new(Method::GET, "/v1/environments/prod/swarm-state?from=a%00b");
+    door.send(&state).await.is_problem(400, "SKP-1001");
+}
+
 #[tokio::test]
 async fn when_a_key_was_used_last_is_written_down_now_and_then() {
     let door = door_with_roles().await;
