@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
+use futures::future::join_all;
 use skep_wire::pki::{self, ALPN_AGENT, PkiError};
 
 use crate::engine::Engine;
@@ -150,14 +151,14 @@ fn held(line: &str, inode: &str) -> Option<u32> {
     (of == inode).then(|| process.parse().ok())?
 }
 
-/// An agent needs one of them.
+/// An agent needs one of them. All are asked at the same time: one that is gone is waited for.
 async fn managers(state_dir: &Path, membership: &Membership) -> Vec<Checked> {
-    let mut answers = vec![];
-    for manager in &membership.managers {
+    let asked = membership.managers.iter().map(async |manager| {
         let began = Instant::now();
         let answer = reached(state_dir, membership, manager).await;
-        answers.push((manager, answer.map(|()| began.elapsed().as_millis())));
-    }
+        (manager, answer.map(|()| began.elapsed().as_millis()))
+    });
+    let answers = join_all(asked).await;
     let is_one_enough = answers.iter().any(|(_, answer)| answer.is_ok());
     let fix = "does that manager run, and does a firewall let its port for managers and agents through?";
     let told = answers.into_iter().map(|(manager, answer)| match answer {

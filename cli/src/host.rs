@@ -252,13 +252,16 @@ pub enum Verb {
     #[command(
         long_about = "Take hosts out of the swarm and give their machines back\n\nTheir tasks are moved away first. A machine that \
                       registered itself stays in any case, without its agent.",
-        before_long_help = "Examples:\n  skep host rm web-1\n  skep host rm web-1 web-2 --yes\n  skep host rm web-1 --keep-machine",
+        before_long_help = "Examples:\n  skep host rm web-1\n  skep host rm web-1 web-2 --yes\n  skep host rm web-1 --keep-machine\n  skep host rm --all --env test --confirm test     in scripts",
         after_long_help = exit::help(exit::WAITS_FOR_SEVERAL)
     )]
     Rm {
         /// The hosts' names or ids
-        #[arg(required = true, value_name = "NAME")]
+        #[arg(required_unless_present = "all", value_name = "NAME")]
         names: Vec<String>,
+        /// All hosts of the environment; its name has to be typed, or given with --confirm
+        #[arg(long, conflicts_with = "names")]
+        all: bool,
         /// Leave their machines as they are: they go on, and are yours; no driver gives them back any more
         #[arg(long)]
         keep_machine: bool,
@@ -344,12 +347,42 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
             act(&names, "reprovision", "reprovisioned", session).await
         }
         Verb::Replace { name, with } => replace(name, with, session).await,
-        Verb::Rm { names, keep_machine: false } => targets::remove(&HOST, &names, about, session).await,
-        Verb::Rm { names, keep_machine: true } => {
-            let names = targets::confirmed(&HOST, &names, about_kept, "Removing from", session).await?;
-            act(&names, "let-go", "removed, its machine stays", session).await
+        Verb::Rm { names, all, keep_machine } => {
+            let about = if keep_machine { about_kept } else { about };
+            let names = match all {
+                true => every_host(about, session).await?,
+                false => targets::confirmed(&HOST, &names, about, targets::REMOVING, session).await?,
+            };
+            match keep_machine {
+                true => act(&names, "let-go", "removed, its machine stays", session).await,
+                false => targets::remove_confirmed(&HOST, &names, session).await,
+            }
         }
     }
+}
+
+/// The names of all hosts of the environment, once somebody has said that they are meant.
+async fn every_host(about: fn(&str, &Value) -> String, session: &Session) -> Result<Vec<String>, Failure> {
+    if session.settings.idempotency_key.is_some() {
+        return Err(Failure::usage(
+            "--idempotency-key repeats what was asked for, and --all would take hosts that have come since",
+            "give the names of the hosts that were to be removed, instead of --all",
+        ));
+    }
+    let env = session.environment()?;
+    let hosts = session.client()?.list(&HOST.at(&[], session)?, &[]).await?;
+    let hosts: Vec<_> = items(&hosts).iter().map(|host| (HOST.name_of(host), host)).collect();
+    let names: Vec<String> = hosts.iter().map(|(name, _)| name.clone()).collect();
+    if names.is_empty() {
+        session.screen.note(&format!("environment {env} has no hosts"));
+        return Ok(names);
+    }
+    if session.may_ask() && session.settings.confirm.is_none() {
+        hosts.iter().for_each(|(name, host)| session.screen.note(&format!("  {}", about(name, host))));
+    }
+    let what = format!("All hosts of environment {env} are removed: {}", names.join(", "));
+    session.confirm_by_name(&what, env).await?;
+    Ok(names)
 }
 
 async fn create(wish: Create, session: &Session) -> Result<(), Failure> {

@@ -68,7 +68,9 @@ pub(crate) async fn remove(command: Things, session: &Session) -> Result<(), Fai
 /// As the verb of the type does it, with its questions.
 async fn remove_all(noun: &Noun, names: Vec<String>, session: &Session) -> Result<(), Failure> {
     match noun.word {
-        "host" => return host::run(verb(host::Verb::Rm { names, keep_machine: false }), session).await,
+        "host" => {
+            return host::run(verb(host::Verb::Rm { names, all: false, keep_machine: false }), session).await;
+        }
         "stack" => return stack::run(verb(stack::Verb::Rm { names }), session).await,
         "template" => return template::run(verb(template::Verb::Rm { names }), session).await,
         "snapshot" => return snapshot::run(verb(snapshot::Verb::Rm { ids: names }), session).await,

@@ -9,6 +9,9 @@ use crate::failure::Failure;
 use crate::noun::Noun;
 use crate::session::{Session, Started};
 
+/// What is done, for the question.
+pub(crate) const REMOVING: &str = "Removing from";
+
 /// Removes things of a kind from the chosen environment. A person who is asked first sees what goes.
 pub(crate) async fn remove(
     noun: &Noun,
@@ -16,9 +19,18 @@ pub(crate) async fn remove(
     about: fn(&str, &Value) -> String,
     session: &Session,
 ) -> Result<(), Failure> {
+    let names = confirmed(noun, references, about, REMOVING, session).await?;
+    remove_confirmed(noun, &names, session).await
+}
+
+/// Removes what somebody has said is meant.
+pub(crate) async fn remove_confirmed(
+    noun: &Noun,
+    names: &[String],
+    session: &Session,
+) -> Result<(), Failure> {
     let client = session.client()?;
-    let names = confirmed(noun, references, about, "Removing from", session).await?;
-    let started = start(&names, async |name| {
+    let started = start(names, async |name| {
         client.write(Method::DELETE, &noun.at(&[name], session)?, &[], Payload::Nothing).await
     })
     .await?;

@@ -257,6 +257,33 @@ async fn what_is_destroyed_must_be_confirmed() {
 }
 
 #[tokio::test]
+async fn all_hosts_are_removed_only_by_the_name_of_their_environment() {
+    let manager = Manager::start(|_, seen| match seen.method.as_str() {
+        "GET" if seen.target.starts_with("/v1/environments/prod/hosts") => {
+            let host = |name: &str| json!({"kind": "Host", "metadata": {"name": name}});
+            Reply::Json(200, json!({"items": [host("web-1"), host("web-2")], "revision": 5}))
+        }
+        "GET" => Reply::Json(200, operation("op_1", "host/web-1", "succeeded", "done", 8)),
+        _ => Reply::Json(202, operation("op_1", "host/web-1", "succeeded", "done", 8)),
+    })
+    .await;
+    for (line, code) in [
+        ("host rm --all", 2),
+        ("host rm --all --yes", 2),
+        ("host rm --all --confirm test", 2),
+        ("host rm --all --confirm prod --idempotency-key 0199a1f0-0000-7000-8000-000000000001", 2),
+        ("host rm --all --confirm prod", 0),
+    ] {
+        let outcome = skep(&[manager.url()], line).await;
+        assert_eq!(outcome.code, code, "{line}: {outcome:?}");
+        let requests = manager.requests();
+        let deleted: Vec<_> = requests.iter().filter(|request| request.starts_with("DELETE")).collect();
+        let wanted = ["DELETE /v1/environments/prod/hosts/web-1", "DELETE /v1/environments/prod/hosts/web-2"];
+        assert_eq!(deleted, if code == 0 { &wanted[..] } else { &[] }, "{line}");
+    }
+}
+
+#[tokio::test]
 async fn an_environment_is_destroyed_only_by_name() {
     let manager = Manager::start(|_, seen| match (seen.method.as_str(), seen.target.as_str()) {
         ("GET", "/v1/environments/prod") => Reply::Json(200, json!({"status": {"hosts": {"total": 3}}})),

@@ -33,7 +33,7 @@ const FILES: &[(&str, &str)] = &[
     ("password", "correct horse battery\n"),
 ];
 
-/// One answer for everything: a thing of any kind, a list without items, an operation that has succeeded.
+/// One answer for everything: a thing of any kind, a list without items (of hosts: with one), an operation that has succeeded.
 fn answer(seen: &Seen) -> Reply {
     if seen.wants_events && seen.target.starts_with("/v1/events") {
         let event = json!({"kind": "Host", "verb": "put", "name": "web-1", "object": {"seal": null}});
@@ -47,11 +47,13 @@ fn answer(seen: &Seen) -> Reply {
         // Frames are not played here: the request is what counts.
         return Reply::Json(404, support::problem(404, None));
     }
+    let is_of_hosts = seen.target.starts_with("/v1/environments/prod/hosts?");
+    let items = if is_of_hosts { json!([{"metadata": {"name": "web-1"}}]) } else { json!([]) };
     let more = json!({
         "metadata": {"name": "web-1", "id": "host_1"},
         "spec": {"document": "name: swarmNFS\n"},
         "status": {"state": "active"},
-        "items": [],
+        "items": items,
         "setup": false,
         "principal": "ann",
         "token": "skp_a_b",

@@ -31,7 +31,6 @@ pub(crate) const LEFT_OUT: &[(&str, &str)] = &[
     ("docker stop, --volumes-from, sed the tag, docker run", "server"),
     // `docker-machine`.
     ("docker-machine create rancher-server --engine-opt mtu=1400", "server"),
-    ("docker-machine ls -q | xargs docker-machine rm --force", "flag"),
     ("docker-machine scp", "copy"),
     ("docker-machine mount", "needless"),
     ("docker-machine env NAME", "docker"),

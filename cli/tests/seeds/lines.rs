@@ -206,6 +206,11 @@ pub(crate) const LINES: &[Line] = &[
         &["GET /v1/environments/prod/hosts?limit=1000"],
     ),
     line(
+        "docker-machine ls -q | xargs docker-machine rm --force",
+        "host rm --all --confirm prod",
+        &["GET /v1/environments/prod/hosts?limit=1000", "DELETE /v1/environments/prod/hosts/web-1"],
+    ),
+    line(
         "docker-machine ssh NAME",
         "host ssh NAME -- uptime",
         &["POST /v1/environments/prod/hosts/NAME/exec"],
