@@ -172,7 +172,8 @@ fn line_of(tree: &TokenTree) -> usize {
 
 /// A word stays whole; punctuation is taken apart as the lexer does it.
 fn pieces(word: &str) -> Vec<String> {
-    if word.chars().all(|c| c.is_alphanumeric() || c == '_') {
+    let is_literal = word.starts_with('"');
+    if is_literal || word.chars().all(|c| c.is_alphanumeric() || c == '_') {
         vec![word.to_owned()]
     } else {
         word.chars().map(String::from).collect()

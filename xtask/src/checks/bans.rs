@@ -47,6 +47,12 @@ const BANS: &[Ban] = &[
         instead: "return an error that says what was tried; where it cannot fail, `expect` with the reason why",
     },
     Ban {
+        rows: &["env ! ( \"CARGO_MANIFEST_DIR\""],
+        applies: everywhere,
+        part: Part::Everywhere,
+        instead: "read the variable when the test runs: two checkouts share one folder of builds, and a test of one would look at the files of the other",
+    },
+    Ban {
         rows: &["process :: exit"],
         applies: |path| !path.starts_with("node/"),
         part: Part::Everywhere,
@@ -158,6 +164,12 @@ mod tests {
         let text = "fn a() { todo!() }\n#[test]\n#[ignore = \"slow\"]\nfn b() { dbg!(1); }\n";
         let problems = [(1, "`todo!`".to_owned()), (4, "`dbg!`".to_owned()), (3, "`#[ignore`".to_owned())];
         assert_eq!(found("api/tests/rest.rs", text), problems);
+    }
+
+    #[test]
+    fn a_folder_of_sources_is_not_compiled_in() {
+        let text = "fn a() { env!(\"CARGO_MANIFEST_DIR\"); env!(\"CARGO_PKG_VERSION\"); }\n";
+        assert_eq!(found("wire/tests/a.rs", text), [(1, "`env!(\"CARGO_MANIFEST_DIR\"`".to_owned())]);
     }
 
     #[test]
