@@ -20,6 +20,10 @@ PUBLIC = {
 }
 
 
+# Whoever ends or replaces the token that they ask with learns nothing more.
+OWN_TOKENS = {"current", *os.environ["SKEP_FUZZ_TOKEN"].split("_")[1:2]}
+TOKEN_ENDS = {("DELETE", "/v1/tokens/{token}"), ("POST", "/v1/tokens/{token}/actions/rotate")}
+
 PROBES = {"/leaderz", "/lbz", "/livez", "/readyz"}
 
 
@@ -39,6 +43,8 @@ def before_call(context, case, kwargs):
         case.headers = {name: value for name, value in (case.headers or {}).items() if name.lower() != "last-event-id"}
     # The manager that is asked would go, and with it whoever answers.
     if case.path.endswith(("/actions/remove", "/actions/drain")) and "/members/" in case.path:
+        case.query = {**(case.query or {}), "dry_run": "true"}
+    if (case.method.upper(), case.path) in TOKEN_ENDS and str(case.path_parameters.get("token")) in OWN_TOKENS:
         case.query = {**(case.query or {}), "dry_run": "true"}
     if case.path.startswith("/v1/operations/"):
         case.headers = {**(case.headers or {}), "Accept": "application/json"}
