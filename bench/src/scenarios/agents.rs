@@ -6,6 +6,7 @@
 //! The leader is the manager that dies, so that fail-over and reconnecting come together. Agents and managers share this
 //! machine's processors: half of what a reconnect costs is the agents' half of the handshakes.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,6 +34,9 @@ const RECONNECT_MAX_S: f64 = 30.0;
 
 /// Hosts of each environment: operations of one environment look at all of its hosts, and that is not what is measured.
 const HOSTS_PER_ENVIRONMENT: usize = 20;
+
+/// More than any environment here has hosts.
+const ADDRESSES_PER_ENVIRONMENT: usize = 1_024;
 
 /// Machines that register at the same time.
 pub(crate) const REGISTERING_AT_ONCE: usize = 16;
@@ -164,7 +168,7 @@ pub(crate) async fn register_environment(
     let token = token["join"]["token"].as_str().context("no token was answered")?.to_owned();
     let agents = stream::iter(0..hosts)
         .map(async |host| {
-            let address = format!("10.{}.{}.{}", number, host / 250, host % 250 + 1);
+            let address = address(number, host)?.to_string();
             LightAgent::register(&token, &format!("h{host}"), &address, &manager).await
         })
         .buffer_unordered(at_once)
@@ -172,6 +176,15 @@ pub(crate) async fn register_environment(
         .await?;
     is_left_alone(&mut rest, &name).await?;
     Ok(agents)
+}
+
+/// No two hosts have one address.
+fn address(environment: usize, host: usize) -> Result<Ipv4Addr> {
+    ensure!(host < ADDRESSES_PER_ENVIRONMENT, "an environment of this benchmark has no room for host {host}");
+    let number = u32::try_from(environment * ADDRESSES_PER_ENVIRONMENT + host + 1).ok();
+    let number =
+        number.filter(|number| number >> 24 == 0).context("there are no more addresses in 10.0.0.0/8")?;
+    Ok(Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() | number))
 }
 
 /// Taking a host in waits for its engine, and these have none: that is cancelled.
@@ -264,5 +277,21 @@ impl Written {
             took.get(place.min(took.len().saturating_sub(1))).map(|took| seconds(*took))
         };
         json!({ "acknowledged": took.len(), "p50_s": at(0.5), "p99_s": at(0.99), "longest_s": at(1.0) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_host_has_an_address_of_its_own() {
+        let told = |environment, host| address(environment, host).map(|address| address.to_string()).ok();
+        assert_eq!(told(0, 0).as_deref(), Some("10.0.0.1"));
+        assert_eq!(told(0, 1_023).as_deref(), Some("10.0.4.0"));
+        assert_eq!(told(1, 0).as_deref(), Some("10.0.4.1"));
+        assert_eq!(told(499, 19).as_deref(), Some("10.7.204.20"));
+        assert_eq!(told(0, 1_024), None);
+        assert_eq!(told(16_384, 0), None);
     }
 }

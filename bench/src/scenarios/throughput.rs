@@ -84,7 +84,7 @@ const WORKLOADS: &[Workload] = &[
     },
     Workload { door: Door::Rest, target: Some(0.7), ..writes("P2", "REST write, 1 client", 1, 256) },
     Workload { door: Door::Rest, target: Some(0.7), ..writes("P2", "REST write, 64 clients", 64, 256) },
-    Workload { door: Door::Rest, target: None, ..writes("P2", "REST write, 256 clients", 256, 256) },
+    Workload { door: Door::Rest, target: Some(0.7), ..writes("P2", "REST write, 256 clients", 256, 256) },
     reads("linearizable read, leader, 64 clients", LINEARIZABLE, Place::Leader, Some(1.2)),
     reads("linearizable read, follower, 64 clients", LINEARIZABLE, Place::Follower, Some(1.2)),
     reads("linearizable read, all three, 64 clients", LINEARIZABLE, Place::All, Some(1.2)),
