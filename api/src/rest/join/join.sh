@@ -28,6 +28,10 @@ machine=$(uname -m)
 [ "$machine" = "$architecture" ] ||
     fail "this machine is $machine, the managers have the program for $architecture only: install skep for $machine
 by hand, then run: SKEP_AGENT_TOKEN=… skep agent --managers $managers"
+# The program is built for these; without them it would end with no word.
+if [ "$machine" = x86_64 ] && ! { grep -qw sse4_2 /proc/cpuinfo && grep -qw pclmulqdq /proc/cpuinfo; }; then
+    fail "this machine's processor lacks SSE 4.2 or PCLMULQDQ, which the program needs: one from 2010 or later has them"
+fi
 
 # Docker makes its own network for 1500 bytes unless it is told otherwise; on a link that carries less, large packets of
 # containers are lost. It reads this when it starts, so it is written before Docker is there.
