@@ -60,7 +60,7 @@ impl Replica {
 }
 
 fn exported(view: StateView, epoch: u64) -> io::Result<Export> {
-    let position = codec::position_from_bytes(&view.position().map_err(failed)?.unwrap_or_default())?;
+    let position = codec::position_from_bytes(view.position().map_err(failed)?.unwrap_or_default())?;
     let at = position.log_id.ok_or_else(|| io::Error::other("nothing was ever agreed on here"))?;
     let highest_node = position.membership.membership().nodes().map(|(id, _)| *id).max().unwrap_or(0);
     Ok(Export { revision: at.index(), term: at.committed_leader_id().term, epoch, highest_node, view })

@@ -311,7 +311,7 @@ impl Rows for StoredRows {
 
 /// The index that a view of the store goes up to.
 pub(crate) fn index_of(view: &StateView) -> io::Result<u64> {
-    codec::index_from_bytes(&view.position().map_err(failed)?.unwrap_or_default())
+    codec::index_from_bytes(view.position().map_err(failed)?.unwrap_or_default())
 }
 
 /// The index that a store's state goes up to.

@@ -22,7 +22,7 @@ async fn change_a_row(cluster: &Cluster, node: u64) {
         view.scan_prefix(b"").map(Result::unwrap).filter(|(_, value)| !value.is_empty()).last().unwrap();
     *value.last_mut().unwrap() ^= 1;
     let position = view.position().unwrap().unwrap();
-    store.apply(vec![RowChange::Put(key, value)], &position).unwrap();
+    store.apply(vec![RowChange::Put(key, value)], position).unwrap();
     // The change is durable with the next sync.
     store.begin_epoch(1).unwrap();
 }

@@ -66,6 +66,7 @@ impl Staging {
         state::activate(&inner.disk, &mut batch, self.table, position)?;
         inner.disk.write("install the staged state", batch)?;
         *active = self.table;
+        inner.forget_moment();
         inner.disk.sync("sync the installed state")?;
         state::clear(&inner.disk, self.table.other())
     }

@@ -19,7 +19,7 @@ fn an_installed_state_replaces_the_old_one_for_later_views_only() {
     store.apply(vec![put("d", "meanwhile")], b"p2").expect("applied");
     staging.install(b"p9").expect("installed");
     assert_eq!(rows(&before), vec![row("a", "old"), row("b", "old")]);
-    assert_eq!(before.position().expect("a position").as_deref(), Some(&b"p1"[..]));
+    assert_eq!(before.position().expect("a position"), Some(&b"p1"[..]));
     store.apply(vec![put("e", "after")], b"p10").expect("applied");
     let expected = vec![row("b", "new"), row("c", "new"), row("e", "after")];
     assert_eq!(rows(&store.view()), expected);

@@ -7,11 +7,11 @@
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
-use rocksdb::{DBIterator, IteratorMode, ReadOptions, Snapshot, WriteBatch};
+use rocksdb::{ColumnFamily, DBIterator, IteratorMode, ReadOptions, Snapshot, WriteBatch};
 use self_cell::self_cell;
 
 use crate::database::{META, STATE_A, STATE_B};
-use crate::disk::{self, Disk, forward};
+use crate::disk::{self, Disk, forward, locked};
 use crate::error::{Result, StorageError};
 use crate::store::{Inner, Store};
 
@@ -49,7 +49,9 @@ impl Store {
         }
         batch.put_cf(disk.table(META)?, active.position_key(), position);
         self.inner.add_committed(&mut batch)?;
-        disk.write("apply changes to the state", batch)
+        disk.write("apply changes to the state", batch)?;
+        self.inner.forget_moment();
+        Ok(())
     }
 
     /// The position of the last change.
@@ -57,20 +59,28 @@ impl Store {
     /// # Errors
     /// If it could not be read.
     pub fn position(&self) -> Result<Option<Vec<u8>>> {
-        self.view().position()
+        Ok(self.view().position()?.map(<[u8]>::to_vec))
     }
 
     /// The state as it is now, for as long as the view is kept.
     #[must_use]
     pub fn view(&self) -> StateView {
+        let Inner { disk, .. } = &*self.inner;
         let active = self.inner.active_table();
-        let pinned = Pinned::new(self.inner.disk.clone(), |disk| disk.db().snapshot());
-        let active = pinned.borrow_owner().check().map(|()| *active);
-        StateView { pinned, active }
+        let mut newest = locked(&self.inner.newest);
+        let moment = disk.check().map(|()| newest.get_or_insert_with(|| Moment::now(disk, *active)).clone());
+        StateView { moment }
     }
 }
 
 impl Inner {
+    /// The next view shows what has been changed. To be called after each change, before anybody is told of it.
+    pub(crate) fn forget_moment(&self) {
+        // Not dropped under the lock: that asks the database to let the moment go.
+        let old = locked(&self.newest).take();
+        drop(old);
+    }
+
     pub(crate) fn active_table(&self) -> RwLockReadGuard<'_, Table> {
         self.active.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -85,13 +95,31 @@ self_cell!(
     }
 );
 
+/// The state at one moment. Taking it holds up writers for a moment, so that all who look between two changes share one.
+pub(crate) struct Moment {
+    pinned: Pinned,
+    active: Table,
+    position: Result<Option<Vec<u8>>>,
+}
+
+impl Moment {
+    fn now(disk: &Arc<Disk>, active: Table) -> Arc<Moment> {
+        let pinned = Pinned::new(disk.clone(), |disk| disk.db().snapshot());
+        let position = pinned.meta(active.position_key(), "read the position of the state");
+        Arc::new(Moment { pinned, active, position })
+    }
+
+    fn table(&self) -> Result<&ColumnFamily> {
+        self.pinned.borrow_owner().table(self.active.name())
+    }
+}
+
 /// The state at one moment. Changes, installs and checkpoints made later do not touch it.
 ///
 /// Old versions of rows are kept on the disk while there is a view of them, so views are for a request, not
 /// for a day.
 pub struct StateView {
-    pinned: Pinned,
-    active: Result<Table>,
+    moment: Result<Arc<Moment>>,
 }
 
 impl StateView {
@@ -100,9 +128,9 @@ impl StateView {
     /// # Errors
     /// If it could not be read.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let table = self.pinned.borrow_owner().table(self.active.clone()?.name())?;
-        let snapshot = self.pinned.borrow_dependent();
-        snapshot.get_cf(table, key).map_err(StorageError::rocksdb("read a row"))
+        let moment = self.moment()?;
+        let snapshot = moment.pinned.borrow_dependent();
+        snapshot.get_cf(moment.table()?, key).map_err(StorageError::rocksdb("read a row"))
     }
 
     /// The rows whose keys begin with `prefix`, in the order of their keys. An error ends them.
@@ -122,22 +150,25 @@ impl StateView {
     ///
     /// # Errors
     /// If it could not be read.
-    pub fn position(&self) -> Result<Option<Vec<u8>>> {
-        let key = self.active.clone()?.position_key();
-        self.pinned.meta(key, "read the position of the state")
+    pub fn position(&self) -> Result<Option<&[u8]>> {
+        self.moment()?.position.as_ref().map(Option::as_deref).map_err(Clone::clone)
     }
 
     fn rows_from(&self, prefix: &[u8], from: &[u8]) -> Result<DBIterator<'_>> {
-        let table = self.pinned.borrow_owner().table(self.active.clone()?.name())?;
+        let moment = self.moment()?;
         let mut range = ReadOptions::default();
         range.set_iterate_range(rocksdb::PrefixRange(prefix));
-        Ok(self.pinned.borrow_dependent().iterator_cf_opt(table, range, forward(from)))
+        Ok(moment.pinned.borrow_dependent().iterator_cf_opt(moment.table()?, range, forward(from)))
+    }
+
+    fn moment(&self) -> Result<&Moment> {
+        self.moment.as_deref().map_err(Clone::clone)
     }
 }
 
 impl fmt::Debug for StateView {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sequence = self.pinned.borrow_dependent().sequence_number();
+        let sequence = self.moment().map(|moment| moment.pinned.borrow_dependent().sequence_number());
         formatter.debug_struct("StateView").field("sequence", &sequence).finish_non_exhaustive()
     }
 }

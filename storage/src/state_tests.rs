@@ -33,7 +33,7 @@ fn a_view_does_not_see_what_comes_later() {
     store.apply(vec![put("a", "2"), put("b", "2")], b"p2").expect("applied");
     assert_eq!(before.get(b"a").expect("a row").as_deref(), Some(&b"1"[..]));
     assert_eq!(before.get(b"b").expect("no row"), None);
-    assert_eq!(before.position().expect("a position").as_deref(), Some(&b"p1"[..]));
+    assert_eq!(before.position().expect("a position"), Some(&b"p1"[..]));
     assert_eq!(rows(&before), vec![row("a", "1")]);
     assert_eq!(rows(&store.view()), vec![row("a", "2"), row("b", "2")]);
 }

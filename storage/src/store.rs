@@ -15,7 +15,7 @@ use crate::disk::{Disk, locked};
 use crate::error::{Result, StorageError};
 use crate::log::LogState;
 use crate::observer::{Observer, Silent};
-use crate::state::{self, Table};
+use crate::state::{self, Moment, Table};
 use crate::sync::SyncThread;
 
 /// The format that this version writes. Raise it when older versions could misread what is written.
@@ -51,6 +51,8 @@ pub(crate) struct Inner {
     /// Which state table rows are applied to and read from. Held for writing only while another one is installed, so
     /// that neither an apply nor a view can fall between.
     pub(crate) active: RwLock<Table>,
+    /// The state since the last change, if somebody has looked at it.
+    pub(crate) newest: Mutex<Option<Arc<Moment>>>,
     /// The committed position, if it is newer than the one on the disk.
     committed: Mutex<Option<Option<Vec<u8>>>>,
     pub(crate) staging: AtomicBool,
@@ -86,6 +88,7 @@ impl Store {
             sync: SyncThread::start(disk.clone())?,
             log: LogState::load(&disk)?,
             active: RwLock::new(active),
+            newest: Mutex::default(),
             committed: Mutex::default(),
             staging: AtomicBool::new(false),
             checkpoints: Checkpoints::load(&disk)?,

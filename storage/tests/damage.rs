@@ -130,7 +130,7 @@ fn read(store: &Store) -> Result<Contents, StorageError> {
         purged: store.purged()?,
         entries: store.entries(0, u64::MAX, usize::MAX)?,
         last: store.last_entry()?,
-        position: view.position()?,
+        position: view.position()?.map(<[u8]>::to_vec),
         rows: view.scan_prefix(b"").collect::<Result<_, _>>()?,
         checkpoint,
     })

@@ -42,7 +42,7 @@ fn possible(journal: &Journal, disaster: Disaster) -> std::ops::RangeInclusive<u
 
 fn read(store: &Store) -> World {
     let view = store.view();
-    let position = view.position().expect("the position");
+    let position = view.position().expect("the position").map(<[u8]>::to_vec);
     assert_eq!(position, store.position().expect("the position"));
     let log = store.entries(0, u64::MAX, usize::MAX).expect("a log without holes");
     assert_eq!(store.last_entry().expect("the last entry"), log.last().cloned());
