@@ -17,7 +17,7 @@ pub struct Request {
     id: RequestId,
     /// Refuse the change in any other term; set by the scheduler.
     fence: Option<Term>,
-    /// Could it have been answered before? Nobody else knows an id that is made here.
+    /// Could it have been answered before? Nobody else knows an id that is made here, so its answer need not be remembered.
     may_be_repeated: bool,
 }
 
@@ -98,8 +98,12 @@ where
             let mut tx = Tx::new(&view, ledger.now());
             match rule(&mut tx) {
                 Ok(answer) => {
-                    let bytes = serde_json::to_vec(&answer).map_err(ReadError::new)?;
-                    (answer, tx.finish(request.id, request.fence, bytes))
+                    let remembered = match request.may_be_repeated {
+                        true => serde_json::to_vec(&answer).map_err(ReadError::new)?,
+                        // Whoever asked is still here, and knows.
+                        false => vec![],
+                    };
+                    (answer, tx.finish(request.id, request.fence, remembered))
                 }
                 Err(_) if attempt == 0 => continue,
                 Err(refusal) => return Err(TransactError::Refused(refusal)),
@@ -117,7 +121,17 @@ where
             Outcome::Committed(revision) => {
                 return Ok(Committed { answer, revision, replayed: false });
             }
-            Outcome::Replayed(revision, bytes) => return replayed(revision, &bytes),
+            Outcome::Replayed(revision, bytes) if request.may_be_repeated => {
+                return replayed(revision, &bytes);
+            }
+            // It was sent again on its way, and both have arrived.
+            Outcome::Replayed(revision, _) if lost_to.is_empty() => {
+                return Ok(Committed { answer, revision, replayed: false });
+            }
+            Outcome::Replayed(..) => {
+                let told = "an earlier attempt, which was told to have lost, has come through after all";
+                return Err(Unavailable::Unknown(told.into()).into());
+            }
             Outcome::Fenced(term) => return Err(TransactError::Fenced(term)),
             Outcome::Conflict(what, _) => lost_to = what,
             Outcome::Nothing => lost_to = "an entry without a transaction".into(),
@@ -132,14 +146,10 @@ pub fn decide<A, E>(
     view: &View,
     now: jiff::Timestamp,
     rule: impl FnOnce(&mut Tx<'_>) -> Result<A, E>,
-) -> Result<Option<Txn>, E>
-where
-    A: Serialize,
-    E: From<ReadError>,
-{
+) -> Result<Option<Txn>, E> {
     let mut tx = Tx::new(view, now);
-    let answer = serde_json::to_vec(&rule(&mut tx)?).map_err(ReadError::new)?;
-    Ok(tx.finish(RequestId::new(), None, answer))
+    rule(&mut tx)?;
+    Ok(tx.finish(RequestId::new(), None, vec![]))
 }
 
 fn replayed<A: DeserializeOwned, E>(

@@ -56,7 +56,7 @@ pub struct Txn {
     /// Everything that is written.
     #[prost(message, repeated, tag = "5")]
     pub ops: Vec<Op>,
-    /// What the rule answered; given again to whoever repeats the request.
+    /// What the rule answered; given again to whoever repeats the request. Empty if nobody could.
     #[prost(bytes = "vec", tag = "6")]
     pub answer: Vec<u8>,
 }

@@ -113,6 +113,32 @@ impl View {
         self.scan(&row::table_prefix(T::TABLE))
     }
 
+    /// The first `limit` records of a partition behind the id `after`, in the order of their ids.
+    pub fn page<T: Record>(
+        &self,
+        partition: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<Stored<T>>, ReadError> {
+        let prefix = row::partition_prefix(T::TABLE, partition);
+        // No id lies between an id and the same with a zero byte.
+        let from = if after.is_empty() { prefix.clone() } else { [&prefix, after.as_bytes(), &[0]].concat() };
+        decoded_all(&self.rows.scan_from(&prefix, &from, limit)?)
+    }
+
+    /// The partitions of a table that have records, in order. Costs one look into the table for each of them.
+    pub fn partitions<T: Record>(&self) -> Result<Vec<String>, ReadError> {
+        let prefix = row::table_prefix(T::TABLE);
+        let (mut from, mut partitions) = (prefix.clone(), vec![]);
+        while let Some((row, _)) = self.rows.scan_from(&prefix, &from, 1)?.pop() {
+            let key = Key::parse(&row).ok_or_else(|| ReadError::malformed("key"))?;
+            // Rows of the partition go on with the separator, which is zero, and those of the next with a letter.
+            from = [&prefix, key.partition.as_bytes(), &[1]].concat();
+            partitions.push(key.partition);
+        }
+        Ok(partitions)
+    }
+
     /// When anything in a partition of a table was changed last; zero if nothing ever was. Whoever has read the partition
     /// at this revision or later need not read it again.
     pub fn changed_at<T: Record>(&self, partition: &str) -> Result<Revision, ReadError> {
@@ -134,9 +160,12 @@ impl View {
     }
 
     fn scan<T: Record>(&self, prefix: &[u8]) -> Result<Vec<Stored<T>>, ReadError> {
-        let found = self.rows.scan(prefix, usize::MAX)?;
-        found.iter().map(|(row, stored)| decoded(&NameOf(row), stored)).collect()
+        decoded_all(&self.rows.scan(prefix, usize::MAX)?)
     }
+}
+
+fn decoded_all<T: Record>(found: &[Row]) -> Result<Vec<Stored<T>>, ReadError> {
+    found.iter().map(|(row, stored)| decoded(&NameOf(row), stored)).collect()
 }
 
 /// An object by the row that it lies in; read only when there is something to complain about, because taking a key apart

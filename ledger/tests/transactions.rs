@@ -1,10 +1,14 @@
 //! What users of the ledger rely on, shown on the in-memory ledger: the state machine is the same one.
 
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use skep_ledger::{
-    Ledger, MemoryLedger, ReadError, Record, Request, RequestId, TransactError, Tx, WatchEvent, transact,
+    Feed, Ledger, MemoryLedger, Outcome, ReadError, Record, Request, RequestId, TransactError, Tx, Txn,
+    Unavailable, View, WatchEvent, transact,
 };
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -79,6 +83,50 @@ async fn a_repeated_request_is_answered_even_if_its_rule_would_refuse_by_now() {
     let first = transact(&*ledger, withdraw(), |tx| deposit(tx, "ann", -5)).await.expect("commits");
     let again = transact(&*ledger, withdraw(), |tx| deposit(tx, "ann", -5)).await.expect("is answered");
     assert_eq!((again.answer, again.replayed), (first.answer, true));
+}
+
+/// A ledger on whose way everything arrives twice.
+struct Echoing {
+    ledger: Arc<MemoryLedger>,
+    /// What is told of the first transaction instead of what became of it.
+    told: Mutex<Option<Outcome>>,
+}
+
+#[async_trait]
+impl Ledger for Echoing {
+    async fn propose(&self, txn: Txn) -> Result<Outcome, Unavailable> {
+        self.ledger.propose(txn.clone()).await?;
+        let second = self.ledger.propose(txn).await?;
+        Ok(self.told.lock().expect("is whole").take().unwrap_or(second))
+    }
+    async fn fresh_view(&self) -> Result<View, Unavailable> {
+        self.ledger.fresh_view().await
+    }
+    fn view(&self) -> View {
+        self.ledger.view()
+    }
+    fn feed(&self) -> &Feed {
+        self.ledger.feed()
+    }
+    fn now(&self) -> Timestamp {
+        self.ledger.now()
+    }
+}
+
+#[tokio::test]
+async fn what_arrives_twice_counts_once_and_nothing_has_to_be_remembered_of_it() {
+    let echoing = Echoing { ledger: MemoryLedger::new(), told: Mutex::default() };
+    let done = transact(&echoing, Request::new(), |tx| deposit(tx, "ann", 5)).await.expect("commits");
+    assert_eq!((done.answer, done.revision, done.replayed), (5, 1, false));
+    assert_eq!(echoing.view().get::<Account>("b", "ann").expect("reads").expect("exists").balance, 5);
+}
+
+#[tokio::test]
+async fn an_attempt_that_comes_through_after_it_had_lost_is_not_answered_for() {
+    let lost = Outcome::Conflict("account/b/ann".into(), 1);
+    let echoing = Echoing { ledger: MemoryLedger::new(), told: Mutex::new(Some(lost)) };
+    let told = transact(&echoing, Request::new(), |tx| deposit(tx, "ann", 5)).await;
+    assert!(matches!(told, Err(TransactError::Unavailable(Unavailable::Unknown(_)))), "{told:?}");
 }
 
 #[tokio::test]
