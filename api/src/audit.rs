@@ -9,6 +9,8 @@
 //!
 //! The last ones are collected because whoever is denied could otherwise make the managers write as often as they like.
 
+mod seals;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,14 +33,12 @@ use uuid::Uuid;
 
 use crate::Api;
 use crate::dress::{RequestId, shown_path};
+use crate::panics::survived;
 use crate::problem::Problem;
 use crate::rest::session::ClientAddress;
 
 /// How long what came to nothing waits for company.
 const COLLECTED_FOR: Duration = Duration::from_secs(1);
-
-/// How often the leader covers new entries with a seal.
-const SEALED_EVERY: u32 = 5;
 
 /// What cannot be written down in time, because there is no leader, is collected.
 const WRITING_MAX: Duration = Duration::from_secs(5);
@@ -125,7 +125,6 @@ impl Trail {
             outcome: Outcome::Done,
             code: String::new(),
             count: 1,
-            seal: None,
         }
     }
 }
@@ -174,7 +173,7 @@ pub(crate) async fn follow(State(api): State<Api>, mut request: Request, next: N
     let rehearsed =
         request.uri().query().is_some_and(|query| query.split('&').any(|part| part == "dry_run=true"));
     request.extensions_mut().insert(trail.clone());
-    let response = next.run(request).await;
+    let response = survived(&trail.method, next.run(request)).await;
     let problem = response.extensions().get::<Box<Problem>>();
     let denied = problem.is_some_and(|problem| matches!(problem.status, 401 | 403));
     if trail.written.load(Ordering::Relaxed) || !(denied || (trail.matters() && !rehearsed)) {
@@ -207,17 +206,12 @@ impl Api {
         transact(self.ledger(), LedgerRequest::new(), rule).await.map(drop).map_err(Box::<Problem>::from)
     }
 
-    /// Writes down what was collected, and covers entries with seals while this manager leads; for ever.
+    /// Writes down what was collected; for ever.
     pub(crate) async fn keep_audit(self) {
         let mut due = interval(COLLECTED_FOR);
-        let mut round = 0_u32;
         loop {
             due.tick().await;
-            round = round.wrapping_add(1);
             self.write_collected().await;
-            if round.is_multiple_of(SEALED_EVERY) && self.parts.cluster.is_leader() {
-                self.seal_audit().await;
-            }
         }
     }
 
@@ -229,38 +223,13 @@ impl Api {
         }
         entries.into_iter().for_each(|entry| self.collected.add(entry));
     }
-
-    /// Covers the entries that no seal covers, and lets those go whose time is over.
-    pub async fn seal_audit(&self) {
-        let sealed = async {
-            let view = self.ledger().view();
-            let open = audit::open(&view)?;
-            if !open.is_empty() {
-                transact(self.ledger(), LedgerRequest::new(), |tx| audit::seal(tx, &open)).await?;
-            }
-            let over = audit::over(&view, self.ledger().now())?;
-            if !over.is_empty() {
-                let forget = |tx: &mut Tx<'_>| {
-                    audit::forget(tx, &over);
-                    Ok(())
-                };
-                transact(self.ledger(), LedgerRequest::new(), forget).await?;
-            }
-            Ok::<_, Box<Problem>>(())
-        };
-        match timeout(WRITING_MAX, sealed).await {
-            Ok(Ok(())) => {}
-            Ok(Err(problem)) => tracing::debug!(detail = problem.detail, "the audit could not be sealed yet"),
-            Err(_) => tracing::debug!("the audit could not be sealed in time"),
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn entry(principal: &str) -> Entry {
+    pub(super) fn entry(principal: &str) -> Entry {
         let now = Timestamp::UNIX_EPOCH;
         Entry {
             id: audit::entry_id(now, principal),
@@ -277,7 +246,6 @@ mod tests {
             outcome: Outcome::Denied,
             code: crate::problem::Code::Forbidden.number().into(),
             count: 1,
-            seal: None,
         }
     }
 

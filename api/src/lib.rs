@@ -29,6 +29,7 @@ mod listing;
 mod metrics;
 mod notes;
 mod openapi;
+mod panics;
 mod precondition;
 pub mod problem;
 mod provider;
@@ -122,9 +123,10 @@ impl Api {
         Api(Arc::new(Shared { limits: limits::Limits::new(config), ..Shared::clone(&self) }))
     }
 
-    /// Writes down what is collected beside requests, as long as the process lives.
+    /// Writes down what is collected beside requests, and seals the audit, as long as the process lives.
     pub fn keep_books(self) {
         tokio::spawn(self.clone().keep_notes());
+        tokio::spawn(self.clone().keep_seals());
         tokio::spawn(self.keep_audit());
     }
 

@@ -107,7 +107,6 @@ async fn make_count(ledger: &dyn Ledger, me: &Founder, hash: &[u8]) {
                 outcome: Outcome::Done,
                 code: String::new(),
                 count: 1,
-                seal: None,
             },
         );
         access::renew_setup(tx, hash)

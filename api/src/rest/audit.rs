@@ -21,6 +21,9 @@ use crate::rest::{self, List, Listed};
 const PAGE_DEFAULT: usize = 100;
 const PAGE_MAX: usize = 1_000;
 
+/// Entries that are looked at for one answer: who asks for few among many goes on where an answer ends.
+const LOOKED_AT_MAX: usize = 10_000;
+
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(seals))
 }
@@ -133,8 +136,8 @@ impl From<audit::Outcome> for AuditOutcome {
     }
 }
 
-impl From<audit::Entry> for AuditEntry {
-    fn from(entry: audit::Entry) -> AuditEntry {
+impl AuditEntry {
+    fn new(entry: audit::Entry, seal: Option<u64>) -> AuditEntry {
         AuditEntry {
             id: entry.id,
             at: entry.at,
@@ -150,7 +153,7 @@ impl From<audit::Entry> for AuditEntry {
             outcome: entry.outcome.into(),
             code: entry.code,
             count: entry.count,
-            seal: entry.seal,
+            seal,
         }
     }
 }
@@ -158,7 +161,8 @@ impl From<audit::Entry> for AuditEntry {
 /// The entry under a key, as the API shows it.
 pub(crate) fn document(view: &View, key: &Key) -> Ruling<Option<(Revision, Value)>> {
     let Some(stored) = view.get::<audit::Entry>(&key.partition, &key.id)? else { return Ok(None) };
-    rest::shown(stored.revision, &AuditEntry::from(stored.record))
+    let seal = audit::seal_of(view, stored.revision)?.map(|seal| seal.number);
+    rest::shown(stored.revision, &AuditEntry::new(stored.record, seal))
 }
 
 /// Lists who has done what, oldest first, some at a time. Entries are kept for 90 days.
@@ -171,34 +175,41 @@ async fn list(State(api): State<Api>, Params(searching): Params<Searching>) -> R
     }
     let view = api.read(searching.consistency).await?;
     let limit = searching.limit.map_or(PAGE_DEFAULT, |limit| limit as usize).clamp(1, PAGE_MAX);
-    let mut days = audit::days(&view)?;
-    let today = audit::day_of(&audit::entry_id(api.ledger().now(), "")).to_owned();
-    // What no seal covers yet may be of a day of which no seal knows.
-    days.extend(audit::open(&view)?.iter().map(|id| audit::day_of(id).to_owned()).chain([today]));
-    days.sort();
-    days.dedup();
-    let from = searching.cursor.as_ref().map(|cursor| audit::day_of(cursor).to_owned());
-    let wanted_day = |day: &&String| {
-        searching.since.as_ref().max(from.as_ref()).is_none_or(|since| *day >= since)
-            && searching.until.as_ref().is_none_or(|until| *day <= until)
-    };
     let wanted = |entry: &audit::Entry| {
-        searching.cursor.as_ref().is_none_or(|cursor| entry.id.as_str() > &**cursor)
-            && searching.principal.as_ref().is_none_or(|principal| entry.principal == *principal)
+        searching.principal.as_ref().is_none_or(|principal| entry.principal == *principal)
             && searching.outcome.is_none_or(|outcome| AuditOutcome::from(entry.outcome) == outcome)
     };
-    let mut items: Vec<AuditEntry> = vec![];
-    for day in days.iter().filter(wanted_day) {
-        let entries = audit::entries(&view, day)?.into_iter().map(|stored| stored.record);
-        items.extend(entries.filter(wanted).map(AuditEntry::from));
-        if items.len() > limit {
+    let after = searching.cursor.as_deref().unwrap_or_default();
+    let (since, until) = (searching.since.as_deref(), searching.until.as_deref());
+    let (mut items, mut next_cursor, mut last) = (vec![], None, after.to_owned());
+    let mut seals = Seals::default();
+    for (looked_at, entry) in audit::entries(&view, since, until, after)?.enumerate() {
+        let entry = entry?;
+        let is_wanted = wanted(&entry);
+        if looked_at == LOOKED_AT_MAX || (is_wanted && items.len() == limit) {
+            next_cursor = Some(last);
             break;
         }
+        last.clone_from(&entry.id);
+        if is_wanted {
+            let seal = seals.number_of(&view, entry.revision)?;
+            items.push(AuditEntry::new(entry.record, seal));
+        }
     }
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let next_cursor = items.last().filter(|_| more).map(|last| last.id.clone());
     Ok(List::page_at(view.revision(), items, next_cursor))
+}
+
+/// The seal that was found last: neighbours mostly have the same.
+#[derive(Default)]
+struct Seals(Option<audit::Seal>);
+
+impl Seals {
+    fn number_of(&mut self, view: &View, revision: Revision) -> Ruling<Option<u64>> {
+        if !self.0.as_ref().is_some_and(|seal| seal.after < revision && revision <= seal.upto) {
+            self.0 = audit::seal_of(view, revision)?;
+        }
+        Ok(self.0.as_ref().map(|seal| seal.number))
+    }
 }
 
 /// Days are compared as they are written, so anything else would find nothing, and not say why.
@@ -219,11 +230,11 @@ async fn seals(State(api): State<Api>, Params(paging): Params<Paging>) -> Reply<
     let after = u64::try_from(paging.cursor.unwrap_or_default())
         .map_err(|_| Problem::new(Code::MalformedRequest, "a cursor of this list is not below zero"))?;
     let view = api.read(paging.consistency).await?;
-    let all = audit::seals(&view)?.into_iter().map(|stored| stored.record).filter(|seal| seal.number > after);
-    let mut items: Vec<AuditSeal> = all.take(PAGE_MAX + 1).map(AuditSeal::from).collect();
-    let more = items.len() > PAGE_MAX;
-    items.truncate(PAGE_MAX);
-    let next_cursor = items.last().filter(|_| more).map(|last| last.number.to_string());
+    let mut seals = audit::seals(&view, after, PAGE_MAX + 1)?;
+    let more = seals.len() > PAGE_MAX;
+    seals.truncate(PAGE_MAX);
+    let next_cursor = seals.last().filter(|_| more).map(|last| last.upto.to_string());
+    let items = seals.into_iter().map(AuditSeal::from).collect();
     Ok(List::page_at(view.revision(), items, next_cursor))
 }
 
@@ -243,7 +254,7 @@ pub(crate) struct Paging {
 
 impl From<audit::Seal> for AuditSeal {
     fn from(seal: audit::Seal) -> AuditSeal {
-        let audit::Seal { number, at, entries, previous, hash } = seal;
+        let audit::Seal { number, at, entries, previous, hash, .. } = seal;
         AuditSeal { number, at, entries, previous, hash }
     }
 }
