@@ -136,7 +136,8 @@ impl Problem {
             .hinting("try again in a moment; all managers that were named in skep init must run")
     }
 
-    fn with_outcome(mut self: Box<Problem>, outcome: ProblemOutcome) -> Box<Problem> {
+    /// Says what became of the change.
+    pub(crate) fn with_outcome(mut self: Box<Problem>, outcome: ProblemOutcome) -> Box<Problem> {
         self.outcome = Some(outcome);
         self
     }

@@ -525,4 +525,9 @@ catalogue! {
     /// This manager cannot read its own copy of the state: its disk is damaged, or it was written by a newer version.
     /// Other managers may be well; ask one of them. An operator has to look at this one.
     StateUnreadable = "SKP-9001", "STATE_UNREADABLE", 500, retryable: false;
+
+    /// This manager made a mistake of its own while it answered, and gave up this request only. Its log says where, and
+    /// names the request's id. A change may have taken effect: look, or repeat it with the same `Idempotency-Key`. Please
+    /// report it, with those lines of the log.
+    InternalError = "SKP-9002", "INTERNAL_ERROR", 500, retryable: false;
 }

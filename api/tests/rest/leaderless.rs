@@ -135,3 +135,38 @@ async fn a_state_that_cannot_be_read_is_this_managers_trouble_and_is_said() {
     answer.is_problem(500, "SKP-9001");
     assert!(answer.detail().contains("checksum"), "{answer:?}");
 }
+
+/// A replica with a mistake in it.
+struct Mistaken {
+    ledger: Arc<MemoryLedger>,
+}
+
+#[async_trait]
+impl Ledger for Mistaken {
+    async fn propose(&self, _: Txn) -> Result<Outcome, Unavailable> {
+        panic!("what was asked is a planted detail");
+    }
+    async fn fresh_view(&self) -> Result<View, Unavailable> {
+        panic!("what was asked is a planted detail");
+    }
+    like_its_ledger!();
+}
+
+#[tokio::test]
+async fn a_mistake_of_the_manager_costs_one_request_and_is_told_without_its_details() {
+    let wrap = |ledger| Arc::new(Mistaken { ledger }) as Arc<dyn Ledger>;
+    let door = Door::before(hub(&identity(), NoHosts::events()), wrap).await;
+    let change = post("/v1/environments", json!({"name": "prod", "template": "default"}));
+    for (ask, outcome) in
+        [(Ask::new(Method::GET, "/v1/environments"), json!(null)), (change, json!("unknown"))]
+    {
+        let answer = door.send(&ask).await;
+        answer.is_problem(500, "SKP-9002");
+        assert_eq!(answer.body["outcome"], outcome);
+        assert!(
+            answer.body["request_id"].is_string() && !answer.body.to_string().contains("planted"),
+            "{answer:?}"
+        );
+    }
+    assert_eq!(door.get("/v1/environments?consistency=stale").await.status, 200);
+}
