@@ -483,8 +483,10 @@ async fn what_could_not_be_a_name_is_not_looked_up() {
     for path in ["/v1/role-bindings/user/ops", "/v1/environments/prod/members/user/ops"] {
         door.send(&put(path, json!({ "role": odd }))).await.is_problem(422, "SKP-1006");
     }
-    let rescue = post("/v1/environments/prod/actions/rescue", json!({ "from": odd }));
-    door.send(&rescue).await.is_problem(422, "SKP-1006");
+    for (action, member) in [("rescue", "from"), ("restore", "to")] {
+        let ask = post(&format!("/v1/environments/prod/actions/{action}"), json!({ member: odd }));
+        door.send(&ask).await.is_problem(422, "SKP-1006");
+    }
     let state = Ask::new(Method::GET, "/v1/environments/prod/swarm-state?from=a%00b");
     door.send(&state).await.is_problem(400, "SKP-1001");
 }
