@@ -434,7 +434,7 @@ mod tests {
         };
         let many = PAGE as i64 + 2;
         for number in 0..many {
-            change(&ledger, |tx| Ok(record(tx, &day(1, number)))).await;
+            change(&ledger, |tx| Ok([record(tx, &day(1, number))])).await;
         }
         change(&ledger, |tx| Ok([record(tx, &day(0, 1)), record(tx, &day(2, 1))])).await;
         let view = ledger.view();
