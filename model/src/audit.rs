@@ -31,6 +31,9 @@ pub const ENTRIES_PER_SEAL_MAX: usize = 1_000;
 /// Entries that go at once when their time is over: more would make a transaction too large.
 pub const FORGOTTEN_AT_ONCE_MAX: usize = 200;
 
+/// Entries whose time is over that are found at a time: looking passes over what has gone before.
+const OVER_MAX: usize = 10_000;
+
 /// Entries that are read at a time.
 const PAGE: usize = 1_000;
 
@@ -314,7 +317,7 @@ impl<'e> From<&'e Entry> for Sorted<'e> {
     }
 }
 
-/// Entries whose time is over, as many as go at once. Only what a seal covers goes.
+/// Entries whose time is over, the oldest of them. Only what a seal covers goes.
 pub fn over(view: &View, now: Timestamp) -> Ruling<Vec<Entry>> {
     let Ok(limit) = now.checked_sub(KEPT) else { return Ok(vec![]) };
     let limit = limit.to_zoned(TimeZone::UTC).date().to_string();
@@ -322,7 +325,7 @@ pub fn over(view: &View, now: Timestamp) -> Ruling<Vec<Entry>> {
     let mut over = vec![];
     for entry in entries(view, None, None, "")? {
         let entry = entry?;
-        if day_of(&entry.id) >= limit.as_str() || over.len() == FORGOTTEN_AT_ONCE_MAX {
+        if day_of(&entry.id) >= limit.as_str() || over.len() == OVER_MAX {
             break;
         }
         if entry.revision <= sealed {

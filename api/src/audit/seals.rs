@@ -11,18 +11,20 @@ use skep_ledger::{
 };
 use skep_model::Ruling;
 use skep_model::audit::{self, ENTRIES_PER_SEAL_MAX, Entry, FORGOTTEN_AT_ONCE_MAX};
-use tokio::time::{interval, timeout};
+use tokio::time::{interval, sleep, timeout};
 
 use super::WRITING_MAX;
 use crate::Api;
 use crate::problem::{Code, Problem, Reply};
 
-/// How often is taken in what has come: often enough that it fits into the buffer of a watch.
-const FOLLOWED_EVERY: Duration = Duration::from_millis(100);
+/// How long more is waited for when something has come: much is taken in at a time, and it fits into the buffer of a watch.
+const GATHERED_FOR: Duration = Duration::from_millis(100);
 
-/// How often new entries are covered, and old ones looked for, counted in the above: every five seconds, and every hour.
-const SEALED_EVERY: u32 = 50;
-const FORGOTTEN_EVERY: u32 = 36_000;
+/// How often new entries are covered.
+const SEALED_EVERY: Duration = Duration::from_secs(5);
+
+/// How often old ones are looked for, counted in the above: every hour.
+const FORGOTTEN_EVERY: u32 = 720;
 
 /// Entries that wait for a seal.
 struct Unsealed {
@@ -31,6 +33,8 @@ struct Unsealed {
     after: Revision,
     /// In the order in which they were written.
     waiting: VecDeque<(Revision, Key)>,
+    /// Something may have been missed: they are to be found anew.
+    is_lost: bool,
 }
 
 impl Unsealed {
@@ -41,19 +45,25 @@ impl Unsealed {
         let view = view();
         let known = audit::unsealed(&view)?.into_iter().filter(|entry| entry.revision <= since);
         let waiting = known.map(|entry| (entry.revision, entry.key())).collect();
-        Ok(Unsealed { changes, after: audit::sealed_up_to(&view)?, waiting })
+        Ok(Unsealed { changes, after: audit::sealed_up_to(&view)?, waiting, is_lost: false })
     }
 
-    /// Takes in what has come. Answers whether it is all.
-    fn follow(&mut self) -> bool {
-        while let Some(event) = self.changes.try_next() {
-            let WatchEvent::Changes(changes) = event else { return false };
-            for change in changes.iter().filter(|change| change.revision > self.after) {
-                let written = change.rows.iter().filter(|row| row.key.table == Entry::TABLE && !row.deleted);
-                self.waiting.extend(written.map(|row| (change.revision, row.key.clone())));
-            }
+    /// Waits until something has come, and takes it in. May be given up at any time.
+    async fn follow(&mut self) {
+        let event = self.changes.next().await;
+        self.take(event);
+        sleep(GATHERED_FOR).await;
+    }
+
+    fn take(&mut self, event: WatchEvent) {
+        let WatchEvent::Changes(changes) = event else {
+            self.is_lost = true;
+            return;
+        };
+        for change in changes.iter().filter(|change| change.revision > self.after) {
+            let written = change.rows.iter().filter(|row| row.key.table == Entry::TABLE && !row.deleted);
+            self.waiting.extend(written.map(|row| (change.revision, row.key.clone())));
         }
-        true
     }
 
     /// How many the next seal covers, and up to which revision: what was written together stays together.
@@ -63,28 +73,39 @@ impl Unsealed {
     }
 }
 
+async fn followed(unsealed: &mut Option<Unsealed>) {
+    match unsealed {
+        Some(unsealed) => unsealed.follow().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Api {
     /// Covers entries with seals and lets old ones go while this manager leads; for ever.
     pub(crate) async fn keep_seals(self) {
-        let mut due = interval(FOLLOWED_EVERY);
+        let mut due = interval(SEALED_EVERY);
         let mut round = 0_u32;
         let mut unsealed: Option<Unsealed> = None;
-        let mut some_are_over = true;
+        let mut some_are_over = false;
         loop {
-            due.tick().await;
-            round = round.wrapping_add(1);
+            let is_due = tokio::select! {
+                _ = due.tick() => true,
+                () = followed(&mut unsealed) => false,
+            };
             if !self.parts.cluster.is_leader() {
                 unsealed = None;
                 continue;
             }
-            unsealed = unsealed.and_then(|mut unsealed| unsealed.follow().then_some(unsealed));
-            let are_many =
-                unsealed.as_ref().is_some_and(|unsealed| unsealed.waiting.len() >= ENTRIES_PER_SEAL_MAX);
-            if are_many || round.is_multiple_of(SEALED_EVERY) {
+            unsealed = unsealed.filter(|unsealed| !unsealed.is_lost);
+            let are_many = unsealed.as_ref().is_some_and(|some| some.waiting.len() >= ENTRIES_PER_SEAL_MAX);
+            if are_many || is_due {
                 unsealed = in_time("seal", self.covered(unsealed)).await.flatten();
             }
-            some_are_over |= round.is_multiple_of(FORGOTTEN_EVERY);
-            if some_are_over && round.is_multiple_of(SEALED_EVERY) {
+            if is_due {
+                some_are_over |= round.is_multiple_of(FORGOTTEN_EVERY);
+                round = round.wrapping_add(1);
+            }
+            if is_due && some_are_over {
                 some_are_over = in_time("let go of", self.forget_audit()).await.is_none();
             }
         }
@@ -190,9 +211,9 @@ mod tests {
             ledger.view()
         };
         let mut unsealed = Unsealed::find(ledger.feed(), view).expect("reads");
-        assert!(unsealed.follow());
+        unsealed.follow().await;
         write(&ledger, &["d"]).await;
-        assert!(unsealed.follow());
+        unsealed.follow().await;
         let expected =
             [(1, "a"), (1, "b"), (2, "c"), (3, "d")].map(|(revision, name)| (revision, name.into()));
         assert_eq!((waiting(&unsealed), unsealed.next()), (expected.to_vec(), Some((4, 3))));
@@ -215,6 +236,7 @@ mod tests {
         let ledger = MemoryLedger::new();
         let mut unsealed = Unsealed::find(ledger.feed(), || ledger.view()).expect("reads");
         ledger.feed().reset(9);
-        assert!(!unsealed.follow());
+        unsealed.follow().await;
+        assert!(unsealed.is_lost);
     }
 }
