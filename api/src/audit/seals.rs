@@ -99,21 +99,23 @@ impl Api {
             unsealed = unsealed.filter(|unsealed| !unsealed.is_lost);
             let are_many = unsealed.as_ref().is_some_and(|some| some.waiting.len() >= ENTRIES_PER_SEAL_MAX);
             if are_many || is_due {
-                unsealed = in_time("seal", self.covered(unsealed)).await.flatten();
+                unsealed = tried("seal", self.covered(unsealed)).await.flatten();
             }
             if is_due {
                 some_are_over |= round.is_multiple_of(FORGOTTEN_EVERY);
                 round = round.wrapping_add(1);
             }
             if is_due && some_are_over {
-                some_are_over = in_time("let go of", self.forget_audit()).await.is_none();
+                // New entries are not to wait for old ones.
+                let forgetting = timeout(WRITING_MAX, tried("let go of", self.forget_audit()));
+                some_are_over = forgetting.await.ok().flatten().is_none();
             }
         }
     }
 
     /// Covers the entries that no seal covers.
     pub async fn seal_audit(&self) {
-        in_time("seal", self.covered(None)).await;
+        tried("seal", self.covered(None)).await;
     }
 
     /// Covers all that wait. Nothing is answered if another manager has sealed meanwhile.
@@ -165,19 +167,14 @@ fn interrupted(error: tokio::task::JoinError) -> Box<Problem> {
     Problem::new(Code::InternalError, error.to_string())
 }
 
-/// What cannot be done now is tried again.
-async fn in_time<T>(what: &str, done: impl Future<Output = Reply<T>>) -> Option<T> {
-    match timeout(WRITING_MAX, done).await {
-        Ok(Ok(done)) => Some(done),
-        Ok(Err(problem)) => {
-            tracing::debug!(what, detail = problem.detail, "the audit could not be kept yet");
-            None
-        }
-        Err(_) => {
-            tracing::debug!(what, "the audit could not be kept in time");
-            None
-        }
-    }
+/// What cannot be done now is tried again. Without a limit of time: a first look at many entries that was given up would begin
+/// anew each time, and no seal would ever come of it.
+async fn tried<T>(what: &str, done: impl Future<Output = Reply<T>>) -> Option<T> {
+    done.await
+        .inspect_err(|problem| {
+            tracing::debug!(what, detail = problem.detail, "the audit could not be kept yet")
+        })
+        .ok()
 }
 
 #[cfg(test)]
