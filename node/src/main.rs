@@ -27,6 +27,7 @@ mod sans;
 mod server;
 mod setup;
 mod solitude;
+mod unread;
 
 use std::process::ExitCode;
 

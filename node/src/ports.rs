@@ -30,7 +30,7 @@ use tower::ServiceExt as _;
 use crate::busy::Busy;
 use crate::members::Members;
 use crate::proxies::Proxies;
-use crate::{events, opening};
+use crate::{events, opening, unread};
 
 /// Connections of managers that wait to be served; there are never more managers than this.
 const MANAGER_CONNECTIONS_WAITING_MAX: usize = 16;
@@ -59,6 +59,9 @@ const HEADER_BYTES_MAX: usize = 64 * 1024;
 
 /// Headers of a request over HTTP/1; over HTTP/2 their size bounds their number.
 const HEADER_COUNT_MAX: usize = 100;
+
+/// So long, the rest of a request that is answered already is waited for: a client that works sends it within that time.
+const UNREAD_MAX: Duration = Duration::from_secs(1);
 
 /// A client of HTTP/2 that does not answer for this long is gone; asked as often.
 const SILENT_MAX: Duration = Duration::from_secs(20);
@@ -187,6 +190,7 @@ pub(crate) struct Bounds {
     pub(crate) headers_max: Duration,
     pub(crate) header_bytes_max: usize,
     pub(crate) header_count_max: usize,
+    pub(crate) unread_max: Duration,
 }
 
 /// What clients of a manager are bound to.
@@ -195,6 +199,7 @@ pub(crate) const BOUNDS: Bounds = Bounds {
     headers_max: HEADERS_MAX,
     header_bytes_max: HEADER_BYTES_MAX,
     header_count_max: HEADER_COUNT_MAX,
+    unread_max: UNREAD_MAX,
 };
 
 /// Serves the API.
@@ -308,13 +313,18 @@ impl Door {
             Some(b"h2") => http(bounds).http2_only(),
             _ => http(bounds).http1_only(),
         };
-        let busy = Busy::default();
-        let service = service_fn(|mut request: Request<Incoming>| {
+        let (busy, unread_max) = (Busy::default(), bounds.unread_max);
+        let service = service_fn(|request: Request<Incoming>| {
             let open = busy.begin();
+            let (mut request, unread) = unread::lend(request);
             let client = ClientAddress(proxies.client(client, request.headers()));
             request.extensions_mut().insert(client);
             let answered = router.clone().oneshot(request);
-            async move { answered.await.map(|answer| open.until_given(answer)) }
+            async move {
+                let answer = answered.await;
+                unread.discard(unread_max).await;
+                answer.map(|answer| open.until_given(answer))
+            }
         });
         let mut connection = pin!(server.serve_connection_with_upgrades(TokioIo::new(io), service));
         let mut closing = self.closed.clone();

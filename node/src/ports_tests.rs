@@ -5,12 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use skep_api::ClientAddress;
 use skep_wire::pki::{self, ALPN_GRPC, ALPN_HTTP1, Identity, LiveIdentity};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -102,6 +104,16 @@ async fn answer(io: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &[u8]) 
     let _ = io.write_all(request).await;
     let _ = timeout(DEADLINE, io.read_to_end(&mut answer)).await.expect("is answered or closed");
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// What comes until the end of an answer's headers.
+async fn head(io: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut head = vec![];
+    while !head.ends_with(b"\r\n\r\n") {
+        let next = timeout(DEADLINE, io.read_u8()).await.expect("is answered or closed");
+        head.push(next.expect("is answered"));
+    }
+    String::from_utf8_lossy(&head).into_owned()
 }
 
 fn receiving() -> Receiving {
@@ -224,6 +236,27 @@ async fn what_is_too_large_is_refused_before_it_is_read() {
         let sent = sender.send_request(request.body(axum::body::Body::empty()).expect("is one"));
         let answer = timeout(DEADLINE, sent).await.expect("is answered").expect("is answered");
         assert_eq!(answer.status().as_u16(), status, "{bytes} bytes over HTTP/2");
+    }
+}
+
+#[tokio::test]
+async fn who_still_sends_when_the_answer_is_known_gets_it_and_goes_on_with_the_connection() {
+    let refused = Arc::new(Notify::new());
+    let refusing = refused.clone();
+    let refuse = async move || {
+        refusing.notify_one();
+        StatusCode::UNAUTHORIZED
+    };
+    let port = Port::serving(Router::new().fallback(refuse), receiving()).await;
+    let mut tls = port.secured(port.plain().await).await.expect("is spoken");
+    for _ in 0..3 {
+        let begun = b"POST / HTTP/1.1\r\nHost: skep\r\nContent-Length: 200000\r\n\r\n{";
+        tls.write_all(begun).await.expect("is sent");
+        tls.flush().await.expect("is sent");
+        timeout(DEADLINE, refused.notified()).await.expect("is refused");
+        tls.write_all(&[b' '; 199_999]).await.expect("is still taken");
+        let head = head(&mut tls).await;
+        assert!(head.starts_with("HTTP/1.1 401") && head.contains("content-length: 0\r\n"), "{head}");
     }
 }
 
