@@ -18,7 +18,7 @@ mod keys;
 pub(crate) mod pages;
 mod raw;
 mod stream;
-mod trust;
+pub(crate) mod trust;
 
 use std::io;
 use std::sync::Arc;

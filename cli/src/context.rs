@@ -3,16 +3,20 @@
 //! Contexts stand in the user's configuration file, which people edit too: what is changed here leaves the rest of it as it
 //! is, comments included. Tokens lie beside it, one file each, readable by their owner only.
 
+mod files;
+mod portable;
+
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use reqwest::Method;
 use serde_json::{Value, json};
-use toml_edit::{DocumentMut, Item, Table, value};
+use toml_edit::{Item, Table, value};
 
+use self::files::{
+    change, config, context_of, forget_authority, forget_token, keep_private, plain, token_file, writing,
+};
 use crate::client::{Client, Payload};
 use crate::device;
 use crate::exit;
@@ -144,6 +148,32 @@ pub enum Verb {
         name: String,
         /// The name it is to have
         to: String,
+    },
+    /// Print a context as one file, the certificate authority included, for skep context import elsewhere
+    #[command(
+        long_about = "Print a context as one file, the certificate authority included, for skep context import elsewhere\n\nThe token \
+                      stays here unless it is asked for: whoever has it is you. Without it, whoever imports the file \
+                      signs in with skep login.",
+        before_long_help = "Examples:\n  skep context export > prod.toml\n  skep context export prod --with-token > prod.toml",
+        after_long_help = exit::help(&[exit::Exit::Done, exit::Exit::Usage])
+    )]
+    Export {
+        /// Its name; the chosen one if nothing is said
+        name: Option<String>,
+        /// The token, too: as secret as the token itself
+        #[arg(long)]
+        with_token: bool,
+    },
+    /// Keep a context that skep context export has printed; the chosen one stays chosen
+    #[command(
+        before_long_help = "Examples:\n  skep context import prod.toml\n  skep context import prod.toml lab\n  ssh desk skep context export prod | skep context import -",
+        after_long_help = exit::help(&[exit::Exit::Done, exit::Exit::Usage])
+    )]
+    Import {
+        /// The file, - for standard input
+        file: PathBuf,
+        /// The name it is to have here; its own if nothing is said
+        name: Option<String>,
     },
     /// Forget a context and its token; the session goes on where it is known. To end it: skep logout
     #[command(
@@ -285,13 +315,7 @@ async fn signed_in(wish: &Login, session: &Session) -> Result<String, Failure> {
 /// Ends the session and forgets its token. A server that is away cannot be told, and the session ends by itself.
 pub(crate) async fn logout(wish: Logout, session: &Session) -> Result<(), Failure> {
     let config = config(session)?;
-    let name = match wish.name.or_else(|| session.settings.context.clone()) {
-        Some(name) => name,
-        None => return Err(Failure::usage("no context is chosen", "name one: skep logout CONTEXT")),
-    };
-    let file = ConfigFile::at(config)?;
-    let flags = GlobalFlags { context: Some(name.clone()), ..GlobalFlags::default() };
-    let settings = Settings::resolve(&flags, &Variables::default(), &Project::default(), &file)?;
+    let (name, settings) = kept(wish.name, "skep logout CONTEXT", session)?;
     let client = Client::new(&settings, session.screen.clone())?;
     let whoami = client.get_at_once(&["v1", "whoami"]).await;
     // A key is for programs too; only a session ends here.
@@ -369,18 +393,24 @@ pub(crate) async fn run(command: Verbs<Verb>, session: &Session) -> Result<(), F
             Ok(())
         }
         Verb::Rename { name, to } => rename(&name, &to, session),
+        Verb::Export { name, with_token } => portable::export(name, with_token, session),
+        Verb::Import { file, name } => portable::import(&file, name, session).await,
         Verb::Rm { name } => {
             let config = config(session)?;
             ConfigFile::at(config)?.context(&name)?;
             forget_token(config, &name)?;
+            let mut authority = None;
             change(config, |document| {
                 if let Some(contexts) = document["contexts"].as_table_like_mut() {
-                    contexts.remove(&name);
+                    let context = contexts.remove(&name);
+                    authority =
+                        context.and_then(|context| Some(context.get("ca_file")?.as_str()?.to_owned()));
                 }
                 if document.get("current").and_then(Item::as_str) == Some(&name) {
                     document.remove("current");
                 }
             })?;
+            authority.map_or(Ok(()), |file| forget_authority(config, &file))?;
             session.print_done(&CONTEXT, &json!({"name": name}), "forgotten");
             Ok(())
         }
@@ -426,17 +456,31 @@ fn values(session: &Session) -> Vec<(&'static str, String, &str)> {
     ]
 }
 
+/// A context as it stands in the user's file, whatever flags and variables say; the chosen one if none is named.
+fn kept(name: Option<String>, named_like: &str, session: &Session) -> Result<(String, Settings), Failure> {
+    let file = ConfigFile::at(config(session)?)?;
+    let name = name
+        .or_else(|| session.settings.context.clone())
+        .ok_or_else(|| Failure::usage("no context is chosen", format!("name one: {named_like}")))?;
+    let flags = GlobalFlags { context: Some(name.clone()), ..GlobalFlags::default() };
+    Settings::resolve(&flags, &Variables::default(), &Project::default(), &file)
+        .map(|settings| (name, settings))
+}
+
+/// Fails if there is a context of that name, or could not be.
+fn must_be_free(name: &str, file: &ConfigFile, otherwise: &str) -> Result<(), Failure> {
+    plain(name)?;
+    match file.knows(name) {
+        true => Err(Failure::usage(format!("there is a context named '{name}' already"), otherwise)),
+        false => Ok(()),
+    }
+}
+
 fn rename(name: &str, to: &str, session: &Session) -> Result<(), Failure> {
     let config = config(session)?;
     let file = ConfigFile::at(config)?;
     file.context(name)?;
-    plain(to)?;
-    if file.knows(to) {
-        return Err(Failure::usage(
-            format!("there is a context named '{to}' already"),
-            "choose another name",
-        ));
-    }
+    must_be_free(to, &file, "choose another name")?;
     let (from, into) = (token_file(config, name), token_file(config, to));
     let has_token = from.exists();
     if has_token {
@@ -470,81 +514,4 @@ fn shown<T: ValueEnum>(value: Option<T>) -> String {
 fn shown_urls(settings: &Settings) -> String {
     let urls: Vec<_> = settings.managers.iter().map(|url| url.as_str().trim_end_matches('/')).collect();
     if urls.is_empty() { "-".into() } else { urls.join(",") }
-}
-
-// ---- the files ----
-
-fn config(session: &Session) -> Result<&Path, Failure> {
-    let config = session.settings.config.as_deref();
-    config.ok_or_else(|| {
-        Failure::usage("there is no home directory with a configuration", "set SKEP_CONFIG_HOME")
-    })
-}
-
-/// A name of a context is a name of a file as well.
-fn plain(name: &str) -> Result<(), Failure> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    match !name.is_empty() && name.chars().all(allowed) {
-        true => Ok(()),
-        false => Err(Failure::usage(
-            format!("'{name}' cannot be the name of a context"),
-            "use letters, digits, '-' and '_': --context NAME",
-        )),
-    }
-}
-
-fn token_file(config: &Path, name: &str) -> PathBuf {
-    config.parent().unwrap_or(Path::new(".")).join("tokens").join(name)
-}
-
-fn forget_token(config: &Path, name: &str) -> Result<(), Failure> {
-    let file = token_file(config, name);
-    match fs::remove_file(&file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(writing(&file)(error)),
-        _ => Ok(()),
-    }
-}
-
-fn context_of<'d>(document: &'d mut DocumentMut, name: &str) -> &'d mut Table {
-    let contexts = document.entry("contexts").or_insert_with(|| {
-        let mut contexts = Table::new();
-        contexts.set_implicit(true);
-        Item::Table(contexts)
-    });
-    let context = &mut contexts[name];
-    let table = std::mem::take(context).into_table().unwrap_or_default();
-    *context = Item::Table(table);
-    // It was made one just now.
-    context.as_table_mut().expect("is a table")
-}
-
-fn change(config: &Path, change: impl FnOnce(&mut DocumentMut)) -> Result<(), Failure> {
-    let text = match fs::read_to_string(config) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(source) => return Err(Failure::File { doing: format!("read {}", config.display()), source }),
-    };
-    let mut document: DocumentMut = text.parse().map_err(|error| {
-        Failure::usage(format!("{} is not TOML: {error}", config.display()), "mend it, or move it away")
-    })?;
-    change(&mut document);
-    keep_private(config, &document.to_string()).map_err(writing(config))
-}
-
-/// Writes a file at once or not at all, for nobody else to read.
-fn keep_private(path: &Path, text: &str) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    let beside = path.with_extension("part");
-    let _ = fs::remove_file(&beside);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&beside, path)
-}
-
-fn writing(path: &Path) -> impl FnOnce(io::Error) -> Failure + use<> {
-    let doing = format!("write {}", path.display());
-    move |source| Failure::File { doing, source }
 }

@@ -370,7 +370,7 @@ fn chosen<'a>(
 }
 
 /// Parses `https://m1:8443,https://m2:8443`.
-fn managers(list: &str) -> Result<Vec<Url>, Failure> {
+pub(crate) fn managers(list: &str) -> Result<Vec<Url>, Failure> {
     let managers = list
         .split(',')
         .map(str::trim)

@@ -144,3 +144,60 @@ async fn a_device_is_looked_at_before_it_is_approved() {
         ]
     );
 }
+
+#[tokio::test]
+async fn a_context_goes_to_another_machine_as_one_file() {
+    let (home, there, manager) = (Home::new(), Home::new(), cluster(false).await);
+    let line = format!("login {} --context prod --device", manager.url());
+    assert_eq!(home.skep(&line).await.code, 0);
+    assert_eq!(home.skep("use prod/shop").await.code, 0);
+    let ca = rcgen::generate_simple_self_signed(["skep".to_owned()]).unwrap().cert.pem();
+    fs::write(home.file("ca.pem"), &ca).unwrap();
+    let config = fs::read_to_string(home.file("config/config.toml")).unwrap();
+    fs::write(home.file("config/config.toml"), format!("{config}ca_file = '{}'\n", home.file("ca.pem")))
+        .unwrap();
+
+    let exported = home.skep("context export").await;
+    assert!(exported.code == 0 && !exported.out.contains("skp_a_b"), "{exported:?}");
+    fs::write(there.file("prod.toml"), &exported.out).unwrap();
+    let imported = there.skep(&format!("context import {}", there.file("prod.toml"))).await;
+    assert_eq!((imported.code, imported.out.as_str()), (0, "context/prod imported\n"), "{imported:?}");
+    let shown = there.skep("context show --context prod").await.out;
+    for value in [manager.url().as_str(), "shop", "authorities/"] {
+        assert!(shown.contains(value), "{value}: {shown}");
+    }
+    let authority =
+        || fs::read_dir(there.file("config/authorities")).unwrap().map(|file| file.unwrap().path());
+    assert_eq!(authority().map(|file| fs::read_to_string(file).unwrap()).collect::<Vec<_>>(), [ca]);
+    assert!(!fs::exists(there.file("config/tokens")).unwrap());
+
+    let again = there.skep(&format!("context import {}", there.file("prod.toml"))).await;
+    assert!(again.code == 2 && again.err.contains("there is a context named 'prod' already"), "{again:?}");
+    let exported = home.skep("context export prod --with-token").await.out;
+    fs::write(there.file("mine.toml"), exported).unwrap();
+    assert_eq!(there.skep(&format!("context import {} mine", there.file("mine.toml"))).await.code, 0);
+    assert_eq!(fs::read_to_string(there.file("config/tokens/mine")).unwrap(), "skp_a_b");
+
+    for name in ["prod", "mine"] {
+        assert_eq!(there.skep(&format!("context rm {name}")).await.code, 0);
+    }
+    assert_eq!(authority().count(), 0, "what came with a context goes with it");
+    assert!(fs::exists(home.file("ca.pem")).unwrap());
+}
+
+#[tokio::test]
+async fn what_is_no_exported_context_changes_nothing() {
+    let home = Home::new();
+    for (text, complaint) in [
+        ("name = 'prod'", "missing field `url`"),
+        ("name = 'prod'\nurl = 'https://a:8443'\nuser = 'ann'", "unknown field `user`"),
+        ("name = 'a/b'\nurl = 'https://a:8443'", "'a/b' cannot be the name of a context"),
+        ("name = 'prod'\nurl = 'http://a:8443'", "would send the token in clear"),
+        ("name = 'prod'\nurl = 'https://a:8443'\nca = 'no PEM'", "the file's ca holds no certificate"),
+    ] {
+        fs::write(home.file("given.toml"), text).unwrap();
+        let refused = home.skep(&format!("context import {}", home.file("given.toml"))).await;
+        assert!(refused.code == 2 && refused.err.contains(complaint), "{text}: {refused:?}");
+    }
+    assert!(!fs::exists(home.file("config")).unwrap());
+}

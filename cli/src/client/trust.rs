@@ -28,14 +28,7 @@ fn build(builder: reqwest::ClientBuilder, settings: &Settings) -> Result<reqwest
             doing: format!("read the CA file {}", path.display()),
             source,
         })?;
-        let certificates =
-            Certificate::from_pem_bundle(&pem).ok().filter(|found| !found.is_empty()).ok_or_else(|| {
-                Failure::usage(
-                    format!("{} holds no certificate", path.display()),
-                    "give the cluster's CA as PEM",
-                )
-            })?;
-        builder = builder.tls_certs_only(certificates);
+        builder = builder.tls_certs_only(certificates(&pem, &path.display().to_string())?);
     }
     // A proxy can only be in the way of an address that is this machine itself.
     if settings.managers.iter().all(is_loopback) {
@@ -47,6 +40,14 @@ fn build(builder: reqwest::ClientBuilder, settings: &Settings) -> Result<reqwest
             "this system trusts no certificate authority; name one with --ca-file or SKEP_CA_FILE",
         )
     })
+}
+
+/// The certificates of authorities in a file called `name`; at least one.
+pub(crate) fn certificates(pem: &[u8], name: &str) -> Result<Vec<Certificate>, Failure> {
+    Certificate::from_pem_bundle(pem)
+        .ok()
+        .filter(|found| !found.is_empty())
+        .ok_or_else(|| Failure::usage(format!("{name} holds no certificate"), "give the cluster's CA as PEM"))
 }
 
 /// The header that says who is asking.
