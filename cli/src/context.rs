@@ -250,8 +250,7 @@ pub(crate) async fn login(wish: Login, session: &Session) -> Result<(), Failure>
     keep_private(&token_file(config, &name), &token).map_err(writing(config))?;
     change(config, |document| {
         let context = context_of(document, &name);
-        let urls: Vec<_> = settings.managers.iter().map(|url| url.as_str().trim_end_matches('/')).collect();
-        context["url"] = value(urls.join(","));
+        context["url"] = value(shown_urls(settings));
         context["token_file"] = value(format!("tokens/{name}"));
         match &settings.ca_file {
             Some(file) => {

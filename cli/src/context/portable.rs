@@ -17,7 +17,7 @@ use toml_edit::value;
 use uuid::Uuid;
 
 use super::files::{AUTHORITIES, beside, change, config, context_of, keep_private, token_file, writing};
-use super::{CONTEXT, kept, must_be_free};
+use super::{CONTEXT, kept, must_be_free, shown_urls};
 use crate::client::trust::certificates;
 use crate::failure::Failure;
 use crate::input;
@@ -39,7 +39,6 @@ struct Portable {
 
 pub(super) fn export(name: Option<String>, with_token: bool, session: &Session) -> Result<(), Failure> {
     let (name, settings) = kept(name, "skep context export NAME", session)?;
-    let urls: Vec<_> = settings.managers.iter().map(|url| url.as_str().trim_end_matches('/')).collect();
     let token = match (&settings.token, with_token) {
         (_, false) => None,
         (Some(TokenSource::File(file)), true) => Some(read(file)?.trim().to_owned()),
@@ -52,7 +51,7 @@ pub(super) fn export(name: Option<String>, with_token: bool, session: &Session) 
         }
     };
     let ca = settings.ca_file.as_deref().map(read).transpose()?;
-    let portable = Portable { name, url: urls.join(","), env: settings.env, ca, token };
+    let portable = Portable { name, url: shown_urls(&settings), env: settings.env, ca, token };
     let text = toml::to_string_pretty(&portable)
         .map_err(|error| Failure::usage(format!("this context cannot be written: {error}"), "rename it"))?;
     session.screen.result(&text);
