@@ -148,20 +148,38 @@ impl RaftRpc for RaftService {
         }
     }
 
+    type ReadIndexStream = BoxStream<'static, Result<ReadIndexReply, Status>>;
+
     async fn read_index(
         &self,
-        request: Request<ReadIndexRequest>,
-    ) -> Result<Response<ReadIndexReply>, Status> {
-        let request = request.into_inner();
-        let node = request.node;
-        let index = self.0.read_index_for(request).await.map_err(Status::unavailable)?;
-        self.0.network().pacing.wanted_at(node, index);
-        Ok(Response::new(ReadIndexReply { index }))
+        questions: Request<Streaming<ReadIndexRequest>>,
+    ) -> Result<Response<Self::ReadIndexStream>, Status> {
+        let replica = self.0.clone();
+        let answers = questions.into_inner().then(move |question| {
+            let replica = replica.clone();
+            async move {
+                let question = question?;
+                let node = question.node;
+                let index = replica.read_index_for(question).await.map_err(Status::unavailable)?;
+                replica.network().pacing.wanted_at(node, index);
+                Ok(ReadIndexReply { index })
+            }
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 
-    async fn confirm(&self, request: Request<ConfirmRequest>) -> Result<Response<ConfirmReply>, Status> {
-        self.must_take_part()?;
-        Ok(Response::new(ConfirmReply { follows: self.0.confirms(request.into_inner()) }))
+    type ConfirmStream = BoxStream<'static, Result<ConfirmReply, Status>>;
+
+    async fn confirm(
+        &self,
+        questions: Request<Streaming<ConfirmRequest>>,
+    ) -> Result<Response<Self::ConfirmStream>, Status> {
+        let service = self.clone();
+        let answers = questions.into_inner().map(move |question| {
+            service.must_take_part()?;
+            Ok(ConfirmReply { follows: service.0.confirms(question?) })
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn status(&self, _: Request<Empty>) -> Result<Response<Reply>, Status> {
