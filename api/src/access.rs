@@ -218,7 +218,7 @@ fn access(method: &Method, path: &str) -> Option<Option<Access>> {
 }
 
 /// Lets a request pass, or says why not. The caller, if there is one.
-pub(crate) async fn admit(api: &Api, parts: &mut Parts) -> Reply<Option<Caller>> {
+pub(crate) async fn admit(api: &Api, parts: &mut Parts) -> Reply<Option<Arc<Caller>>> {
     let matched = parts.extensions.get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let access = matched.as_deref().and_then(|path| access(&parts.method, path));
     // That a public path does not take a method is no secret either.
@@ -294,7 +294,7 @@ impl Access {
 }
 
 /// Whoever asks, if they may.
-async fn permitted(api: &Api, access: Access, place: &str, caller: Caller) -> Reply<Caller> {
+async fn permitted(api: &Api, access: Access, place: &str, caller: Arc<Caller>) -> Reply<Arc<Caller>> {
     if access.is_given_everywhere(&caller) {
         return Ok(caller);
     }
@@ -305,7 +305,7 @@ async fn permitted(api: &Api, access: Access, place: &str, caller: Caller) -> Re
     let Ok(fresh) = api.ledger().fresh_view().await else {
         return decide(&api.ledger().view(), access, place, &caller).map(|()| caller);
     };
-    let caller = auth::again(api, &fresh, &caller)?;
+    let caller = Arc::new(auth::again(api, &fresh, &caller)?);
     decide(&fresh, access, place, &caller).map(|()| caller)
 }
 

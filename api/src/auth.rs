@@ -2,6 +2,8 @@
 //!
 //! One layer around all routes rather than an extractor per handler, so that a new route cannot forget it.
 
+use std::sync::Arc;
+
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::middleware::Next;
@@ -24,7 +26,7 @@ pub(crate) async fn require(State(api): State<Api>, request: Request, next: Next
     let mut response = match admitted {
         Ok(caller) => {
             if let Some(caller) = caller {
-                parts.extensions.insert(caller);
+                parts.extensions.insert(Arc::unwrap_or_clone(caller));
             }
             next.run(Request::from_parts(parts, body)).await
         }
@@ -37,13 +39,13 @@ pub(crate) async fn require(State(api): State<Api>, request: Request, next: Next
 }
 
 /// Whose token the header `Authorization` has.
-pub(crate) async fn caller(api: &Api, headers: &HeaderMap) -> Reply<Caller> {
+pub(crate) async fn caller(api: &Api, headers: &HeaderMap) -> Reply<Arc<Caller>> {
     known(api, token(headers)).await
 }
 
 /// Whoever asks with a browser: whose session the cookie has, with its token. A request that names another token in its header
 /// does not mean the cookie.
-pub(crate) async fn browser(api: &Api, headers: &HeaderMap) -> Reply<Option<(Caller, String)>> {
+pub(crate) async fn browser(api: &Api, headers: &HeaderMap) -> Reply<Option<(Arc<Caller>, String)>> {
     let Some(token) = cookie::token(headers).filter(|_| !headers.contains_key(AUTHORIZATION)) else {
         return Ok(None);
     };
@@ -57,7 +59,7 @@ pub(crate) async fn browser(api: &Api, headers: &HeaderMap) -> Reply<Option<(Cal
 
 /// A token that this replica knows is enough, so that reads work without a leader. One that it does not know may have
 /// been made a moment ago elsewhere.
-async fn known(api: &Api, token: Option<String>) -> Reply<Caller> {
+async fn known(api: &Api, token: Option<String>) -> Reply<Arc<Caller>> {
     let token = token.ok_or_else(Problem::unauthenticated)?;
     let now = api.ledger().now();
     let caller = match api.callers.find(&token, now, || api.ledger().view())? {
@@ -65,7 +67,7 @@ async fn known(api: &Api, token: Option<String>) -> Reply<Caller> {
         None if access::parse(&token).is_none() => return Err(Problem::unauthenticated()),
         None => {
             let fresh = api.ledger().fresh_view().await?;
-            access::caller(&fresh, &token, now)?.ok_or_else(Problem::unauthenticated)?
+            Arc::new(access::caller(&fresh, &token, now)?.ok_or_else(Problem::unauthenticated)?)
         }
     };
     api.notes.used(&caller, now);
@@ -73,7 +75,7 @@ async fn known(api: &Api, token: Option<String>) -> Reply<Caller> {
 }
 
 /// Whoever asks, as far as this manager knows by itself: a probe waits for nobody.
-pub(crate) fn known_here(api: &Api, headers: &HeaderMap) -> Option<Caller> {
+pub(crate) fn known_here(api: &Api, headers: &HeaderMap) -> Option<Arc<Caller>> {
     api.callers.find(&token(headers)?, api.ledger().now(), || api.ledger().view()).ok()?
 }
 

@@ -6,7 +6,7 @@
 //! have applied it.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use jiff::Timestamp;
@@ -31,7 +31,7 @@ struct Known {
 struct Remembered {
     /// Of the whole token.
     hash: Vec<u8>,
-    caller: Caller,
+    caller: Arc<Caller>,
 }
 
 impl Callers {
@@ -46,7 +46,7 @@ impl Callers {
         token: &str,
         now: Timestamp,
         view: impl FnOnce() -> View,
-    ) -> Ruling<Option<Caller>> {
+    ) -> Ruling<Option<Arc<Caller>>> {
         let Some((id, hash)) = access::parse(token) else {
             return Ok(None);
         };
@@ -57,7 +57,7 @@ impl Callers {
             }
             known.times_forgotten
         };
-        let found = access::caller(&view(), token, now)?;
+        let found = access::caller(&view(), token, now)?.map(Arc::new);
         if let Some(caller) = &found {
             let mut known = self.up_to_date();
             // What has changed since may be missing in the view.
@@ -80,7 +80,7 @@ impl Callers {
 
 impl Known {
     /// Takes as long for a wrong secret as for a right one.
-    fn caller(&self, id: &str, hash: &[u8]) -> Option<&Caller> {
+    fn caller(&self, id: &str, hash: &[u8]) -> Option<&Arc<Caller>> {
         let remembered = self.callers.get(id)?;
         verify_slices_are_equal(&remembered.hash, hash).is_ok().then_some(&remembered.caller)
     }
@@ -88,8 +88,6 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use skep_ledger::{Ledger as _, MemoryLedger, Request, Tx, transact};
     use skep_model::access::{
         ActsAs, RoleWish, Scope, Subject, TokenKind, TokenWish, UserWish, add_member, bind, bootstrap,
@@ -127,10 +125,13 @@ mod tests {
 
         /// With whatever is remembered; checked against what is stored.
         #[track_caller]
-        fn find(&self) -> Option<Caller> {
+        fn find(&self) -> Option<Arc<Caller>> {
             let now = self.ledger.now();
             let found = self.callers.find(TOKEN, now, || self.ledger.view()).expect("is read");
-            assert_eq!(found, access::caller(&self.ledger.view(), TOKEN, now).expect("is read"));
+            assert_eq!(
+                found.as_deref(),
+                access::caller(&self.ledger.view(), TOKEN, now).expect("is read").as_ref()
+            );
             found
         }
     }
@@ -171,7 +172,7 @@ mod tests {
         door.does(|tx| bind(tx, &admin(), &Scope::Cluster, &group, "looks")).await;
         assert_eq!(door.find(), first);
         let mut seen = first;
-        let mut differs = |now: Option<Caller>| {
+        let mut differs = |now: Option<Arc<Caller>>| {
             assert_ne!(now, seen);
             seen = now;
         };
