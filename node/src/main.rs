@@ -13,6 +13,7 @@ mod config;
 mod dev;
 mod events;
 mod founding;
+mod gathered;
 mod joining;
 mod logging;
 mod members;

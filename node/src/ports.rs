@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::busy::Busy;
+use crate::gathered::Gathered;
 use crate::members::Members;
 use crate::proxies::Proxies;
 use crate::{events, opening, unread};
@@ -326,7 +327,8 @@ impl Door {
                 answer.map(|answer| open.until_given(answer))
             }
         });
-        let mut connection = pin!(server.serve_connection_with_upgrades(TokioIo::new(io), service));
+        let mut connection =
+            pin!(server.serve_connection_with_upgrades(TokioIo::new(Gathered::new(io)), service));
         let mut closing = self.closed.clone();
         let served = tokio::select! {
             served = connection.as_mut() => served,
