@@ -237,10 +237,14 @@ impl Replica {
         {
             return Ok(index);
         }
-        match self.is_leader() {
-            true => self.read_indexes().next().await,
-            false => Err(format!("manager {own} does not lead")),
+        if !self.is_leader() {
+            return Err(format!("manager {own} does not lead"));
         }
+        // It was let in when it opened its stream, and may have been removed since.
+        if !self.members_now().contains_key(&request.node) {
+            return Err(format!("manager {} does not belong to the cluster", request.node));
+        }
+        self.read_indexes().next().await
     }
 
     /// Does this replica follow that leader, and nobody later?
