@@ -1,10 +1,11 @@
-//! Small writes of HTTP/2 as one.
+//! Small writes of an answer as one.
 //!
 //! Where several buffers can be written at once, h2 leaves a frame of 256 bytes or more where it is
 //! ([`CHAIN_THRESHOLD`](https://github.com/hyperium/h2/blob/master/src/codec/framed_write.rs)) and writes before it goes on:
 //! an answer of gRPC with such a message takes two system calls and two records of TLS, the second for its trailers. TLS
 //! copies what it encrypts in any case, so this says that it takes one buffer at a time, which has h2 copy frames of up to
-//! 1 KiB; and what comes in several small pieces before a flush it writes as one.
+//! 1 KiB; and what comes in several small pieces before a flush it writes as one. Over HTTP/1 hyper then puts head and body
+//! together in the same way.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
