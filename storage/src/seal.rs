@@ -1,12 +1,15 @@
-//! Says, in the folder of a snapshot, which files it has and how long each is.
+//! Says, in the folder of a snapshot, which files it has, how long each is, and what is in those that list the others.
 //!
 //! Why it is needed: the database's list of its files has a checksum per record, and a list that ends early is taken
-//! for one that was not written further. A snapshot with such a list is a whole database of an earlier moment, perhaps
-//! with tables of two moments, and nothing about it looks wrong. The database in use has the durability mark against
-//! that (see `durable.rs`); a snapshot has this.
+//! for one that was not written further; so is one in which a flipped bit makes a record longer than what is left. A
+//! snapshot with such a list is a whole database of an earlier moment, perhaps with tables of two moments, and nothing
+//! about it looks wrong. The database in use has the durability mark against that (see `durable.rs`); a snapshot has
+//! this.
 
 use std::fs;
 use std::path::Path;
+
+use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::error::{Result, StorageError};
 use crate::files;
@@ -37,17 +40,26 @@ pub(crate) fn check(folder: &Path) -> Result<()> {
     }
     let found = describe(folder, &names).map_err(|error| damaged(error.in_full()))?;
     if found != sealed {
-        return Err(damaged(format!("the files in {} are not as long as they were", folder.display())));
+        return Err(damaged(format!("the files in {} are not as they were", folder.display())));
     }
     Ok(())
 }
 
+/// Each file's length, and the SHA-256 of what is in it, if it does not have checksums of its own that cover all of it.
 fn describe(folder: &Path, names: &[String]) -> Result<String> {
     let mut text = String::new();
     for name in names {
         let path = folder.join(name);
-        let bytes = fs::metadata(&path).map_err(StorageError::io("look at a file", &path))?.len();
-        text.push_str(&format!("{name} {bytes}\n"));
+        let failed = StorageError::io("look at a file", &path);
+        if name.ends_with(".sst") || name.ends_with(".log") {
+            let bytes = fs::metadata(&path).map_err(failed)?.len();
+            text.push_str(&format!("{name} {bytes}\n"));
+        } else {
+            let content = fs::read(&path).map_err(failed)?;
+            let sum = digest(&SHA256, &content);
+            let sum: String = sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            text.push_str(&format!("{name} {} {sum}\n", content.len()));
+        }
     }
     Ok(text + END + "\n")
 }
@@ -64,6 +76,16 @@ mod tests {
         fs::write(dir.path().join("diary"), "x").expect("written");
         check(dir.path()).expect("whole");
         fs::write(dir.path().join("a"), "1234").expect("written");
+        assert!(matches!(check(dir.path()), Err(StorageError::Corrupt { .. })));
+    }
+
+    #[test]
+    fn a_list_of_files_that_says_something_else_breaks_the_seal() {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::write(dir.path().join("MANIFEST-1"), "12345").expect("written");
+        put(dir.path()).expect("sealed");
+        check(dir.path()).expect("whole");
+        fs::write(dir.path().join("MANIFEST-1"), "12845").expect("written");
         assert!(matches!(check(dir.path()), Err(StorageError::Corrupt { .. })));
     }
 
