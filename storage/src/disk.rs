@@ -3,6 +3,7 @@
 //! Why one place: the rule that a failed write ends the store, the durability mark and the observer's calls
 //! hold for all of them or for none.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
@@ -15,6 +16,14 @@ use crate::meters::Meters;
 use crate::observer::Observer;
 use crate::{database, files};
 
+/// The last write that a sync has covered.
+#[must_use]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Synced(u64);
+
+/// A batch, and what it is for.
+type Postponed = (&'static str, WriteBatch);
+
 /// The open database with what guards it.
 pub(crate) struct Disk {
     db: DB,
@@ -24,6 +33,10 @@ pub(crate) struct Disk {
     observer: Arc<dyn Observer>,
     meters: Arc<Meters>,
     stopped: OnceLock<Arc<str>>,
+    /// Batches that the next write or sync takes along; see [`Disk::postpone`].
+    postponed: Mutex<VecDeque<Postponed>>,
+    /// Held by whoever writes, so that nothing overtakes what was postponed.
+    writing: Mutex<()>,
     /// Shared by every step until its failure is noted, so that whoever fails because of another one can wait for that.
     under_way: RwLock<()>,
     /// Released after the database is closed: fields are dropped in the order they are listed.
@@ -46,7 +59,20 @@ impl Disk {
         }
         let meters = Arc::default();
         let (stopped, under_way) = (OnceLock::new(), RwLock::new(()));
-        let disk = Disk { db, dir, cache, mark, observer, meters, stopped, under_way, _lock: lock };
+        let (postponed, writing) = (Mutex::default(), Mutex::default());
+        let disk = Disk {
+            db,
+            dir,
+            cache,
+            mark,
+            observer,
+            meters,
+            stopped,
+            postponed,
+            writing,
+            under_way,
+            _lock: lock,
+        };
         disk.refuse_lost_end()?;
         Ok(disk)
     }
@@ -92,19 +118,57 @@ impl Disk {
 
     /// Writes a batch: all of it or nothing, visible at once, durable with the next sync.
     pub(crate) fn write(&self, doing: &'static str, batch: WriteBatch) -> Result<()> {
+        let _turn = self.turn_to_write()?;
+        self.write_one(doing, batch)
+    }
+
+    /// Has a batch written before any other write or sync, by whoever comes with one: the caller need not wait for the
+    /// database. Not visible until then.
+    pub(crate) fn postpone(&self, doing: &'static str, batch: WriteBatch) -> Result<()> {
+        self.check()?;
+        locked(&self.postponed).push_back((doing, batch));
+        Ok(())
+    }
+
+    /// Writes what was postponed before the call.
+    pub(crate) fn write_postponed(&self) -> Result<()> {
+        self.turn_to_write().map(drop)
+    }
+
+    /// As long as the answer is kept, everything that was postponed before is written, and nobody else writes.
+    fn turn_to_write(&self) -> Result<MutexGuard<'_, ()>> {
+        self.check()?;
+        let turn = locked(&self.writing);
+        loop {
+            let Some((doing, batch)) = locked(&self.postponed).pop_front() else { return Ok(turn) };
+            self.write_one(doing, batch)?;
+        }
+    }
+
+    fn write_one(&self, doing: &'static str, batch: WriteBatch) -> Result<()> {
         self.step(doing, || self.db.write(batch).map_err(StorageError::rocksdb(doing)))
     }
 
-    /// Makes everything durable that was written before the call.
+    /// Makes everything durable that was written or postponed before the call.
     pub(crate) fn sync(&self, doing: &'static str) -> Result<()> {
+        self.sync_unmarked(doing).map(|synced| self.mark(synced))
+    }
+
+    /// Like [`Disk::sync`], for callers with something more urgent to do than to [`Disk::mark`] it.
+    pub(crate) fn sync_unmarked(&self, doing: &'static str) -> Result<Synced> {
+        self.write_postponed()?;
         // Taken first: the sync covers at least this, whatever others write meanwhile.
-        let sequence = self.db.latest_sequence_number();
+        let synced = Synced(self.db.latest_sequence_number());
         let began = Instant::now();
         self.step(doing, || self.db.flush_wal(true).map_err(StorageError::rocksdb(doing)))?;
         self.meters.sync.observe(began.elapsed());
         self.observer.synced(doing);
-        self.mark.advance(sequence);
-        Ok(())
+        Ok(synced)
+    }
+
+    /// Remembers what is durable, so that its loss would be noticed.
+    pub(crate) fn mark(&self, synced: Synced) {
+        self.mark.advance(synced.0);
     }
 
     /// Notes that so many votes are durable.

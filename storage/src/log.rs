@@ -23,7 +23,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StorageError::OutOfOrder`] if they would overwrite entries or leave a hole; nothing is written then.
-    /// Otherwise if they could not be written.
+    /// Otherwise if the store has stopped.
     pub fn append(
         &self,
         entries: Vec<(u64, Vec<u8>)>,
@@ -40,7 +40,7 @@ impl Store {
             batch.put_cf(log, key(*index), entry);
         }
         inner.add_committed(&mut batch)?;
-        inner.disk.write("append to the log", batch)?;
+        inner.disk.postpone("append to the log", batch)?;
         locked(&inner.log.bounds).last = last;
         inner.sync.when_durable(Box::new(move |outcome| {
             meters.append.observe(began.elapsed());
@@ -55,7 +55,7 @@ impl Store {
     /// # Errors
     /// If they could not be read.
     pub fn entries(&self, from: u64, to_exclusive: u64, bytes_max: usize) -> Result<Vec<(u64, Vec<u8>)>> {
-        self.inner.disk.check()?;
+        self.inner.disk.write_postponed()?;
         let from = from.max(locked(&self.inner.log.bounds).first);
         let mut entries = Vec::new();
         if from < to_exclusive {
@@ -70,9 +70,8 @@ impl Store {
     /// If it could not be read.
     pub fn last_entry(&self) -> Result<Option<(u64, Vec<u8>)>> {
         let doing = "read the last entry of the log";
-        let Some(last) = locked(&self.inner.log.bounds).last else {
-            return self.inner.disk.check().map(|()| None);
-        };
+        self.inner.disk.write_postponed()?;
+        let Some(last) = locked(&self.inner.log.bounds).last else { return Ok(None) };
         let entry = self.inner.disk.get(LOG, &key(last), doing)?;
         Ok(entry.map(|entry| (last, entry)))
     }
@@ -95,6 +94,7 @@ impl Store {
         let bounds = *locked(&inner.log.bounds);
         let from = index.map_or(bounds.first, |index| index.saturating_add(1).max(bounds.first));
         if let Some(last) = bounds.last.filter(|last| *last >= from) {
+            inner.disk.write_postponed()?;
             let mut batch = WriteBatch::default();
             batch.delete_range_cf(inner.disk.table(LOG)?, key(from), key(last.saturating_add(1)));
             let new_last = existing_before(&inner.disk, from)?;

@@ -37,6 +37,52 @@ fn entries_are_readable_at_once_and_reported_durable_in_order() {
 }
 
 #[test]
+fn nobody_waits_for_a_sync_to_append_read_or_apply_and_nothing_overtakes_an_append() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, saboteur) = Saboteur::open(dir.path());
+    let sync = saboteur.hang_at("sync the log");
+    let mut waiting = vec![append(&store, entries(1..=1))];
+    while saboteur.times("sync the log") == 0 {
+        std::thread::yield_now();
+    }
+    waiting.push(append(&store, entries(2..=2)));
+    assert_eq!(saboteur.times("append to the log"), 1, "left to the thread that syncs");
+    assert_eq!(indexes(&store, 0, 9, EVERYTHING), vec![1, 2]);
+    let later: [(&str, &dyn Fn()); 3] = [
+        ("apply changes to the state", &|| store.apply(vec![], b"2").expect("applied")),
+        ("save the vote", &|| store.save_vote(b"vote").expect("saved")),
+        ("purge the log", &|| store.purge(2, b"two").expect("purged")),
+    ];
+    for (index, (step, act)) in (3..).zip(later) {
+        waiting.push(append(&store, entries(index..=index)));
+        act();
+        let steps = saboteur.steps();
+        let at = steps.iter().rposition(|seen| *seen == step).expect("was taken");
+        assert_eq!(steps[at - 1], "append to the log", "before: {step}");
+    }
+    drop(sync);
+    waiting.iter().for_each(|receiver| answer(receiver).expect("durable"));
+}
+
+#[test]
+fn an_append_that_somebody_else_fails_to_write_is_not_reported_durable() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, saboteur) = Saboteur::open(dir.path());
+    let sync = saboteur.hang_at("sync the log");
+    let first = append(&store, entries(1..=1));
+    while saboteur.times("sync the log") == 0 {
+        std::thread::yield_now();
+    }
+    let second = append(&store, entries(2..=2));
+    saboteur.fail_at("append to the log");
+    store.apply(vec![], b"1").expect_err("the medium is gone");
+    drop(sync);
+    answer(&first).expect("was written before");
+    let error = answer(&second).expect_err("was never written");
+    assert!(matches!(error, StorageError::Poisoned { .. }), "{error}");
+}
+
+#[test]
 fn closing_the_store_completes_what_waits() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = open(dir.path());

@@ -139,7 +139,10 @@ impl Store {
     pub fn committed(&self) -> Result<Option<Vec<u8>>> {
         match &*locked(&self.inner.committed) {
             Some(unwritten) => self.inner.disk.check().map(|()| unwritten.clone()),
-            None => self.inner.disk.get(META, COMMITTED, "read the committed position"),
+            None => {
+                self.inner.disk.write_postponed()?;
+                self.inner.disk.get(META, COMMITTED, "read the committed position")
+            }
         }
     }
 }

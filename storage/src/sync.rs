@@ -1,4 +1,6 @@
-//! The thread that makes appended entries durable: one sync for all that are waiting.
+//! The thread that writes appended entries and makes them durable: one sync for all that are waiting.
+//!
+//! Why it also writes them: who appends has other managers to tell, whose disks take as long as this one.
 //!
 //! While one sync is in flight, the next appends gather; together they share the one after it. Callbacks
 //! are called in the order of their appends, because a callback claims everything before it as well.
@@ -59,9 +61,13 @@ fn run(disk: &Disk, waiting: &Receiver<Callback>) {
     while let Ok(first) = waiting.recv() {
         let others = waiting.try_iter().take(CALLBACKS_PER_SYNC_MAX - 1);
         let callbacks: Vec<Callback> = std::iter::once(first).chain(others).collect();
-        let outcome = disk.sync("sync the log");
+        let synced = disk.sync_unmarked("sync the log");
         for callback in callbacks {
-            callback(outcome.clone());
+            callback(synced.clone().map(|_| ()));
+        }
+        // Whoever waits need not wait for this as well.
+        if let Ok(synced) = synced {
+            disk.mark(synced);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -54,11 +54,12 @@ pub(crate) fn answer(receiver: &Receiver<Result<()>>) -> Result<()> {
     receiver.recv_timeout(CALLBACK_WAIT_MAX).expect("the callback is called")
 }
 
-/// Keeps the steps it sees, and lets the disk fail at one of them when told to.
+/// Keeps the steps it sees, and lets the disk fail or hang at one of them when told to.
 #[derive(Default)]
 pub(crate) struct Saboteur {
     steps: Mutex<Vec<&'static str>>,
     fails_at: Mutex<Option<&'static str>>,
+    hangs_at: Mutex<Option<(&'static str, Receiver<()>)>>,
     synced: AtomicBool,
 }
 
@@ -73,6 +74,17 @@ impl Saboteur {
         *locked(&self.fails_at) = Some(step);
     }
 
+    /// Whoever comes to this step next stays there until the answer is dropped.
+    pub(crate) fn hang_at(&self, step: &'static str) -> Sender<()> {
+        let (release, released) = mpsc::channel();
+        *locked(&self.hangs_at) = Some((step, released));
+        release
+    }
+
+    pub(crate) fn steps(&self) -> Vec<&'static str> {
+        locked(&self.steps).clone()
+    }
+
     pub(crate) fn times(&self, step: &str) -> usize {
         locked(&self.steps).iter().filter(|seen| **seen == step).count()
     }
@@ -85,6 +97,11 @@ impl Saboteur {
 impl Observer for Saboteur {
     fn before(&self, step: &'static str) -> io::Result<()> {
         locked(&self.steps).push(step);
+        let hangs = locked(&self.hangs_at).take_if(|(at, _)| *at == step);
+        if let Some((_, released)) = hangs {
+            // Ends with an error when the other end is dropped, and that is the sign.
+            let _ = released.recv();
+        }
         match *locked(&self.fails_at) {
             Some(fails_at) if fails_at == step => Err(io::Error::other("the medium is gone")),
             _ => Ok(()),

@@ -34,10 +34,19 @@ pub(crate) fn survived(dir: &Path, journal: &Journal, disaster: Disaster, contex
 /// How many operations may have survived.
 fn possible(journal: &Journal, disaster: Disaster) -> std::ops::RangeInclusive<usize> {
     match disaster {
-        // What had returned was in the hands of the operating system, and that goes on.
-        Disaster::Killed => journal.returned..=journal.started,
+        // What had been written was in the hands of the operating system, and that goes on.
+        Disaster::Killed => written(journal)..=journal.started,
         Disaster::PowerCut | Disaster::Torn => journal.durable..=journal.started,
     }
+}
+
+/// How many operations from the first were certainly written: appends are left to the syncing thread, or to whatever is
+/// written next.
+fn written(journal: &Journal) -> usize {
+    let last = WORKLOAD[..journal.returned]
+        .iter()
+        .rposition(|operation| !matches!(operation, Operation::Append(..) | Operation::Committed(_)));
+    last.map_or(0, |at| at + 1).max(journal.durable)
 }
 
 fn read(store: &Store) -> World {

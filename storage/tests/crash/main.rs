@@ -4,7 +4,7 @@
 //! step on the disk, for n = 0, 1, 2, … until it gets through. It writes down what it had started and what
 //! had been acknowledged. After each death the parent opens what is left, three times over:
 //!
-//! - *killed*: the files as they are. The operating system lost nothing.
+//! - *killed*: the files as they are. The operating system lost nothing of what was written.
 //! - *power cut*: the write-ahead log cut to what the last completed sync had covered.
 //! - *torn*: the log cut half-way between that and its end, in the middle of a record.
 //!
