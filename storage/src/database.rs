@@ -33,22 +33,19 @@ const BLOCK_CACHE_SHARD_BITS: i32 = 1;
 /// Indexes and filters are cached in pieces of about this size: one of a large file, cached as a whole, would drive out
 /// everything else.
 const INDEX_BLOCK_BYTES: usize = 4 << 10;
-/// The log takes most of the writes, so its buffer is the largest.
-const LOG_WRITE_BUFFER_BYTES: usize = 8 << 20;
-/// Each flush makes a file that reaches over nearly all keys, so that merging rewrites most of the table for every few of
-/// them: they should be large.
-const STATE_WRITE_BUFFER_BYTES: usize = 8 << 20;
-/// `meta` rewrites a handful of keys over and over.
-const META_WRITE_BUFFER_BYTES: usize = 1 << 20;
-/// All write buffers together.
-const WRITE_BUFFERS_BYTES: usize = 28 << 20;
-/// Fresh files are merged when there are so many, for the same reason; each is looked into by whoever looks for a row that is
-/// not there, but only its filter.
-const FRESH_FILES_MAX: i32 = 8;
+/// All buffers are written to files together, when the write-ahead log is full; none of them is before.
+const WRITE_BUFFER_BYTES: usize = 8 << 20;
+/// Fresh files are merged when there are so many. Each reaches over nearly all keys, so that merging rewrites most of the table
+/// for every few of them; and each is looked into by whoever looks for a row that is not there, but only its filter.
+const FRESH_FILES_MAX: i32 = 12;
 /// Buffers grow in steps of this size; the default of an eighth of a buffer is a waste on idle tables.
 const ARENA_BLOCK_BYTES: usize = 64 << 10;
-/// Bounds the replay at start, and with it the time and memory that a start takes.
-const WRITE_AHEAD_LOG_BYTES_MAX: u64 = 32 << 20;
+/// Bounds the replay at start, and with it the time and memory that a start takes. Small also because a log is used again only
+/// when it is not needed any more.
+const WRITE_AHEAD_LOG_BYTES_MAX: u64 = 4 << 20;
+/// A sync of a file that grows waits for its blocks, then for the file system's journal, which has its new length. In a log
+/// that is overwritten nothing changes but the blocks. One is enough if its tables are in files before the next is full.
+const WRITE_AHEAD_LOGS_KEPT: usize = 2;
 /// Each open table file keeps its index in the block cache; a cluster has a few dozen files.
 const OPEN_FILES_MAX: i32 = 256;
 /// One flush and one compaction at a time are enough for the write rate of one consensus group.
@@ -123,7 +120,9 @@ fn options() -> Options {
     // The default, said because everything here relies on it.
     options.set_paranoid_checks(true);
     options.set_max_total_wal_size(WRITE_AHEAD_LOG_BYTES_MAX);
-    options.set_db_write_buffer_size(WRITE_BUFFERS_BYTES);
+    options.set_recycle_log_file_num(WRITE_AHEAD_LOGS_KEPT);
+    // All tables at once: otherwise each log is needed until the last of them has been.
+    options.set_atomic_flush(true);
     options.set_max_open_files(OPEN_FILES_MAX);
     options.set_max_file_opening_threads(1);
     options.set_max_background_jobs(BACKGROUND_JOBS_MAX);
@@ -156,18 +155,10 @@ fn table_options(name: &str, cache: &Cache) -> Options {
     let mut options = Options::default();
     options.set_block_based_table_factory(&blocks);
     options.set_compression_type(DBCompressionType::Lz4);
-    options.set_write_buffer_size(write_buffer_bytes(name));
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
     options.set_arena_block_size(ARENA_BLOCK_BYTES);
     options.set_target_file_size_base(TABLE_FILE_BYTES);
     options.set_level_zero_file_num_compaction_trigger(FRESH_FILES_MAX);
     options.set_max_bytes_for_level_base(YOUNG_LEVEL_BYTES);
     options
-}
-
-fn write_buffer_bytes(name: &str) -> usize {
-    match name {
-        LOG => LOG_WRITE_BUFFER_BYTES,
-        STATE_A | STATE_B => STATE_WRITE_BUFFER_BYTES,
-        _ => META_WRITE_BUFFER_BYTES,
-    }
 }

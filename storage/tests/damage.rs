@@ -10,11 +10,10 @@
 //! A snapshot may also be gone, because the state that it was made of is still there. Everything here had been
 //! acknowledged, so an older state is as wrong as another one.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::thread;
+use std::{fs, io, thread};
 
 use skep_storage::{Identity, Row, RowChange, StorageError, Store};
 
@@ -27,6 +26,7 @@ const THREADS: usize = 3;
 
 #[derive(Debug, Clone, Copy)]
 enum Damage {
+    None,
     Flip { byte: u64, bit: u8 },
     Cut { to: u64 },
     Remove,
@@ -61,6 +61,90 @@ fn damage_is_noticed_or_harmless() {
     println!("{} damages, {noticed} noticed, the others did no harm", cases.len());
     assert!(failures.is_empty(), "{} of {} damages:\n{}", failures.len(), cases.len(), failures.join("\n"));
     assert!(cases.len() > 300 && noticed > cases.len() / 4, "{} damages, {noticed} noticed", cases.len());
+}
+
+/// What is behind the end of such a log was durable once, and whole. It must not come back.
+#[test]
+fn a_write_ahead_log_that_is_used_again_has_one_end() {
+    let original = tempfile::tempdir().expect("a folder");
+    let (log, expected) = fill_until_a_log_is_used_again(original.path());
+    let bytes = fs::metadata(original.path().join(&log)).expect("a file").len();
+    let flips = (0..32).map(|part| Damage::Flip { byte: bytes * part / 32 + 100, bit: (part % 8) as u8 });
+    let cuts = (0..8).map(|part| Damage::Cut { to: bytes * part / 8 });
+    let (mut noticed, mut harmless) = (0, 0);
+    for damage in flips.chain(cuts).chain([Damage::None]) {
+        match try_one(original.path(), &log, damage, &expected) {
+            Ok(true) => noticed += 1,
+            Ok(false) => harmless += 1,
+            Err(why) => panic!("{damage:?}: {why}"),
+        }
+    }
+    assert!(noticed > 2 && harmless > 2, "{noticed} noticed, {harmless} without harm");
+}
+
+/// Answers which log it is. What is left behind is what a process leaves that is killed.
+fn fill_until_a_log_is_used_again(left_behind: &Path) -> (PathBuf, Contents) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    let store = Store::open(dir, &identity()).expect("the store opens");
+    let newest = || {
+        let logs = files(dir).into_iter().filter(|file| file.extension().is_some_and(|end| end == "log"));
+        let log = logs.max().expect("a write-ahead log");
+        let bytes = fs::metadata(dir.join(&log)).expect("a file").len();
+        (log, bytes)
+    };
+    let mut number = 0;
+    let mut write = || {
+        number += 1;
+        append(&store, vec![(number, noise(number))]);
+        let row = RowChange::Put(text("key", number % 30), noise(number));
+        store.apply(vec![row], &text("position", number)).expect("applied");
+    };
+    let (mut log, _) = newest();
+    for _ in 0..2_000 {
+        write();
+        let (found, bytes) = newest();
+        // A new one that is long from the beginning was another one before.
+        if found != log && bytes > 20 * NOISE_BYTES as u64 {
+            for _ in 0..8 {
+                write();
+            }
+            assert_eq!(newest(), (found.clone(), bytes), "it is overwritten");
+            let contents = read(&store).expect("it can be read");
+            while !copied_undisturbed(dir, left_behind) {}
+            return (found, contents);
+        }
+        log = found;
+    }
+    panic!("no write-ahead log was used again");
+}
+
+/// Whether nothing was written in the background meanwhile.
+fn copied_undisturbed(from: &Path, to: &Path) -> bool {
+    let state = || {
+        let state = |file: &PathBuf| {
+            fs::metadata(from.join(file)).and_then(|file| Ok((file.len(), file.modified()?)))
+        };
+        files(from).into_iter().map(|file| Some((state(&file).ok()?, file))).collect::<Option<Vec<_>>>()
+    };
+    let before = state();
+    fs::remove_dir_all(to).expect("removed");
+    before.is_some() && copy_all(from, to).is_ok() && state() == before
+}
+
+/// Enough to fill a log with a few hundred of them.
+const NOISE_BYTES: usize = 16 << 10;
+
+/// Bytes that do not compress, the same for the same seed.
+fn noise(seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..NOISE_BYTES).map(|_| next()).collect()
 }
 
 /// All that a store says when everything is asked.
@@ -184,14 +268,19 @@ fn files(root: &Path) -> Vec<PathBuf> {
     found
 }
 
+fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
+    for name in files(from) {
+        let to = to.join(&name);
+        fs::create_dir_all(to.parent().unwrap_or(&to))?;
+        fs::copy(from.join(&name), to)?;
+    }
+    Ok(())
+}
+
 /// Whether the damage was noticed; an error says what is wrong with how it was taken.
 fn try_one(original: &Path, file: &Path, damage: Damage, expected: &Contents) -> Result<bool, String> {
     let copy = tempfile::tempdir().expect("a folder");
-    for name in files(original) {
-        let to = copy.path().join(&name);
-        fs::create_dir_all(to.parent().expect("a parent")).expect("a folder");
-        fs::copy(original.join(&name), to).expect("a copy");
-    }
+    copy_all(original, copy.path()).expect("a copy");
     strike(&copy.path().join(file), damage);
     let read = Store::open(copy.path(), &identity()).and_then(|store| read(&store));
     match read {
@@ -208,6 +297,7 @@ fn try_one(original: &Path, file: &Path, damage: Damage, expected: &Contents) ->
 
 fn strike(path: &Path, damage: Damage) {
     match damage {
+        Damage::None => {}
         Damage::Remove => fs::remove_file(path).expect("removed"),
         Damage::Cut { to } => {
             fs::File::options().write(true).open(path).expect("opened").set_len(to).expect("cut");
