@@ -96,16 +96,17 @@ fn fill_until_a_log_is_used_again(left_behind: &Path) -> (PathBuf, Contents) {
     let mut number = 0;
     let mut write = || {
         number += 1;
-        append(&store, vec![(number, noise(number))]);
-        let row = RowChange::Put(text("key", number % 30), noise(number));
+        let row = RowChange::Put(text("key", number % 30), long(number));
         store.apply(vec![row], &text("position", number)).expect("applied");
+        // With its sync the row is durable, too.
+        append(&store, vec![(number, long(number))]);
     };
     let (mut log, _) = newest();
     for _ in 0..2_000 {
         write();
         let (found, bytes) = newest();
         // A new one that is long from the beginning was another one before.
-        if found != log && bytes > 20 * NOISE_BYTES as u64 {
+        if found != log && bytes > 20 * long(0).len() as u64 {
             for _ in 0..8 {
                 write();
             }
@@ -132,19 +133,9 @@ fn copied_undisturbed(from: &Path, to: &Path) -> bool {
     before.is_some() && copy_all(from, to).is_ok() && state() == before
 }
 
-/// Enough to fill a log with a few hundred of them.
-const NOISE_BYTES: usize = 16 << 10;
-
-/// Bytes that do not compress, the same for the same seed.
-fn noise(seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..NOISE_BYTES).map(|_| next()).collect()
+/// A few hundred of them fill a log.
+fn long(number: u64) -> Vec<u8> {
+    text("long", number).repeat(200)
 }
 
 /// All that a store says when everything is asked.
