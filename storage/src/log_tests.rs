@@ -40,12 +40,8 @@ fn entries_are_readable_at_once_and_reported_durable_in_order() {
 fn nobody_waits_for_a_sync_to_append_read_or_apply_and_nothing_overtakes_an_append() {
     let dir = tempfile::tempdir().expect("a folder");
     let (store, saboteur) = Saboteur::open(dir.path());
-    let sync = saboteur.hang_at("sync the log");
-    let mut waiting = vec![append(&store, entries(1..=1))];
-    while saboteur.times("sync the log") == 0 {
-        std::thread::yield_now();
-    }
-    waiting.push(append(&store, entries(2..=2)));
+    let (sync, first) = saboteur.hang_in_a_sync(&store, entries(1..=1));
+    let mut waiting = vec![first, append(&store, entries(2..=2))];
     assert_eq!(saboteur.times("append to the log"), 1, "left to the thread that syncs");
     assert_eq!(indexes(&store, 0, 9, EVERYTHING), vec![1, 2]);
     let later: [(&str, &dyn Fn()); 3] = [
@@ -68,11 +64,7 @@ fn nobody_waits_for_a_sync_to_append_read_or_apply_and_nothing_overtakes_an_appe
 fn an_append_that_somebody_else_fails_to_write_is_not_reported_durable() {
     let dir = tempfile::tempdir().expect("a folder");
     let (store, saboteur) = Saboteur::open(dir.path());
-    let sync = saboteur.hang_at("sync the log");
-    let first = append(&store, entries(1..=1));
-    while saboteur.times("sync the log") == 0 {
-        std::thread::yield_now();
-    }
+    let (sync, first) = saboteur.hang_in_a_sync(&store, entries(1..=1));
     let second = append(&store, entries(2..=2));
     saboteur.fail_at("append to the log");
     store.apply(vec![], b"1").expect_err("the medium is gone");

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use crate::disk::locked;
@@ -75,10 +76,24 @@ impl Saboteur {
     }
 
     /// Whoever comes to this step next stays there until the answer is dropped.
-    pub(crate) fn hang_at(&self, step: &'static str) -> Sender<()> {
+    fn hang_at(&self, step: &'static str) -> Sender<()> {
         let (release, released) = mpsc::channel();
         *locked(&self.hangs_at) = Some((step, released));
         release
+    }
+
+    /// Appends, and returns once the sync of that hangs: what keeps it, and where its answer arrives.
+    pub(crate) fn hang_in_a_sync(
+        &self,
+        store: &Store,
+        entries: Vec<(u64, Vec<u8>)>,
+    ) -> (Sender<()>, Receiver<Result<()>>) {
+        let release = self.hang_at("sync the log");
+        let receiver = append(store, entries);
+        while self.times("sync the log") == 0 {
+            thread::yield_now();
+        }
+        (release, receiver)
     }
 
     pub(crate) fn steps(&self) -> Vec<&'static str> {
